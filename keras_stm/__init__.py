@@ -1,0 +1,44 @@
+"""STM (Jiang et al., ICCV 2019) for Keras 3: video classification with a 2-D network."""
+
+import importlib
+
+from keras_stm import layers, weights
+from keras_stm.models import (
+    STMResNet,
+    STMResNet50,
+    STMResNet101,
+    STMResNet152,
+    TSMResNet50,
+    TSNResNet50,
+)
+from keras_stm.models.count_macs import count_macs
+from keras_stm.preprocessing import decode_predictions, preprocess_input
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "STMResNet",
+    "STMResNet50",
+    "STMResNet101",
+    "STMResNet152",
+    "TSMResNet50",
+    "TSNResNet50",
+    "count_macs",
+    "decode_predictions",
+    "layers",
+    "preprocess_input",
+    "weights",
+]
+
+# Loaded when first used: they need packages that a model does not.
+_LAZY = ("data", "export", "optimizers")
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return [*globals(), *_LAZY]

@@ -1,0 +1,102 @@
+import keras
+from keras import ops
+
+from keras_stm.arguments import positive_int
+from keras_stm.layers.per_frame import (
+    PerFrame,
+    batch_norm,
+    frame_conv,
+    register,
+    standardize_data_format,
+)
+
+
+@register
+class CMM(keras.layers.Layer):
+    """Channel-wise Motion Module (paper, section 3.2, Eq. 2).
+
+    ```
+    clip -> 1x1 conv, filters / reduction -> BatchNorm = F
+    H_t = depthwise 3x3 conv of F_{t+1} - F_t,  0 for the last frame
+    H -> 1x1 conv, filters -> max pool, strides
+    ```
+
+    Args:
+        filters: channels of the output.
+        strides: spatial strides, taken by a max pool at the end; time is never strided.
+        reduction: the motion is computed on `filters // reduction` channels (the paper's r).
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+
+    Input shape: `(batch, time, height, width, channels)`, or
+        `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
+        be `None`.
+
+    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), filters)`, or its
+        channels-first form.
+
+    Raises:
+        ValueError: if an argument is not as above, or `reduction` leaves no channel.
+    """
+
+    def __init__(self, filters, strides=1, reduction=16, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = positive_int("filters", filters)
+        self.strides = positive_int("strides", strides)
+        self.reduction = positive_int("reduction", reduction)
+        if reduction > filters:
+            raise ValueError(
+                f"`reduction` must not exceed filters={filters}. Received: reduction={reduction!r}"
+            )
+        self.data_format = standardize_data_format(data_format)
+        shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
+        # The published code leaves CMM at PyTorch's default, U(-b, b) with b = 1 / sqrt(fan_in).
+        uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+        self.reduce_conv = frame_conv(
+            filters // reduction, 1, name="reduce_conv", initializer=uniform, **shared
+        )
+        self.reduce_bn = batch_norm(name="reduce_bn", **shared)
+        motion_conv = keras.layers.DepthwiseConv2D(
+            3,
+            padding="same",
+            use_bias=False,
+            # fan_in is 9 here; Keras would count the channels in.
+            depthwise_initializer=keras.initializers.RandomUniform(-1 / 3, 1 / 3),
+            name="conv",
+            **shared,
+        )
+        self.motion_conv = PerFrame(motion_conv, name="motion_conv", dtype=self.dtype_policy)
+        self.restore_conv = frame_conv(filters, 1, name="restore_conv", initializer=uniform, **shared)
+        self.pool = None
+        if strides > 1:
+            # "same" rounds up, as the strided 3x3 beside it does: both fit at any size.
+            pool = keras.layers.MaxPooling2D(strides, padding="same", name="pool", **shared)
+            self.pool = PerFrame(pool, name="pool", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.reduce_conv.build(input_shape)
+        reduced = self.reduce_conv.compute_output_shape(input_shape)
+        self.reduce_bn.build(reduced)
+        self.motion_conv.build(reduced)
+        self.restore_conv.build(reduced)
+        if self.pool:
+            self.pool.build(self.restore_conv.compute_output_shape(reduced))
+
+    def call(self, clip, training=None):
+        features = self.reduce_bn(self.reduce_conv(clip), training=training)
+        motion = self.motion_conv(features[:, 1:]) - features[:, :-1]
+        motion = ops.pad(motion, [(0, 0), (0, 1), (0, 0), (0, 0), (0, 0)])
+        motion = self.restore_conv(motion)
+        return self.pool(motion) if self.pool else motion
+
+    def compute_output_shape(self, input_shape):
+        shape = self.restore_conv.compute_output_shape(input_shape)
+        return self.pool.compute_output_shape(shape) if self.pool else shape
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "strides": self.strides,
+            "reduction": self.reduction,
+            "data_format": self.data_format,
+        }
+        return {**super().get_config(), **config}

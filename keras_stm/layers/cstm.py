@@ -1,0 +1,74 @@
+import keras
+from keras import ops
+
+from keras_stm.arguments import one_of, positive_int
+from keras_stm.layers.per_frame import (
+    batch_norm,
+    frame_conv,
+    register,
+    standardize_data_format,
+)
+from keras_stm.layers.temporal_conv import KINDS, TemporalConv
+
+
+@register
+class CSTM(keras.layers.Layer):
+    """Channel-wise SpatioTemporal Module (paper, section 3.1, Eq. 1).
+
+    ```
+    clip -> temporal conv, kernel 3 -> 3x3 conv, strides -> BatchNorm -> ReLU
+    ```
+
+    Args:
+        filters: channels of the output.
+        strides: spatial strides of the 3x3 convolution; time is never strided.
+        temporal_conv: `"channelwise"` as in the paper, `"ordinary"` for the dense convolution of
+            Table 8, or `None` for none: the plain 3x3 of a residual block.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+
+    Input shape: `(batch, time, height, width, channels)`, or
+        `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
+        be `None`.
+
+    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), filters)`, or its
+        channels-first form.
+
+    Raises:
+        ValueError: if an argument is not as above.
+    """
+
+    def __init__(self, filters, strides=1, temporal_conv="channelwise", data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        one_of("temporal_conv", temporal_conv, (*KINDS, None))
+        self.filters = positive_int("filters", filters)
+        self.strides = positive_int("strides", strides)
+        self.data_format = standardize_data_format(data_format)
+        shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
+        self.temporal_conv = None
+        if temporal_conv:
+            self.temporal_conv = TemporalConv(temporal_conv, name="temporal_conv", **shared)
+        self.conv = frame_conv(filters, 3, strides, name="conv", **shared)
+        self.bn = batch_norm(name="bn", **shared)
+
+    def build(self, input_shape):
+        if self.temporal_conv:
+            self.temporal_conv.build(input_shape)
+        self.conv.build(input_shape)
+        self.bn.build(self.conv.compute_output_shape(input_shape))
+
+    def call(self, clip, training=None):
+        if self.temporal_conv:
+            clip = self.temporal_conv(clip)
+        return ops.relu(self.bn(self.conv(clip), training=training))
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "strides": self.strides,
+            "temporal_conv": self.temporal_conv.kind if self.temporal_conv else None,
+            "data_format": self.data_format,
+        }
+        return {**super().get_config(), **config}

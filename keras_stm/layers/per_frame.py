@@ -1,0 +1,99 @@
+"""2-D layers on clips: the pieces that every block is made of."""
+
+import keras
+from keras import ops
+
+from keras_stm.arguments import one_of
+
+# He normal, fan-out: the usual start of a ResNet that is trained from scratch. The paper only trains
+# from ImageNet weights and describes none.
+CONV_INITIALIZER = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
+
+
+def register(cls):
+    """Makes a layer load from a `.keras` file without `custom_objects`."""
+    return keras.saving.register_keras_serializable(package="keras_stm")(cls)
+
+
+def channel_axis(data_format):
+    """Axis of the channels in a clip `(batch, time, ...)`."""
+    return -1 if data_format == "channels_last" else 2
+
+
+def standardize_data_format(data_format):
+    """`data_format`, or Keras' global one where it is `None`.
+
+    Raises:
+        ValueError: if it is neither `"channels_last"` nor `"channels_first"`.
+    """
+    if data_format is None:
+        return keras.config.image_data_format()
+    return one_of("data_format", data_format, ("channels_last", "channels_first"))
+
+
+@register
+class PerFrame(keras.layers.Wrapper):
+    """Applies a 2-D layer to every frame of a clip.
+
+    Time is folded into the batch, which costs nothing; `keras.layers.TimeDistributed` would loop.
+
+    Args:
+        layer: a layer from `(batch, ...)` to `(batch, ...)` that treats samples independently.
+
+    Input shape: `(batch, time, *frame)`, any dimension but the channels may be `None`.
+
+    Output shape: `(batch, time, *layer's output for a frame)`.
+    """
+
+    def build(self, input_shape):
+        super().build((None, *input_shape[2:]))
+
+    def call(self, clip):
+        batch, time, *frame = ops.shape(clip)
+        frames = self.layer(ops.reshape(clip, (-1, *frame)))
+        # No -1 here: it cannot be inferred when `time` is 0, as it is between the frames of a still.
+        return ops.reshape(frames, (batch, time, *ops.shape(frames)[1:]))
+
+    def compute_output_shape(self, input_shape):
+        batch, time, *frame = input_shape
+        return (batch, time, *self.layer.compute_output_shape((None, *frame))[1:])
+
+
+@register
+class SymmetricConv2D(keras.layers.Conv2D):
+    """`Conv2D` whose `padding="same"` pads both sides alike, `kernel_size // 2` as PyTorch does.
+
+    Keras pads only the bottom and the right where a strided kernel meets an even size, and gives
+    other numbers than the published weights were trained with. The output has the same size.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        if self.padding != "same" or max(self.strides) == 1:
+            return super().convolution_op(inputs, kernel)
+        sides = [(size // 2, size // 2) for size in self.kernel_size]
+        last = self.data_format == "channels_last"
+        inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)] if last else [(0, 0), (0, 0), *sides])
+        return ops.conv(inputs, kernel, strides=self.strides, padding="valid", data_format=self.data_format)
+
+
+def frame_conv(filters, kernel_size, strides=1, *, name, dtype, data_format, initializer=None):
+    """A convolution without bias on every frame, as all convolutions of the network."""
+    conv = SymmetricConv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=initializer or CONV_INITIALIZER,
+        data_format=data_format,
+        dtype=dtype,
+        name="conv",
+    )
+    return PerFrame(conv, name=name, dtype=dtype)
+
+
+def batch_norm(*, name, dtype, data_format):
+    """BatchNormalization over batch, time and space, with PyTorch's epsilon and momentum."""
+    return keras.layers.BatchNormalization(
+        axis=channel_axis(data_format), momentum=0.9, epsilon=1e-5, name=name, dtype=dtype
+    )

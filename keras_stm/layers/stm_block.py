@@ -1,0 +1,157 @@
+import keras
+from keras import ops
+
+from keras_stm.arguments import one_of, positive_int, subset_of
+from keras_stm.layers.cmm import CMM
+from keras_stm.layers.cstm import CSTM
+from keras_stm.layers.per_frame import (
+    batch_norm,
+    channel_axis,
+    frame_conv,
+    register,
+    standardize_data_format,
+)
+from keras_stm.layers.temporal_conv import KINDS
+
+BRANCHES = ("cstm", "cmm")
+FUSIONS = ("sum", "concat", "mean")
+
+
+@register
+class STMBlock(keras.layers.Layer):
+    """The STM block: a residual bottleneck around CSTM and CMM (paper, section 3.3, Fig. 3).
+
+    ```
+    clip --> 1x1 conv, filters -> BN -> ReLU --+--> CSTM --+
+      |                                        |           +--> fusion -> 1x1 conv, 4 filters -> BN
+      |                                        +--> CMM ---+                                     |
+      +----> identity, or 1x1 conv, 4 filters, strides -> BN ----------------------------------- + --> ReLU
+    ```
+
+    The shortcut is a convolution where `strides` or the number of channels changes.
+
+    Args:
+        filters: width of the bottleneck; the output has `4 * filters` channels.
+        strides: spatial strides, taken inside CSTM and CMM (ResNet v1.5); time is never strided.
+        branches: any of `"cstm"` and `"cmm"` (Table 5). Without `"cstm"` its 3x3 convolution stays
+            and only the temporal one goes, so that `()` is the ordinary block of TSN.
+        fusion: how both outputs are joined: `"sum"`, `"mean"`, or `"concat"` with a 1x1 convolution
+            back to `filters` (Table 6). Without `"cmm"` there is nothing to join.
+        temporal_conv: `"channelwise"` or `"ordinary"`, of CSTM (Table 8).
+        reduction: of CMM.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+
+    Input shape: `(batch, time, height, width, channels)`, or
+        `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
+        be `None`.
+
+    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), 4 * filters)`, or its
+        channels-first form.
+
+    Raises:
+        ValueError: if an argument is not as above.
+    """
+
+    def __init__(
+        self,
+        filters,
+        strides=1,
+        branches=BRANCHES,
+        fusion="sum",
+        temporal_conv="channelwise",
+        reduction=16,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters = positive_int("filters", filters)
+        self.strides = positive_int("strides", strides)
+        self.branches = subset_of("branches", branches, BRANCHES)
+        self.fusion = one_of("fusion", fusion, FUSIONS)
+        self.temporal_conv = one_of("temporal_conv", temporal_conv, KINDS)
+        self.reduction = positive_int("reduction", reduction)
+        self.data_format = standardize_data_format(data_format)
+
+        shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
+        self.reduce_conv = frame_conv(filters, 1, name="reduce_conv", **shared)
+        self.reduce_bn = batch_norm(name="reduce_bn", **shared)
+        self.cstm = CSTM(
+            filters,
+            strides,
+            temporal_conv=temporal_conv if "cstm" in branches else None,
+            name="cstm",
+            **shared,
+        )
+        self.cmm = None
+        self.fusion_conv = None
+        if "cmm" in branches:
+            self.cmm = CMM(filters, strides, reduction=reduction, name="cmm", **shared)
+            if fusion == "concat":
+                self.fusion_conv = frame_conv(filters, 1, name="fusion_conv", **shared)
+        self.restore_conv = frame_conv(4 * filters, 1, name="restore_conv", **shared)
+        self.restore_bn = batch_norm(name="restore_bn", **shared)
+        self.shortcut_conv = None
+        self.shortcut_bn = None
+
+    def build(self, input_shape):
+        reduced = self.reduce_conv.compute_output_shape(input_shape)
+        encoded = self.cstm.compute_output_shape(reduced)
+        output = self.restore_conv.compute_output_shape(encoded)
+        self.reduce_conv.build(input_shape)
+        self.reduce_bn.build(reduced)
+        self.cstm.build(reduced)
+        if self.cmm:
+            self.cmm.build(reduced)
+        if self.fusion_conv:
+            axis = channel_axis(self.data_format)
+            joined = list(encoded)
+            joined[axis] = 2 * self.filters
+            self.fusion_conv.build(joined)
+        self.restore_conv.build(encoded)
+        self.restore_bn.build(output)
+        if self.strides > 1 or input_shape != output:
+            shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
+            self.shortcut_conv = frame_conv(4 * self.filters, 1, self.strides, name="shortcut_conv", **shared)
+            self.shortcut_bn = batch_norm(name="shortcut_bn", **shared)
+            self.shortcut_conv.build(input_shape)
+            self.shortcut_bn.build(output)
+
+    def encode(self, clip, training):
+        """CSTM and CMM of the reduced features, fused: `(batch, time, ..., filters)`."""
+        features = self.cstm(clip, training=training)
+        if not self.cmm:
+            return features
+        motion = self.cmm(clip, training=training)
+        if self.fusion == "concat":
+            axis = channel_axis(self.data_format)
+            return self.fusion_conv(ops.concatenate([features, motion], axis=axis))
+        features = features + motion
+        return features / 2 if self.fusion == "mean" else features
+
+    def residual(self, clip, training):
+        """All but the shortcut: `(batch, time, ..., 4 * filters)`."""
+        clip = ops.relu(self.reduce_bn(self.reduce_conv(clip), training=training))
+        clip = self.encode(clip, training)
+        return self.restore_bn(self.restore_conv(clip), training=training)
+
+    def call(self, clip, training=None):
+        shortcut = clip
+        if self.shortcut_conv:
+            shortcut = self.shortcut_bn(self.shortcut_conv(clip), training=training)
+        return ops.relu(self.residual(clip, training) + shortcut)
+
+    def compute_output_shape(self, input_shape):
+        reduced = self.reduce_conv.compute_output_shape(input_shape)
+        return self.restore_conv.compute_output_shape(self.cstm.compute_output_shape(reduced))
+
+    def get_config(self):
+        config = {
+            "filters": self.filters,
+            "strides": self.strides,
+            "branches": self.branches,
+            "fusion": self.fusion,
+            "temporal_conv": self.temporal_conv,
+            "reduction": self.reduction,
+            "data_format": self.data_format,
+        }
+        return {**super().get_config(), **config}

@@ -1,0 +1,95 @@
+"""The temporal convolution of CSTM: one behaviour, computed in the form that is fast on each backend."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_stm.arguments import one_of
+from keras_stm.layers.per_frame import channel_axis, register, standardize_data_format
+
+KINDS = ("channelwise", "ordinary")
+
+
+def shift_taps(channels):
+    """Initial taps `(3, channels)` for frames t-1, t, t+1 (paper, section 4.2).
+
+    The first quarter of the channels reads the previous frame, the last quarter the next one and the
+    half between the frame itself.
+    """
+    taps = np.zeros((3, channels), "float32")
+    quarter = channels // 4
+    taps[0, :quarter] = 1
+    taps[1, quarter : channels - quarter] = 1
+    taps[2, channels - quarter :] = 1
+    return taps
+
+
+def add_shifted(clip, kernel, data_format):
+    """Form (a): the clip times each tap, shifted and added. Compilers fuse it into one loop."""
+    axis = channel_axis(data_format)
+    shape = [-1, 1, 1] if axis == 2 else [-1]
+    previous, current, following = (ops.reshape(kernel[tap], shape) for tap in range(3))
+    time = ops.shape(clip)[1]
+    padded = ops.pad(clip, [(0, 0), (1, 1), (0, 0), (0, 0), (0, 0)])
+    return padded[:, :time] * previous + clip * current + padded[:, 2 : time + 2] * following
+
+
+def convolve_strip(clip, kernel, data_format):
+    """Form (b): a (3, 1) convolution over an image of time x pixels, which libraries have tuned.
+
+    The kernel is `(3, channels)`, or `(3, channels, channels)` for an ordinary convolution.
+    """
+    if data_format == "channels_first":
+        clip = ops.moveaxis(clip, 2, -1)
+    batch, time, height, width, channels = ops.shape(clip)
+    strip = ops.reshape(clip, (batch, time, height * width, channels))
+    if len(kernel.shape) == 2:
+        strip = ops.depthwise_conv(
+            strip, kernel[:, None, :, None], padding="same", data_format="channels_last"
+        )
+    else:
+        strip = ops.conv(strip, kernel[:, None], padding="same", data_format="channels_last")
+    clip = ops.reshape(strip, (batch, time, height, width, channels))
+    return ops.moveaxis(clip, -1, 2) if data_format == "channels_first" else clip
+
+
+@register
+class TemporalConv(keras.layers.Layer):
+    """Convolution over time with kernel 3, zero padded, without bias (paper, Eq. 1 and Table 8).
+
+    Args:
+        kind: `"channelwise"`, one kernel per channel, or `"ordinary"`, a dense kernel over all channels.
+            The ordinary one starts as the channel-wise one, with its taps on the diagonal.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+
+    Input and output shape: `(batch, time, height, width, channels)`, or
+        `(batch, time, channels, height, width)` with `"channels_first"`.
+    """
+
+    def __init__(self, kind="channelwise", data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.kind = one_of("kind", kind, KINDS)
+        self.data_format = standardize_data_format(data_format)
+
+    def build(self, input_shape):
+        channels = input_shape[channel_axis(self.data_format)]
+        taps = shift_taps(channels)
+        if self.kind == "ordinary":
+            taps = taps[:, :, None] * np.eye(channels, dtype="float32")
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=taps.shape,
+            initializer=lambda shape, dtype: ops.convert_to_tensor(taps, dtype),
+        )
+
+    def call(self, clip):
+        fused = keras.backend.backend() != "tensorflow" and self.kind == "channelwise"
+        form = add_shifted if fused else convolve_strip
+        return form(clip, ops.convert_to_tensor(self.kernel), self.data_format)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {"kind": self.kind, "data_format": self.data_format}
+        return {**super().get_config(), **config}

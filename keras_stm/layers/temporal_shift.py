@@ -1,0 +1,53 @@
+import keras
+from keras import ops
+
+from keras_stm.arguments import positive_int
+from keras_stm.layers.per_frame import channel_axis, register, standardize_data_format
+
+
+@register
+class TemporalShift(keras.layers.Layer):
+    """The operation of TSM (Lin et al., 2019), a baseline of the paper's Tables 1 and 9.
+
+    The first `1 / shift_div` of the channels reads the next frame, the second the previous one, the
+    rest its own; frames beyond the ends are zero. (STM's initial temporal kernel has the opposite
+    order.)
+
+    Args:
+        shift_div: the shifted fraction of the channels is `2 / shift_div`; at least 2.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+
+    Input and output shape: `(batch, time, height, width, channels)`, or
+        `(batch, time, channels, height, width)` with `"channels_first"`.
+
+    Raises:
+        ValueError: if an argument is not as above.
+    """
+
+    def __init__(self, shift_div=8, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.shift_div = positive_int("shift_div", shift_div)
+        if shift_div < 2:
+            raise ValueError(f"`shift_div` must be at least 2. Received: shift_div={shift_div!r}")
+        self.data_format = standardize_data_format(data_format)
+
+    def call(self, clip):
+        axis = channel_axis(self.data_format)
+        part = clip.shape[axis] // self.shift_div
+        following, previous, still = ops.split(clip, [part, 2 * part], axis=axis)
+        rest = [(0, 0)] * 3
+        return ops.concatenate(
+            [
+                ops.pad(following, [(0, 0), (0, 1), *rest])[:, 1:],
+                ops.pad(previous, [(0, 0), (1, 0), *rest])[:, :-1],
+                still,
+            ],
+            axis=axis,
+        )
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        config = {"shift_div": self.shift_div, "data_format": self.data_format}
+        return {**super().get_config(), **config}

@@ -1,0 +1,30 @@
+from keras_stm.layers.per_frame import register
+from keras_stm.layers.stm_block import STMBlock
+from keras_stm.layers.temporal_shift import TemporalShift
+
+
+@register
+class TSMBlock(STMBlock):
+    """The ordinary bottleneck with a `TemporalShift` before the first 1x1 of its residual branch.
+
+    Args:
+        filters, strides, data_format: as of `STMBlock`, shapes likewise.
+        shift_div: of `TemporalShift`.
+    """
+
+    def __init__(self, filters, strides=1, shift_div=8, data_format=None, **kwargs):
+        super().__init__(filters, strides, branches=(), data_format=data_format, **kwargs)
+        self.shift = TemporalShift(shift_div, data_format=data_format, name="shift", dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        self.shift.build(input_shape)
+        super().build(input_shape)
+
+    def residual(self, clip, training):
+        return super().residual(self.shift(clip), training)
+
+    def get_config(self):
+        config = super().get_config()
+        for name in ("branches", "fusion", "temporal_conv", "reduction"):
+            del config[name]
+        return {**config, "shift_div": self.shift.shift_div}

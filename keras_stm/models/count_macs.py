@@ -1,0 +1,99 @@
+import math
+
+import keras
+
+from keras_stm.layers.cmm import CMM
+from keras_stm.layers.cstm import CSTM
+from keras_stm.layers.per_frame import PerFrame
+from keras_stm.layers.stm_block import STMBlock
+from keras_stm.layers.temporal_conv import TemporalConv
+
+
+def count_macs(model, input_shape):
+    """Multiply-adds of the convolutions and dense layers for one clip, as the paper counts FLOPs.
+
+    Counted from the weights and the shapes of what they are applied to, so that the number does not
+    depend on the form in which a backend computes them.
+
+    Args:
+        model: a model of this package, or one with further layers in a row behind or before it.
+        input_shape: `(T, H, W, C)`, in the model's own `data_format`, without `None`.
+
+    Returns:
+        An integer.
+
+    Raises:
+        ValueError: if `input_shape` is not complete or does not fit the model, or the layers do not
+            form a chain.
+    """
+    if len(input_shape) != len(model.input_shape) - 1 or None in input_shape:
+        raise ValueError(
+            f"`input_shape` must be complete and fit the model's {model.input_shape[1:]}. "
+            f"Received: input_shape={input_shape!r}"
+        )
+    return _model(model, (1, *input_shape))
+
+
+def _model(model, shape):
+    total = 0
+    tensor = model.input
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        if layer.input is not tensor:
+            raise ValueError(
+                f"`model` must be a chain of layers, but {layer.name} does not follow the layer before "
+                f"it. Received: model={model.name!r}"
+            )
+        tensor = layer.output
+        total += _layer(layer, shape)
+        shape = layer.compute_output_shape(shape)
+    return total
+
+
+def _layer(layer, shape):
+    if isinstance(layer, keras.Model):
+        return _model(layer, shape)
+    if isinstance(layer, PerFrame):
+        batch, time, *frame = shape
+        return _layer(layer.layer, (batch * time, *frame))
+    if isinstance(layer, STMBlock):
+        return _stm_block(layer, shape)
+    if isinstance(layer, CSTM):
+        return _chain([layer.temporal_conv, layer.conv], shape)
+    if isinstance(layer, CMM):
+        return _chain([layer.reduce_conv, layer.motion_conv, layer.restore_conv], shape)
+    if isinstance(layer, TemporalConv):
+        channels = layer.kernel.shape[-1]
+    elif isinstance(layer, keras.layers.DepthwiseConv2D):
+        channels = layer.kernel.shape[-1] * layer.kernel.shape[-2]
+    elif hasattr(layer, "kernel"):
+        channels = layer.kernel.shape[-1]
+    else:
+        return 0
+    places = math.prod(layer.compute_output_shape(shape)) // channels
+    return places * math.prod(layer.kernel.shape)
+
+
+def _chain(layers, shape):
+    total = 0
+    for layer in layers:
+        if layer is not None:
+            total += _layer(layer, shape)
+            shape = layer.compute_output_shape(shape)
+    return total
+
+
+def _stm_block(block, shape):
+    """A block is no chain: both branches start from the reduced features."""
+    reduced = block.reduce_conv.compute_output_shape(shape)
+    encoded = block.cstm.compute_output_shape(reduced)
+    parts = [
+        (block.reduce_conv, shape),
+        (block.cstm, reduced),
+        (block.cmm, reduced),
+        (block.fusion_conv, encoded),
+        (block.restore_conv, encoded),
+        (block.shortcut_conv, shape),
+    ]
+    return sum(_layer(layer, layer_shape) for layer, layer_shape in parts if layer is not None)

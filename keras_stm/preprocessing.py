@@ -1,0 +1,67 @@
+"""What goes into a model and what comes out of it, as pixels and names."""
+
+import numpy as np
+from keras import ops
+
+from keras_stm.arguments import positive_int
+from keras_stm.layers.per_frame import standardize_data_format
+
+# Of ImageNet's RGB pixels divided by 255, as torchvision trains with.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def preprocess_input(clip, data_format=None):
+    """Pixels as the models take them: divided by 255, minus ImageNet's mean, over its deviation.
+
+    The channels stay RGB, unlike those of `keras.applications.resnet.preprocess_input`.
+
+    Args:
+        clip: RGB pixels from 0 to 255, an array or tensor `(..., 3)`, or `(..., 3, height, width)`
+            with `"channels_first"`.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+
+    Returns:
+        float32 of the same shape, a NumPy array where `clip` is one.
+
+    Raises:
+        ValueError: if the channels are not three or `data_format` is not as above.
+    """
+    shape = (3,) if standardize_data_format(data_format) == "channels_last" else (3, 1, 1)
+    if len(clip.shape) < len(shape) or clip.shape[-len(shape)] != 3:
+        raise ValueError(
+            f"`clip` must have 3 channels, on axis {-len(shape)}. Received: clip.shape={tuple(clip.shape)}"
+        )
+    mean, std = (np.reshape(np.array(value, "float32") * 255, shape) for value in (MEAN, STD))
+    if isinstance(clip, np.ndarray):
+        return (clip.astype("float32") - mean) / std
+    return (ops.cast(clip, "float32") - mean) / std
+
+
+def decode_predictions(scores, class_names, top=5):
+    """The best classes of each clip by name.
+
+    Args:
+        scores: `(batch, classes)`, as a model gives them.
+        class_names: one name per class, in the model's order.
+        top: how many to return; fewer where there are fewer classes.
+
+    Returns:
+        For each clip a list of `(name, score)`, best first.
+
+    Raises:
+        ValueError: if `scores` and `class_names` do not fit.
+    """
+    positive_int("top", top)
+    scores = ops.convert_to_numpy(scores)
+    if scores.ndim != 2 or scores.shape[1] != len(class_names):
+        raise ValueError(
+            f"`scores` must be (batch, {len(class_names)}), a column for each of `class_names`. "
+            f"Received: scores.shape={scores.shape}"
+        )
+    # Stable, so that ties go to the earlier class on every machine.
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        [(class_names[index], float(row[index])) for index in indices]
+        for row, indices in zip(scores, best, strict=True)
+    ]
