@@ -1,0 +1,6 @@
+"""Weights of our own, of the published PyTorch code and of ImageNet, into and out of a model."""
+
+from keras_stm.weights.load import load_weights
+from keras_stm.weights.save import save_safetensors
+
+__all__ = ["load_weights", "save_safetensors"]

@@ -1,0 +1,42 @@
+import os
+
+import keras
+
+from keras_stm.cache import cache_folder
+
+# torchvision's first weights, of ResNet v1.5, as timm hosts them.
+_NAMES = {
+    (3, 4, 6, 3): "resnet50.tv_in1k",
+    (3, 4, 23, 3): "resnet101.tv_in1k",
+    (3, 8, 36, 3): "resnet152.tv_in1k",
+}
+_URL = "https://huggingface.co/timm/{name}/resolve/main/model.safetensors"
+
+
+def imagenet_file(model):
+    """Path of the 2-D ResNet's weights for `model`, downloaded into Keras' cache the first time.
+
+    Raises:
+        ValueError: if there are none for a network of this size, or they cannot be downloaded.
+    """
+    layers = [layer.name for layer in model.layers]
+    depths = tuple(sum(layer.startswith(f"conv{stage}_block") for layer in layers) for stage in (2, 3, 4, 5))
+    width = model.get_layer("conv1_bn").gamma.shape[0]
+    if depths not in _NAMES or width != 64:
+        raise ValueError(
+            "ImageNet weights exist for width 64 and the depths of ResNet-50, 101 and 152, not for "
+            f"width {width} and depths {depths}. Received: weights='imagenet'"
+        )
+    folder = cache_folder("models")
+    file = f"{_NAMES[depths]}.safetensors"
+    url = _URL.format(name=_NAMES[depths])
+    try:
+        # The cache folder is made first: get_file would use a temporary one in its place.
+        os.makedirs(folder, exist_ok=True)
+        return keras.utils.get_file(file, url, cache_dir=cache_folder(""), cache_subdir="models")
+    except Exception as error:  # get_file has no narrower one
+        raise ValueError(
+            f"The ImageNet weights could not be downloaded ({error}). Fetch {url} elsewhere and save it "
+            f"as {os.path.join(folder, file)}, or give its path as `weights`. "
+            "Received: weights='imagenet'"
+        ) from error

@@ -1,0 +1,113 @@
+import os
+from collections import defaultdict
+
+import numpy as np
+from absl import logging
+
+from keras_stm.weights import files, names
+from keras_stm.weights.imagenet import imagenet_file
+
+_LISTED = 5
+
+
+def load_weights(model, weights):
+    """Loads weights into a model of this package.
+
+    Args:
+        model: a model of this package.
+        weights: one of
+            - `"imagenet"`: the 2-D ResNet of the same depth, downloaded once. The head stays random.
+            - a `.weights.h5` or `.keras` file that was saved from such a model.
+            - a `.safetensors` file, or a PyTorch `.pth`, `.pt` or `.pth.tar` checkpoint, with the names of
+              the published STM code, of TSM's or of torchvision's ResNet. A 2-D ResNet is inflated:
+              what it lacks, the temporal convolutions and CMM, stays at its initial values.
+
+    A head of another number of classes is left at its initial values, with a line in the log; a model
+    without a head takes none.
+
+    Raises:
+        ValueError: if the file does not exist, cannot be read or does not fit the model; nothing is
+            changed then.
+        ImportError: if a PyTorch checkpoint is read without PyTorch.
+    """
+    path = imagenet_file(model) if weights == "imagenet" else os.fspath(weights)
+    if not path.endswith(files.SUFFIXES):
+        raise ValueError(
+            f"`weights` must be None, 'imagenet' or a file that ends in {', '.join(files.SUFFIXES)}. "
+            f"Received: weights={weights!r}"
+        )
+    if not os.path.isfile(path):
+        raise ValueError(f"`weights` is not a file that exists. Received: weights={weights!r}")
+
+    if path.endswith(files.KERAS_SUFFIXES):
+        found = files.read_keras(path)
+        wanted = _keras_names(model)
+        head = names.KERAS_HEAD
+        shapes = {name: tuple(variable.shape) for name, variable in wanted.items()}
+    else:
+        safe = path.endswith(".safetensors")
+        found = names.clean_names((files.read_safetensors if safe else files.read_torch)(path))
+        wanted = names.reference_names(model)
+        if not any(map(names.is_temporal, found)):
+            wanted = {name: wanted[name] for name in wanted if not names.is_temporal(name)}
+        head = names.REFERENCE_HEAD
+        shapes = {
+            name: names.to_reference(variable.path, np.empty(variable.shape)).shape
+            for name, variable in wanted.items()
+        }
+
+    kernel, bias = head
+    if weights == "imagenet" or kernel not in wanted:
+        skipped = set(head)
+    elif bias in found and found[bias].ndim == 1 and found[bias].shape != shapes[bias]:
+        logging.warning(
+            "%s has a head of %d classes, this model one of %d: it is left at its initial values.",
+            os.path.basename(path),
+            *(found[bias].shape + shapes[bias]),
+        )
+        skipped = set(head)
+    else:
+        skipped = set()
+    found = {name: array for name, array in found.items() if name not in skipped}
+    wanted = {name: variable for name, variable in wanted.items() if name not in skipped}
+
+    _check(found, {name: shapes[name] for name in wanted}, path, weights)
+    for name, variable in wanted.items():
+        array = found[name]
+        if head == names.REFERENCE_HEAD:
+            array = names.from_reference(variable.path, array, variable.shape)
+        variable.assign(array)
+
+
+def _keras_names(model):
+    """`{owner's path/index: variable}`, the keys of `files.read_keras`."""
+    owners = defaultdict(list)
+    for variable in model.weights:
+        owners[variable.path.rpartition("/")[0]].append(variable)
+    return {
+        f"{owner}/{index}": variable
+        for owner, variables in owners.items()
+        for index, variable in enumerate(variables)
+    }
+
+
+def _check(found, shapes, path, weights):
+    problems = {
+        "missing": [name for name in shapes if name not in found],
+        "unexpected": [name for name in found if name not in shapes],
+        "misshapen": [
+            f"{name} {found[name].shape} for {shape}"
+            for name, shape in shapes.items()
+            if name in found and found[name].shape != shape
+        ],
+    }
+    if any(problems.values()):
+        listed = "; ".join(
+            f"{len(items)} {problem}: {', '.join(items[:_LISTED])}"
+            + (", ..." if len(items) > _LISTED else "")
+            for problem, items in problems.items()
+            if items
+        )
+        raise ValueError(
+            f"{os.path.basename(path)} does not fit this model; {listed}. Received: weights={weights!r}"
+        )

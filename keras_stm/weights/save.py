@@ -1,0 +1,32 @@
+import os
+
+import numpy as np
+from keras import ops
+
+from keras_stm.weights import names
+
+
+def save_safetensors(model, path):
+    """Writes a model's weights as safetensors with the names of the published PyTorch code.
+
+    `load_weights` reads them back exactly. The file is complete or not there at all.
+
+    Args:
+        model: a model of this package.
+        path: where to write, ending in `.safetensors`.
+
+    Raises:
+        ValueError: if `path` ends otherwise, or the model has weights that are not of this package.
+    """
+    import safetensors.numpy
+
+    path = os.fspath(path)
+    if not path.endswith(".safetensors"):
+        raise ValueError(f"`path` must end in .safetensors. Received: path={path!r}")
+    arrays = {
+        name: np.ascontiguousarray(names.to_reference(variable.path, ops.convert_to_numpy(variable)))
+        for name, variable in names.reference_names(model).items()
+    }
+    partial = f"{path}.partial"
+    safetensors.numpy.save_file(arrays, partial)
+    os.replace(partial, path)
