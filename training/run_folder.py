@@ -1,0 +1,204 @@
+"""The folder of one run: what it holds, who may write into it, and how far the run has come."""
+
+import contextlib
+import csv
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+
+import filelock
+import keras
+import numpy as np
+
+import keras_stm
+
+CONFIG = "config.json"
+CLASS_NAMES = "class_names.txt"
+HISTORY = "history.csv"
+CURVES = "curves.png"
+MODEL = "model.keras"
+SERVING = os.path.join("serving", "1")
+TENSORBOARD = "tensorboard"
+_CHECKPOINT = "checkpoint.npz"
+_BEST = "best.npz"
+_LOCK = ".lock"
+# All that a run writes, and so all that --overwrite may remove.
+_CONTENTS = (
+    *(CONFIG, CLASS_NAMES, HISTORY, CURVES, MODEL, "serving", TENSORBOARD),
+    *(_CHECKPOINT, _BEST),
+)
+
+
+class RunFolder:
+    """A folder and the settings of the run that it belongs to.
+
+    Args:
+        path: the folder; it need not exist.
+        settings: dictionary that JSON can hold. A folder belongs to the run that has the same.
+        overwrite: whether an earlier run there may be removed.
+    """
+
+    def __init__(self, path, settings, overwrite=False):
+        self.path = os.path.abspath(path)
+        self.settings = settings
+        self.overwrite = overwrite
+
+    def file(self, name):
+        return os.path.join(self.path, name)
+
+    def is_finished(self):
+        """Whether this very run is complete there.
+
+        Raises:
+            ValueError: if the folder holds something else, or another run that may not be removed.
+        """
+        if os.path.exists(self.path) and not os.path.isdir(self.path):
+            raise ValueError(f"{self.path} is a file; give another folder with --output.")
+        present = set(os.listdir(self.path)) if os.path.isdir(self.path) else set()
+        visible = sorted(name for name in present if not name.startswith("."))
+        foreign = sorted(set(visible) - set(_CONTENTS))
+        if foreign or (visible and CONFIG not in present):
+            raise ValueError(
+                f"{self.path} is not the folder of a run, as it holds {(foreign or visible)[0]}; give "
+                "another one with --output."
+            )
+        if self.overwrite or CONFIG not in present:
+            return False
+        with open(self.file(CONFIG)) as file:
+            theirs = json.load(file)["settings"]
+        different = [
+            f"{name} {theirs.get(name)!r} there, {self.settings.get(name)!r} here"
+            for name in sorted({*theirs, *self.settings})
+            if theirs.get(name) != self.settings.get(name)
+        ]
+        if different:
+            raise ValueError(
+                f"{self.path} holds a run with other settings ({'; '.join(different)}); give another folder "
+                "with --output, or replace that run with --overwrite."
+            )
+        return os.path.isdir(self.file(SERVING))
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Keeps other processes out; the system frees the lock when this one dies, however it does.
+
+        Raises:
+            ValueError: if another process writes into the folder.
+        """
+        os.makedirs(self.path, exist_ok=True)
+        lock = filelock.FileLock(self.file(_LOCK))
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise ValueError(
+                f"Another process is writing into {self.path}; wait for it, or give another folder with "
+                "--output."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def begin(self, class_names):
+        """Writes what is known at the start; removes the run to be overwritten."""
+        if self.overwrite:
+            for name in _CONTENTS:
+                path = self.file(name)
+                shutil.rmtree(path) if os.path.isdir(path) else _remove(path)
+        with self.replacing(CLASS_NAMES) as path, open(path, "w") as file:
+            file.writelines(f"{name}\n" for name in class_names)
+        record = {"settings": self.settings, **_environment()}
+        with self.replacing(CONFIG) as path, open(path, "w") as file:
+            json.dump(record, file, indent=2)
+
+    @contextlib.contextmanager
+    def replacing(self, name):
+        """Yields a path to write; what is there becomes `name` once the block ends without an error."""
+        partial = self.file(f".partial-{name}")
+        try:
+            yield partial
+            os.replace(partial, self.file(name))
+        finally:
+            _remove(partial)
+
+    def save_checkpoint(self, model, history, is_best):
+        """Keeps the whole state of training after an epoch.
+
+        Args:
+            model: compiled model.
+            history: one dictionary for each epoch so far, the columns of `history.csv`.
+            is_best: whether this epoch is the one that early stopping would return to.
+        """
+        arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
+        for name in (_BEST, _CHECKPOINT) if is_best else (_CHECKPOINT,):
+            with self.replacing(name) as path:
+                np.savez(path, history=json.dumps(history), **arrays)
+        self._write_history(history)
+
+    def load_checkpoint(self, model, best=False):
+        """Restores a compiled model after its last, or its best, epoch.
+
+        Returns:
+            The history until then, empty where no epoch was completed.
+        """
+        path = self.file(_BEST if best else _CHECKPOINT)
+        if not os.path.exists(path):
+            return []
+        with np.load(path) as arrays:
+            for i, variable in enumerate(_state(model)):
+                variable.assign(arrays[str(i)])
+            history = json.loads(str(arrays["history"]))
+        if not best:
+            # The process may have died between the checkpoint and the table.
+            self._write_history(history)
+        return history
+
+    def drop_checkpoints(self):
+        """Removes what only an unfinished run needs."""
+        for name in (_CHECKPOINT, _BEST):
+            _remove(self.file(name))
+
+    def _write_history(self, history):
+        with self.replacing(HISTORY) as path, open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, history[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(history)
+
+
+def _state(model):
+    """All variables that the next step depends on: weights, random states, optimizer."""
+    model.optimizer.build(model.trainable_variables)
+    # Of `model.variables`, which also has the random states of dropout, not the metrics: they start
+    # anew in each epoch, and exist only once the model has been trained.
+    metrics = {id(variable) for variable in model.metrics_variables}
+    variables = [variable for variable in model.variables if id(variable) not in metrics]
+    return variables + model.optimizer.variables
+
+
+def _remove(path):
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(path)
+
+
+def _environment():
+    """Versions, commit and hardware: what a result may depend on beside the settings."""
+    backend = keras.backend.backend()
+    versions = {"python": platform.python_version(), "keras_stm": keras_stm.__version__}
+    for name in ("keras", "numpy", "av", "tensorflow", backend):
+        versions[name] = importlib.metadata.version(name)
+    git = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=os.path.dirname(__file__), capture_output=True, text=True
+    )
+    return {
+        "versions": versions,
+        "commit": git.stdout.strip() or None,
+        "hardware": {
+            "system": platform.platform(),
+            "processor": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "devices": keras.distribution.list_devices(),
+        },
+    }
