@@ -1,0 +1,21 @@
+"""Video files -> clips. Knows no model; TensorFlow is imported by the functions that use it."""
+
+from keras_stm.data import arrow_of_time, augment, catalog, pipeline, segments, video
+from keras_stm.data.catalog import Dataset, open_dataset
+from keras_stm.data.pipeline import load_clip, make_pipeline, steps_per_epoch
+from keras_stm.data.video import VideoError
+
+__all__ = [
+    "Dataset",
+    "VideoError",
+    "arrow_of_time",
+    "augment",
+    "catalog",
+    "load_clip",
+    "make_pipeline",
+    "open_dataset",
+    "pipeline",
+    "segments",
+    "steps_per_epoch",
+    "video",
+]

@@ -1,0 +1,26 @@
+import importlib.util
+import os
+
+# PyTorch must be loaded before TensorFlow in a process that needs both.
+if importlib.util.find_spec("torch"):
+    import torch  # noqa: F401
+
+import keras
+import pytest
+
+_ROOT = os.path.dirname(os.path.abspath(__file__))
+
+
+def pytest_collection_modifyitems(items):
+    """Reading data has nothing to do with the backend: its tests run once."""
+    if keras.backend.backend() == "tensorflow":
+        return
+    skip = pytest.mark.skip(reason="data tests run once, under the tensorflow backend")
+    for item in items:
+        if str(item.path).startswith(os.path.join(_ROOT, "data") + os.sep):
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    keras.utils.set_random_seed(0)

@@ -1,0 +1,303 @@
+import csv
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_stm.data import arrow_of_time, open_dataset
+from keras_stm.data.arrow_of_time import CLASS_NAMES, REVERSED, SHAPES, make_clip, make_dataset
+from tests.data.videos import decode_all
+
+SIZES = {"num_train": 16, "num_validation": 16, "num_test": 8, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("data") / "arrow_of_time", **SIZES)
+
+
+def rows(root):
+    with open(os.path.join(root, "clips.csv"), newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def pairs(root):
+    """Decoded frames of every file of val and test beside those of its partner."""
+    for row in rows(root):
+        if row["split"] != "train":
+            yield tuple(decode_all(os.path.join(root, row[n])) for n in ("file", "reversed_file"))
+
+
+def test_eight_classes_are_four_pairs():
+    assert len(CLASS_NAMES) == 8 and list(CLASS_NAMES) == sorted(CLASS_NAMES)
+    assert set(REVERSED) == set(CLASS_NAMES)
+    for name in CLASS_NAMES:
+        assert REVERSED[name] != name and REVERSED[REVERSED[name]] == name
+
+
+def test_clip_is_an_array_with_a_shape_name():
+    frames, shape = make_clip("approach", 0)
+    assert frames.shape == (24, 64, 64, 3) and frames.dtype == np.uint8
+    assert shape in SHAPES
+    frames, _ = make_clip("approach", 0, num_frames=5, image_size=20)
+    assert frames.shape == (5, 20, 20, 3)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_clip_depends_on_class_seed_and_difficulty_alone(hard):
+    for name in CLASS_NAMES:
+        first, again, other = (make_clip(name, seed, hard=hard).frames for seed in (1, 1, 2))
+        np.testing.assert_array_equal(first, again)
+        assert (first != other).mean() > 0.9
+        assert (first != make_clip(name, 1, hard=not hard).frames).any()
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_same_seed_gives_the_partner_the_same_frames_backwards(name, hard):
+    clip, partner = make_clip(name, 3, hard=hard), make_clip(REVERSED[name], 3, hard=hard)
+    np.testing.assert_array_equal(clip.frames, partner.frames[::-1])
+    assert clip.shape == partner.shape
+
+
+def object_masks(name, seed):
+    """The shape's pixels `(24, 64, 64)`, found by drawing the same clip without it."""
+    clip = make_clip(name, seed).frames.astype(int)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrow_of_time, "_overlay", lambda frames, canvas, path: frames.repeat(24, 0))
+        background = make_clip(name, seed).frames
+    return abs(clip - background).sum(axis=3) > 60
+
+
+def centroid(mask):
+    return np.argwhere(mask).mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    "name,axis,sign",
+    [("move_left", 1, -1), ("move_right", 1, 1), ("move_up", 0, -1), ("move_down", 0, 1)],
+)
+def test_translation_goes_where_its_name_says(name, axis, sign):
+    for seed in range(10):
+        mask = object_masks(name, seed)
+        shift = centroid(mask[-1]) - centroid(mask[0])
+        assert 0.25 * 64 < sign * shift[axis] < 0.55 * 64
+        assert abs(shift[1 - axis]) < 0.1 * 64
+
+
+@pytest.mark.parametrize("name,sign", [("approach", 1), ("recede", -1)])
+def test_scale_changes_as_its_name_says(name, sign):
+    for seed in range(10):
+        area = object_masks(name, seed).sum(axis=(1, 2))
+        assert 1.5 < (area[-1] / area[0]) ** (sign / 2) < 2.4
+
+
+@pytest.mark.parametrize("name,sign", [("turn_clockwise", 1), ("turn_counterclockwise", -1)])
+def test_rotation_turns_as_its_name_says(name, sign):
+    for seed in range(10):
+        clip = object_masks(name, seed)
+        first = np.argwhere(clip[0])[:, ::-1] - clip_center(clip[0])
+        best = max(range(-180, 180, 5), key=lambda degrees: overlap(first, degrees, clip[-1]))
+        assert 45 <= sign * best <= 165
+
+
+def clip_center(mask):
+    return centroid(mask)[::-1]
+
+
+def overlap(points, degrees, mask):
+    """How many points (x, y) fall on a mask, turned about its centroid; y points down."""
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    x, y = np.clip(np.round(points @ turn.T + clip_center(mask)), 0, 63).astype(int).T
+    return mask[y, x].sum()
+
+
+def paths_of(name, seed, hard):
+    """The paths of a clip's shapes, the last one that of the shape which the class is about."""
+    paths = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            arrow_of_time, "_overlay", lambda frames, canvas, path: paths.append(path) or frames
+        )
+        make_clip(name, seed, hard=hard)
+    return paths
+
+
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("name", CLASS_NAMES)
+def test_shapes_stay_in_the_frame(name, hard):
+    for seed in range(20):
+        for path in paths_of(name, seed, hard):
+            reach = 0.7 * path.radius[:, None]
+            assert (path.center > reach).all() and (path.center < 1 - reach).all()
+
+
+def test_easy_clips_hold_one_shape_that_moves_all_the_time():
+    for seed in range(10):
+        (path,) = paths_of("move_left", seed, hard=False)
+        assert (path.center[6:, 0] < path.center[:-6, 0]).all()
+
+
+def test_hard_clips_hold_smaller_shapes_that_do_the_opposite_while_all_drift_and_pause():
+    for seed in range(10):
+        *others, main = paths_of("move_left", seed, hard=True)
+        assert len(others) == 2
+        assert main.center[-1, 0] - main.center[0, 0] < -0.1
+        for other in others:
+            assert other.center[-1, 0] - other.center[0, 0] > 0.1
+            assert other.radius.max() < main.radius.min()
+        # Without the wobble it stands still; the fastest step is many times the slowest.
+        steps = abs(np.diff(main.center[:, 0]))
+        assert steps.max() > 3 * np.sort(steps)[:3].max()
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        ({"class_name": "jump"}, "`class_name` must be one of .*Received: class_name='jump'"),
+        ({"num_frames": 1}, "`num_frames` must be at least 2. Received: num_frames=1"),
+        ({"image_size": 0}, "Received: image_size=0"),
+    ],
+)
+def test_wrong_arguments_of_a_clip_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make_clip(**{"class_name": "approach", "seed": 0, **arguments})
+
+
+def test_data_set_reads_as_class_folders(root):
+    for split, size in {"train": 16, "validation": 16, "test": 8}.items():
+        dataset = open_dataset("folder", root, split)
+        assert dataset.class_names == CLASS_NAMES
+        labels = [label for _, label in dataset.records]
+        assert labels == sorted(list(range(8)) * (size // 8))
+
+
+def test_csv_lists_every_file_with_its_class_shape_and_partner(root):
+    listed = {row["file"]: row for row in rows(root)}
+    files = {
+        os.path.relpath(path, root).replace(os.sep, "/")
+        for split in ("train", "validation", "test")
+        for path, _ in open_dataset("folder", root, split).records
+    }
+    assert set(listed) == files and len(rows(root)) == 40
+    for file, row in listed.items():
+        assert file.split("/")[:2] == [row["split"], row["class"]]
+        assert row["shape"] in SHAPES
+        if row["split"] == "train":
+            assert row["reversed_file"] == ""
+        else:
+            partner = listed[row["reversed_file"]]
+            assert partner["reversed_file"] == file
+            assert partner["class"] == REVERSED[row["class"]]
+            assert (partner["split"], partner["shape"]) == (row["split"], row["shape"])
+
+
+def test_reversed_file_is_its_partner_frame_by_frame(root):
+    for frames, partner in pairs(root):
+        assert len(frames) == 24
+        np.testing.assert_array_equal(frames, partner[::-1])
+        # Only the order differs, and that it does.
+        assert (frames != partner).any()
+
+
+def test_file_sizes_do_not_tell_the_direction(root):
+    for row in rows(root):
+        if row["split"] != "train":
+            sizes = [os.path.getsize(os.path.join(root, row[n])) for n in ("file", "reversed_file")]
+            assert abs(sizes[0] - sizes[1]) < 0.005 * sizes[0]
+
+
+def test_what_ignores_order_is_right_for_exactly_one_of_each_pair(root):
+    """Any function of the set of frames alone, here random ones, answers both of a pair alike."""
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(20, 64 * 64 * 3, 2))
+    hits = []
+    for row, (frames, _) in zip(
+        [r for r in rows(root) if r["reversed_file"]], pairs(root), strict=True
+    ):
+        bag = np.sort(frames.reshape(24, -1), axis=0).mean(axis=0)
+        direction = np.einsum("p,npd->nd", bag, weights).argmax(axis=1)
+        hits.append(direction == (row["class"] < REVERSED[row["class"]]))
+    np.testing.assert_array_equal(np.mean(hits, axis=0), 0.5)
+
+
+def test_files_show_what_make_clip_draws(root):
+    path = os.path.join(root, "val", "move_left", "00001.mp4")
+    frames = make_clip("move_left", (0, 1, 1)).frames
+    assert abs(decode_all(path).astype(int) - frames).mean() < 6
+
+
+def test_splits_and_clips_share_no_frame(root):
+    firsts = {}
+    for row in rows(root):
+        if row["class"] in ("approach", "move_left", "move_up", "turn_clockwise") or (
+            row["split"] == "train"
+        ):
+            firsts[decode_all(os.path.join(root, row["file"]))[0].tobytes()] = row["file"]
+    assert len(firsts) == 16 + 8 + 4
+
+
+def test_same_seed_gives_the_same_files_with_any_number_of_threads(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    again = make_dataset(tmp_path / "again", **SIZES)
+    other = make_dataset(tmp_path / "other", **SIZES, seed=1)
+    assert rows(again) == rows(root)
+    for row in rows(root):
+        first, second, third = (
+            open(os.path.join(folder, row["file"]), "rb").read() for folder in (root, again, other)
+        )
+        assert first == second != third
+
+
+def test_finished_folder_is_left_as_it_is(root):
+    before = os.stat(os.path.join(root, "clips.csv")).st_mtime_ns
+    assert make_dataset(root, **SIZES) == root
+    assert os.stat(os.path.join(root, "clips.csv")).st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"hard": True}, {"num_train": 24}])
+def test_folder_of_other_parameters_is_refused(root, change):
+    with pytest.raises(ValueError, match="`root` must be a new or empty folder.*Received: root="):
+        make_dataset(root, **{**SIZES, **change})
+
+
+def test_foreign_folder_is_refused_and_an_empty_one_is_filled(tmp_path):
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="something else. Received: root=.*foreign"):
+        make_dataset(tmp_path / "foreign", **SIZES)
+    assert os.listdir(tmp_path / "foreign") == ["thesis.txt"]
+    (tmp_path / "empty").mkdir()
+    assert len(rows(make_dataset(tmp_path / "empty", **SIZES))) == 40
+
+
+def test_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(path, frames):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(arrow_of_time, "_encode", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            make_dataset(tmp_path / "data", **SIZES)
+    assert os.listdir(tmp_path) == []
+    assert len(rows(make_dataset(tmp_path / "data", **SIZES))) == 40
+
+
+def test_wrong_numbers_of_clips_are_named(tmp_path):
+    for name, value in [("num_train", 12), ("num_validation", 0), ("num_test", 7)]:
+        with pytest.raises(ValueError, match=f"`{name}` must be a .*Received: {name}={value}"):
+            make_dataset(tmp_path / "data", **{**SIZES, name: value})
+    assert os.listdir(tmp_path) == []
+
+
+def test_files_and_clips_need_no_tensorflow():
+    program = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "import keras_stm.data as data\n"
+        "data.arrow_of_time.make_clip('approach', 0); data.segments.center_indices(24, 8)\n"
+    )
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)

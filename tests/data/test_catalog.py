@@ -1,0 +1,135 @@
+import os
+
+import pytest
+
+from keras_stm.data.catalog import open_dataset
+
+
+def make_folder(root, files):
+    """Catalogues look at names only, so the files are empty."""
+    for file in files:
+        path = root / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return str(root)
+
+
+def names(dataset, root):
+    return [(os.path.relpath(path, root), label) for path, label in dataset.records]
+
+
+def class_folders(root, sizes=(("b", 10), ("a", 5), ("c", 1))):
+    return make_folder(root, [f"{name}/{i}.mp4" for name, size in sizes for i in range(size)])
+
+
+def test_classes_are_sorted_and_labels_index_them(tmp_path):
+    root = class_folders(tmp_path)
+    for split in ("train", "validation"):
+        dataset = open_dataset("folder", root, split)
+        assert dataset.class_names == ("a", "b", "c")
+        for path, label in dataset.records:
+            assert os.path.basename(os.path.dirname(path)) == dataset.class_names[label]
+
+
+def test_split_is_disjoint_complete_and_stratified(tmp_path):
+    root = class_folders(tmp_path)
+    train, validation = (open_dataset("folder", root, s).records for s in ("train", "validation"))
+    assert not set(train) & set(validation)
+    assert len(train + validation) == 16
+    # a fifth of each class, but at least one where something is left to train with
+    assert [[r[1] for r in part].count(0) for part in (train, validation)] == [4, 1]
+    assert [[r[1] for r in part].count(1) for part in (train, validation)] == [8, 2]
+    assert [[r[1] for r in part].count(2) for part in (train, validation)] == [1, 0]
+
+
+@pytest.mark.parametrize("validation_split", [0.01, 0.5, 0.99])
+def test_every_class_keeps_a_clip_on_each_side(tmp_path, validation_split):
+    root = class_folders(tmp_path, [("a", 2), ("b", 7)])
+    for split in ("train", "validation"):
+        dataset = open_dataset("folder", root, split, validation_split=validation_split)
+        assert {label for _, label in dataset.records} == {0, 1}
+
+
+def test_split_depends_on_the_seed_alone(tmp_path):
+    root = class_folders(tmp_path)
+    first, again, other = (open_dataset("folder", root, seed=seed).records for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
+
+
+@pytest.mark.parametrize("folder", ["val", "valid", "validation"])
+def test_split_folders_are_taken_as_they_are(tmp_path, folder):
+    root = make_folder(
+        tmp_path, ["train/a/1.mp4", "train/b/2.mp4", f"{folder}/b/3.mp4", "test/a/4.mp4"]
+    )
+    for split, expected in {
+        "train": [("train/a/1.mp4", 0), ("train/b/2.mp4", 1)],
+        "validation": [(f"{folder}/b/3.mp4", 1)],
+        "test": [("test/a/4.mp4", 0)],
+    }.items():
+        dataset = open_dataset("folder", root, split)
+        assert names(dataset, root) == expected
+        assert dataset.class_names == ("a", "b")
+
+
+def test_missing_validation_folder_is_split_from_train(tmp_path):
+    root = class_folders(tmp_path / "train") and str(tmp_path)
+    make_folder(tmp_path, ["test/a/x.mp4"])
+    train, validation = (open_dataset("folder", root, s).records for s in ("train", "validation"))
+    assert len(train) == 13 and len(validation) == 3
+    assert names(open_dataset("folder", root, "test"), root) == [("test/a/x.mp4", 0)]
+
+
+def test_class_may_be_called_train(tmp_path):
+    root = make_folder(tmp_path, ["train/1.mp4", "tram/2.mp4"])
+    assert open_dataset("folder", root).class_names == ("train", "tram")
+
+
+def test_hidden_and_other_files_are_ignored(tmp_path):
+    root = make_folder(
+        tmp_path,
+        ["a/1.MP4", "a/.2.mp4", "a/notes.txt", "b/3.webm", "b/4.avi", ".git/5.mp4", "readme.md"],
+    )
+    splits = [open_dataset("folder", root, split) for split in ("train", "validation")]
+    found = sorted(file for split in splits for file in names(split, root))
+    assert found == [("a/1.MP4", 0), ("b/3.webm", 1), ("b/4.avi", 1)]
+
+
+def test_folder_without_videos_is_no_class_and_gives_a_warning(tmp_path):
+    root = class_folders(tmp_path)
+    make_folder(tmp_path, ["empty/readme.md"])
+    with pytest.warns(UserWarning, match="empty holds no video"):
+        assert open_dataset("folder", root).class_names == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    "files,arguments,message",
+    [
+        ([], {"name": "nothing"}, "`name` must be one of 'folder'. Received: name='nothing'"),
+        ([], {"split": "val"}, "`split` must be one of .*'validation'.* Received: split='val'"),
+        ([], {"validation_split": 0}, "`validation_split` .* Received: validation_split=0"),
+        ([], {"validation_split": 1.0}, "`validation_split` .* Received: validation_split=1.0"),
+        ([], {}, r"no file .* ends in .avi, .*, .mp4, .*, .webm. Received: root="),
+        (["a/1.txt", "b/2.jpg"], {}, "no file .* ends in .avi"),
+        (["1.mp4", "2.mp4"], {}, "one folder of videos per class"),
+        (["a/1.mp4", "a/2.mp4"], {}, r"at least two class folders with videos, found 1 \(a\)"),
+        (["a/1.mp4", "b/1.mp4"], {"split": "test"}, "`split` must be 'train' or 'validation'"),
+        (["a/1.mp4", "b/1.mp4"], {"split": "validation"}, "two videos of some class"),
+        (
+            ["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"],
+            {"split": "validation"},
+            "no other classes for validation than for train, which has no 'c'",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*holds no video")
+def test_wrong_input_is_named_in_one_line(tmp_path, files, arguments, message):
+    arguments = {"name": "folder", "root": make_folder(tmp_path, files), **arguments}
+    with pytest.raises(ValueError, match=message) as error:
+        open_dataset(**arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_root_is_named(tmp_path):
+    with pytest.raises(ValueError, match="`root` must be an existing folder. Received: root=.*no"):
+        open_dataset("folder", tmp_path / "no")
