@@ -13,12 +13,17 @@ The same command again resumes a run that was stopped.
 
 import dataclasses
 import os
+import re
 import sys
+
+# Before TensorFlow is loaded: it reports on the processor in several lines.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import matplotlib.figure
 import numpy as np
-from absl import app, flags
+import tensorflow as tf
+from absl import app, flags, logging
 
 import config
 import keras_stm
@@ -47,6 +52,7 @@ flags.DEFINE_boolean("tensorboard", False, "Also log to <output>/tensorboard.")
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unknown argument {argv[1]!r}; all arguments are flags")
+    logging.set_verbosity(logging.WARNING)
     settings = config.from_flags()
     output = flags.FLAGS.output or os.path.join("saved_models", f"{flags.FLAGS.preset}-{settings.model}")
     try:
@@ -59,6 +65,10 @@ def main(argv):
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The same command goes on from the last whole epoch.")
+    except tf.errors.OpError as error:
+        # What the pipeline meets in a worker comes back inside TensorFlow's own error.
+        broken = re.search(r"VideoError: (.+)", error.message)
+        sys.exit(f"fit.py: {broken[1] if broken else error.message}")
     except (ValueError, ImportError, OSError, RuntimeError) as error:
         sys.exit(f"fit.py: {error}")
 
@@ -142,8 +152,12 @@ def build_model(settings, train):
     )
     # XLA makes this network several times slower on a CPU than TensorFlow's own kernels.
     slow_xla = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
+    if settings.optimizer == "sgd":
+        optimizer = keras_stm.optimizers.SGD(schedule, momentum=0.9, weight_decay=settings.weight_decay)
+    else:
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
     model.compile(
-        keras_stm.optimizers.SGD(schedule, momentum=0.9, weight_decay=settings.weight_decay or None),
+        optimizer,
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=False if slow_xla else "auto",
@@ -203,6 +217,7 @@ def train_model(model, folder, settings, train, validation, tensorboard):
             steps_per_epoch=steps_per_epoch(train, settings.batch_size),
             validation_data=make_pipeline(validation, **clip_options(settings)),
             callbacks=callbacks,
+            shuffle=False,
             # A bar where a person watches it, a line an epoch where a file does.
             verbose=1 if sys.stdout.isatty() else 2,
         )

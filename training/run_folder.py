@@ -24,7 +24,7 @@ SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"
 _CHECKPOINT = "checkpoint.npz"
 _BEST = "best.npz"
-_LOCK = ".lock"
+LOCK = ".lock"
 # All that a run writes, and so all that --overwrite may remove.
 _CONTENTS = (
     *(CONFIG, CLASS_NAMES, HISTORY, CURVES, MODEL, "serving", TENSORBOARD),
@@ -89,7 +89,7 @@ class RunFolder:
             ValueError: if another process writes into the folder.
         """
         os.makedirs(self.path, exist_ok=True)
-        lock = filelock.FileLock(self.file(_LOCK))
+        lock = filelock.FileLock(self.file(LOCK))
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:

@@ -50,9 +50,11 @@ class CMM(keras.layers.Layer):
         self.data_format = standardize_data_format(data_format)
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
         # The published code leaves CMM at PyTorch's default, U(-b, b) with b = 1 / sqrt(fan_in).
-        uniform = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+        def uniform():
+            return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
+
         self.reduce_conv = frame_conv(
-            filters // reduction, 1, name="reduce_conv", initializer=uniform, **shared
+            filters // reduction, 1, name="reduce_conv", initializer=uniform(), **shared
         )
         self.reduce_bn = batch_norm(name="reduce_bn", **shared)
         motion_conv = keras.layers.DepthwiseConv2D(
@@ -65,7 +67,7 @@ class CMM(keras.layers.Layer):
             **shared,
         )
         self.motion_conv = PerFrame(motion_conv, name="motion_conv", dtype=self.dtype_policy)
-        self.restore_conv = frame_conv(filters, 1, name="restore_conv", initializer=uniform, **shared)
+        self.restore_conv = frame_conv(filters, 1, name="restore_conv", initializer=uniform(), **shared)
         self.pool = None
         if strides > 1:
             # "same" rounds up, as the strided 3x3 beside it does: both fit at any size.

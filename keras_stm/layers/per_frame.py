@@ -5,10 +5,6 @@ from keras import ops
 
 from keras_stm.arguments import one_of
 
-# He normal, fan-out: the usual start of a ResNet that is trained from scratch. The paper only trains
-# from ImageNet weights and describes none.
-CONV_INITIALIZER = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
-
 
 def register(cls):
     """Makes a layer load from a `.keras` file without `custom_objects`."""
@@ -77,14 +73,20 @@ class SymmetricConv2D(keras.layers.Conv2D):
 
 
 def frame_conv(filters, kernel_size, strides=1, *, name, dtype, data_format, initializer=None):
-    """A convolution without bias on every frame, as all convolutions of the network."""
+    """A convolution without bias on every frame, as all convolutions of the network.
+
+    It starts from He normal, fan-out, unless told otherwise: the usual start of a ResNet that is trained
+    from scratch. The paper only trains from ImageNet weights and describes none.
+    """
+    # A new object for each kernel, here and wherever one is given: it draws the same numbers again.
+    he_normal = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     conv = SymmetricConv2D(
         filters,
         kernel_size,
         strides=strides,
         padding="same",
         use_bias=False,
-        kernel_initializer=initializer or CONV_INITIALIZER,
+        kernel_initializer=initializer or he_normal,
         data_format=data_format,
         dtype=dtype,
         name="conv",

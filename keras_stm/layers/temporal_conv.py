@@ -53,6 +53,10 @@ def convolve_strip(clip, kernel, data_format):
     return ops.moveaxis(clip, -1, 2) if data_format == "channels_first" else clip
 
 
+# The faster form of the channel-wise convolution, as `training/benchmark.py` measures it.
+FORMS = {"tensorflow": convolve_strip, "jax": add_shifted, "torch": add_shifted}
+
+
 @register
 class TemporalConv(keras.layers.Layer):
     """Convolution over time with kernel 3, zero padded, without bias (paper, Eq. 1 and Table 8).
@@ -83,8 +87,8 @@ class TemporalConv(keras.layers.Layer):
         )
 
     def call(self, clip):
-        fused = keras.backend.backend() != "tensorflow" and self.kind == "channelwise"
-        form = add_shifted if fused else convolve_strip
+        channelwise = self.kind == "channelwise"
+        form = FORMS[keras.backend.backend()] if channelwise else convolve_strip
         return form(clip, ops.convert_to_tensor(self.kernel), self.data_format)
 
     def compute_output_shape(self, input_shape):

@@ -30,7 +30,7 @@ def load_weights(model, weights):
             changed then.
         ImportError: if a PyTorch checkpoint is read without PyTorch.
     """
-    path = imagenet_file(model) if weights == "imagenet" else os.fspath(weights)
+    path = imagenet_file(model) if weights == "imagenet" else str(weights)
     if not path.endswith(files.SUFFIXES):
         raise ValueError(
             f"`weights` must be None, 'imagenet' or a file that ends in {', '.join(files.SUFFIXES)}. "

@@ -1,0 +1,302 @@
+"""The main command: what it leaves behind, how it resumes, and what it refuses."""
+
+import csv
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import config
+import fit
+import keras_stm
+import run_folder
+from keras_stm.data import arrow_of_time, load_clip, open_dataset
+
+SMALL = dataclasses.replace(
+    config.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
+)
+SCRIPT = fit.__file__
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder with train, val and test folders of a few clips."""
+    root = tmp_path_factory.mktemp("data") / "clips"
+    return arrow_of_time.make_dataset(
+        root, num_train=16, num_validation=8, num_test=8, progress=False
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def narrow_model():
+    with pytest.MonkeyPatch.context() as patch:
+        narrow = functools.partial(config.MODELS["stm_small"], width=16)
+        patch.setitem(config.MODELS, "stm_small", narrow)
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(clips, tmp_path_factory):
+    """The folder of a finished run, of two epochs with dropout."""
+    output = tmp_path_factory.mktemp("run") / "finished"
+    fit.fit(SMALL, str(output), data_dir=clips)
+    return output
+
+
+def read_history(folder):
+    with open(os.path.join(folder, "history.csv")) as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_finished_run_holds_all_that_is_promised_and_nothing_else(finished):
+    visible = sorted(name for name in os.listdir(finished) if not name.startswith("."))
+    assert visible == sorted(
+        ["class_names.txt", "config.json", "curves.png", "history.csv", "model.keras", "serving"]
+    )
+    assert os.listdir(finished / "serving") == ["1"]
+    assert (finished / "class_names.txt").read_text().split() == list(arrow_of_time.CLASS_NAMES)
+
+
+def test_the_history_has_a_row_an_epoch_and_the_designs_columns(finished):
+    rows = read_history(finished)
+    assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+
+
+def test_the_configuration_tells_settings_versions_commit_and_hardware(finished):
+    with open(finished / "config.json") as file:
+        record = json.load(file)
+    assert record["settings"]["model"] == "stm_small"
+    assert record["settings"]["backend"] == keras.backend.backend()
+    assert record["versions"]["keras"] == keras.__version__
+    assert record["hardware"]["cores"] == os.cpu_count()
+    assert "commit" in record
+
+
+def test_the_curves_are_a_picture(finished):
+    content = (finished / "curves.png").read_bytes()
+    assert content.startswith(b"\x89PNG") and len(content) > 10_000
+
+
+def test_the_saved_model_gives_the_models_scores_to_a_process_with_tensorflow_alone(
+    finished, clips, tmp_path
+):
+    path, _ = open_dataset("folder", clips, split="test").records[0]
+    clip = load_clip(path, num_frames=4, image_size=32)
+    np.save(tmp_path / "clip.npy", clip)
+    code = f"""
+import sys
+sys.modules["keras"] = sys.modules["keras_stm"] = None  # makes their import fail
+import numpy as np, tensorflow as tf
+serve = tf.saved_model.load({str(finished / "serving" / "1")!r}).signatures["serving_default"]
+scores = serve(clip=tf.constant(np.load({str(tmp_path / "clip.npy")!r})))["scores"]
+np.save({str(tmp_path / "scores.npy")!r}, scores)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    model = keras.saving.load_model(finished / "model.keras")
+    expected = model.predict(clip, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-5)
+
+
+def test_the_same_command_again_says_finished_and_touches_nothing(finished, clips, capsys):
+    before = {name: os.stat(finished / name).st_mtime_ns for name in os.listdir(finished)}
+    fit.fit(SMALL, str(finished), data_dir=clips)
+    assert "finished" in capsys.readouterr().out
+    assert before == {name: os.stat(finished / name).st_mtime_ns for name in os.listdir(finished)}
+
+
+def test_other_settings_in_the_same_folder_are_refused(finished, clips):
+    with pytest.raises(ValueError, match="other settings \\(seed 0 there, 1 here\\)"):
+        fit.fit(dataclasses.replace(SMALL, seed=1), str(finished), data_dir=clips)
+
+
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    finished, clips, tmp_path, monkeypatch
+):
+    """Dropout is on, so that its random state must have been kept as well."""
+    save = run_folder.RunFolder.save_checkpoint
+
+    def die_after_first_epoch(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    output = str(tmp_path / "stopped")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(run_folder.RunFolder, "save_checkpoint", die_after_first_epoch)
+        fit.fit(SMALL, output, data_dir=clips)
+    assert not os.path.exists(os.path.join(output, "model.keras"))
+    fit.fit(SMALL, output, data_dir=clips)
+    assert read_history(output) == read_history(finished)
+    weights, expected = (
+        keras.saving.load_model(os.path.join(folder, "model.keras")).get_weights()
+        for folder in (output, finished)
+    )
+    for ours, theirs in zip(weights, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_epoch(
+    finished, clips, tmp_path, monkeypatch
+):
+    """One run for both, from the weights of another: training is what takes the time here."""
+    accuracies = iter([0.5, 0.75, 0.5, 0.25, 1.0])
+    best = {}
+
+    on_epoch_end = fit._EpochEnd.on_epoch_end
+
+    def with_rigged_accuracy(self, epoch, logs=None):
+        if epoch == 1:
+            best["weights"] = self.model.get_weights()
+        on_epoch_end(self, epoch, {**logs, "val_accuracy": next(accuracies)})
+
+    monkeypatch.setattr(fit._EpochEnd, "on_epoch_end", with_rigged_accuracy)
+    settings = dataclasses.replace(
+        SMALL,
+        weights=str(finished / "model.keras"),
+        freeze_backbone=True,
+        early_stopping=2,
+        epochs=5,
+        learning_rate=0.1,
+    )
+    fit.fit(settings, str(tmp_path / "run"), data_dir=clips)
+    assert len(read_history(tmp_path / "run")) == 4
+    start = keras.saving.load_model(finished / "model.keras").get_weights()
+    end = keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
+    for before, after in zip(start[:-2], end[:-2], strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert np.abs(start[-1] - end[-1]).max() > 0
+    for kept, after in zip(best["weights"], end, strict=True):
+        np.testing.assert_array_equal(kept, after)
+
+
+@pytest.fixture
+def own_folder(clips, tmp_path):
+    """Two class folders, without train and val."""
+    for name in ("approach", "recede"):
+        shutil.copytree(os.path.join(clips, "train", name), tmp_path / "own" / name)
+    return tmp_path / "own"
+
+
+def _empty(folder):
+    shutil.rmtree(folder)
+    os.makedirs(folder)
+
+
+def _one_class(folder):
+    shutil.rmtree(folder / "recede")
+
+
+def _no_videos(folder):
+    for path in folder.glob("*/*"):
+        path.rename(path.with_suffix(".txt"))
+
+
+def _not_really_videos(folder):
+    for path in folder.glob("*/*"):
+        path.write_bytes(b"no video at all" * 100)
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (shutil.rmtree, "own"),
+        (_empty, "own"),
+        (_one_class, "two"),
+        (_no_videos, ".mp4"),
+        (_not_really_videos, ".mp4"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_refused_before_anything_is_written(
+    spoil, message, own_folder, tmp_path
+):
+    spoil(own_folder)
+    with pytest.raises(ValueError, match=message):
+        fit.fit(
+            dataclasses.replace(SMALL, batch_size=2), str(tmp_path / "run"), data_dir=str(own_folder)
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_larger_than_the_data_set_is_refused_before_anything_is_written(own_folder, tmp_path):
+    with pytest.raises(ValueError, match="`batch_size` must be at most .*batch_size=64"):
+        fit.fit(
+            dataclasses.replace(SMALL, batch_size=64), str(tmp_path / "run"), data_dir=str(own_folder)
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_do_not_fit_are_refused_before_anything_is_written(clips, tmp_path):
+    keras_stm.STMResNet((1, 1, 1, 1), 32).save_weights(tmp_path / "other.weights.h5")
+    settings = dataclasses.replace(SMALL, weights=str(tmp_path / "other.weights.h5"))
+    with pytest.raises(ValueError, match="other.weights.h5 does not fit this model"):
+        fit.fit(settings, str(tmp_path / "run"), data_dir=clips)
+    assert not (tmp_path / "run").exists()
+
+
+def command(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--model=resnet"], "--model=resnet: value should be one of <stm_small|"),
+        (["--epochs=0"], "--epochs=0"),
+        (["--no_such_flag"], "no_such_flag"),
+        (["clips"], "unknown argument 'clips'"),
+        (["--data_dir=nowhere"], "nowhere"),
+    ],
+)
+def test_the_command_says_what_is_wrong_without_a_traceback_and_fails(arguments, message, tmp_path):
+    result = command(*arguments, cwd=tmp_path)
+    assert result.returncode != 0
+    assert message in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_video_that_breaks_in_training_stops_the_command_with_its_name(own_folder, tmp_path):
+    broken = sorted((own_folder / "approach").iterdir())[-1]
+    broken.write_bytes(b"no video at all" * 100)
+    result = command(
+        *(f"--data_dir={own_folder}", "--output=run", "--batch_size=2", "--epochs=1", "--image_size=32"),
+        cwd=tmp_path,
+    )
+    assert result.returncode != 0
+    assert result.stderr.strip().splitlines()[-1].startswith(f"fit.py: {broken}")
+    assert "Traceback" not in result.stderr
+
+
+def test_help_shows_every_flag_with_its_default_source(tmp_path):
+    result = command("--help", cwd=tmp_path)
+    for field in dataclasses.fields(config.Config):
+        assert f"{field.name}:" in result.stdout or f"{field.name}]" in result.stdout
+    for name in ("preset", "data_dir", "output", "overwrite", "tensorboard"):
+        assert name in result.stdout
+
+
+@pytest.mark.parametrize("name", config.MODELS)
+def test_every_model_name_builds_that_model(name):
+    model = config.MODELS[name](classes=3, weights=None, dropout=0.1)
+    assert model.name == name
+    assert model.output_shape == (None, 3)
+
+
+def test_within_pair_accuracy_compares_a_class_with_its_reversal_alone():
+    names = arrow_of_time.CLASS_NAMES
+    up, down, left = (names.index(f"move_{name}") for name in ("up", "down", "left"))
+    scores = np.zeros((3, len(names)))
+    scores[0, [up, down, left]] = 0.2, 0.1, 0.7  # right within the pair, wrong in all
+    scores[1, [up, down]] = 0.6, 0.4  # wrong
+    scores[2, left] = 1  # neither of the pair: not right
+    assert fit.within_pair_accuracy(scores, np.array([up, down, up]), names) == pytest.approx(1 / 3)

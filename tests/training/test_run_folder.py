@@ -1,0 +1,106 @@
+"""Who may write into a run's folder, and what is refused."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from run_folder import CONFIG, LOCK, RunFolder
+
+SETTINGS = {"model": "stm_small", "epochs": 6}
+
+
+def started(path, **settings):
+    folder = RunFolder(path, {**SETTINGS, **settings})
+    with folder.lock():
+        folder.begin(["a", "b"])
+    return folder
+
+
+def test_a_new_an_empty_and_an_unfinished_folder_are_not_finished(tmp_path):
+    assert not RunFolder(tmp_path / "new", SETTINGS).is_finished()
+    assert not RunFolder(tmp_path, SETTINGS).is_finished()
+    started(tmp_path)
+    assert not RunFolder(tmp_path, SETTINGS).is_finished()
+
+
+def test_looking_at_a_folder_creates_nothing(tmp_path):
+    RunFolder(tmp_path / "new", SETTINGS).is_finished()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_run_is_finished_once_its_saved_model_is_there(tmp_path):
+    started(tmp_path)
+    os.makedirs(tmp_path / "serving" / "1")
+    assert RunFolder(tmp_path, SETTINGS).is_finished()
+
+
+def test_other_settings_are_refused_and_the_difference_is_named(tmp_path):
+    started(tmp_path)
+    with pytest.raises(ValueError, match="other settings \\(epochs 6 there, 7 here\\).*--overwrite"):
+        RunFolder(tmp_path, {**SETTINGS, "epochs": 7}).is_finished()
+
+
+def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
+    started(tmp_path)
+    os.makedirs(tmp_path / "serving" / "1")
+    (tmp_path / "model.keras").write_text("old")
+    (tmp_path / ".hidden").write_text("kept")
+    folder = RunFolder(tmp_path, {**SETTINGS, "epochs": 7}, overwrite=True)
+    assert not folder.is_finished()
+    with folder.lock():
+        folder.begin(["c"])
+    assert sorted(os.listdir(tmp_path)) == [".hidden", LOCK, "class_names.txt", CONFIG]
+    assert (tmp_path / "class_names.txt").read_text() == "c\n"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("with_config", [False, True])
+def test_a_folder_that_holds_anything_else_is_refused_even_to_overwrite(overwrite, with_config, tmp_path):
+    if with_config:
+        started(tmp_path)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="not the folder of a run, as it holds thesis.tex"):
+        RunFolder(tmp_path, SETTINGS, overwrite).is_finished()
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(ValueError, match="run is a file"):
+        RunFolder(tmp_path / "run", SETTINGS).is_finished()
+
+
+def test_an_error_while_writing_keeps_what_was_there(tmp_path):
+    folder = started(tmp_path)
+    with pytest.raises(OSError), folder.replacing(CONFIG) as path:
+        with open(path, "w") as file:
+            file.write("half")
+        raise OSError("disk full")
+    assert not RunFolder(tmp_path, SETTINGS).is_finished()
+    assert [name for name in os.listdir(tmp_path) if "partial" in name] == []
+
+
+def test_a_lock_keeps_a_second_process_out_and_dies_with_its_own(tmp_path):
+    code = (
+        "import time, filelock\n"
+        f"lock = filelock.FileLock({str(tmp_path / LOCK)!r})\n"
+        "lock.acquire()\n"
+        "print('locked', flush=True)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "locked\n"
+        folder = RunFolder(tmp_path, SETTINGS)
+        with pytest.raises(ValueError, match="Another process is writing into"), folder.lock():
+            pass
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        time.sleep(0.1)
+        with folder.lock():
+            pass
+    finally:
+        process.kill()

@@ -1,0 +1,358 @@
+"""`load_weights` and `weights=`: every kind of file, and what is said of one that does not fit."""
+
+import argparse
+import logging
+import os
+import pickle
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import keras_stm
+from keras_stm.models import TSMResNet, TSNResNet
+from keras_stm.weights import load_weights, save_safetensors
+
+TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
+
+
+def randomize(model, seed=0):
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        variable.assign(rng.uniform(0.1, 1, variable.shape))
+    return model
+
+
+def tiny(**kwargs):
+    return keras_stm.STMResNet(**{**TINY, **kwargs})
+
+
+def same_weights(model, other):
+    return all(
+        np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True)
+    )
+
+
+def read_reference(model, folder):
+    """A model's weights under the published names, as arrays."""
+    path = os.path.join(folder, "reference.safetensors")
+    save_safetensors(model, path)
+    return safetensors.numpy.load_file(path)
+
+
+def torchvision_resnet(depths, width, classes, seed=0):
+    """Random weights with the names and shapes of torchvision's ResNets."""
+    rng = np.random.default_rng(seed)
+    arrays = {}
+
+    def conv(name, filters, channels, size):
+        arrays[f"{name}.weight"] = rng.normal(size=(filters, channels, size, size))
+
+    def bn(name, channels):
+        for suffix in ("weight", "bias", "running_mean", "running_var"):
+            arrays[f"{name}.{suffix}"] = rng.uniform(0.5, 1, channels)
+        arrays[f"{name}.num_batches_tracked"] = np.array(7)
+
+    conv("conv1", width, 3, 7)
+    bn("bn1", width)
+    channels = width
+    for stage, depth in enumerate(depths, 1):
+        filters = width * 2 ** (stage - 1)
+        for block in range(depth):
+            prefix = f"layer{stage}.{block}"
+            conv(f"{prefix}.conv1", filters, channels, 1)
+            conv(f"{prefix}.conv2", filters, filters, 3)
+            conv(f"{prefix}.conv3", 4 * filters, filters, 1)
+            for number, size in ((1, filters), (2, filters), (3, 4 * filters)):
+                bn(f"{prefix}.bn{number}", size)
+            if block == 0:
+                conv(f"{prefix}.downsample.0", 4 * filters, channels, 1)
+                bn(f"{prefix}.downsample.1", 4 * filters)
+            channels = 4 * filters
+    arrays["fc.weight"] = rng.normal(size=(classes, channels))
+    arrays["fc.bias"] = rng.normal(size=classes)
+    return {name: np.asarray(a, "int64" if a.ndim == 0 else "float32") for name, a in arrays.items()}
+
+
+def save_torch(arrays, path, wrap=None, prefix=""):
+    torch = pytest.importorskip("torch")
+    state = {prefix + name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    torch.save({wrap: state, "epoch": 3} if wrap else state, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        tiny,
+        lambda: tiny(fusion="concat", temporal_conv="ordinary"),
+        lambda: tiny(data_format="channels_first"),
+        lambda: tiny(include_top=False),
+        lambda: TSMResNet(**TINY),
+        lambda: TSNResNet(**TINY),
+    ],
+    ids=["stm", "concat_ordinary", "channels_first", "no_top", "tsm", "tsn"],
+)
+@pytest.mark.parametrize("suffix", [".safetensors", ".weights.h5", ".keras"])
+def test_what_is_saved_is_read_back_exactly(build, suffix, tmp_path):
+    model = randomize(build())
+    path = str(tmp_path / f"model{suffix}")
+    if suffix == ".safetensors":
+        save_safetensors(model, path)
+    elif suffix == ".keras":
+        model.save(path)
+    else:
+        model.save_weights(path)
+    other = build()
+    load_weights(other, path)
+    assert same_weights(model, other)
+    assert os.listdir(tmp_path) == [f"model{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".pth.tar"])
+@pytest.mark.parametrize("prefix", ["", "module.", "module.base_model."])
+@pytest.mark.parametrize("wrap", [None, "state_dict"])
+def test_reference_checkpoints_load_however_they_are_wrapped_and_prefixed(suffix, prefix, wrap, tmp_path):
+    model = randomize(tiny())
+    arrays = read_reference(model, tmp_path)
+    arrays["bn1.num_batches_tracked"] = np.array(7)
+    path = save_torch(arrays, tmp_path / f"checkpoint{suffix}", wrap, prefix)
+    assert same_weights(model, tiny(weights=path))
+
+
+def test_tsm_checkpoints_load_with_their_own_names(tmp_path):
+    model = randomize(TSMResNet(**TINY))
+    arrays = {}
+    for name, array in read_reference(model, tmp_path).items():
+        if name.startswith("layer"):
+            name = name.replace(".conv1.", ".conv1.net.")
+        prefix = "module." if name.startswith("fc.") else "module.base_model."
+        arrays[prefix + name.replace("fc.", "new_fc.")] = array
+    path = save_torch(arrays, tmp_path / "tsm.pth.tar", "state_dict")
+    assert same_weights(model, TSMResNet(**TINY, weights=path))
+
+
+def test_half_precision_checkpoints_load(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = randomize(tiny())
+    arrays = read_reference(model, tmp_path)
+    state = {name: torch.from_numpy(array).bfloat16() for name, array in arrays.items()}
+    torch.save(state, tmp_path / "half.pth")
+    import ml_dtypes
+
+    halves = {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays.items()}
+    safetensors.numpy.save_file(halves, tmp_path / "half.safetensors")
+    for name in ("half.pth", "half.safetensors"):
+        for ours, theirs in zip(
+            model.get_weights(), tiny(weights=str(tmp_path / name)).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(theirs, ours.astype(ml_dtypes.bfloat16).astype("float32"))
+
+
+@pytest.mark.parametrize("build", [keras_stm.STMResNet, TSNResNet, TSMResNet])
+def test_a_2d_resnet_is_inflated_and_what_it_lacks_keeps_its_initial_values(build, tmp_path):
+    arrays = torchvision_resnet((1, 1, 1, 1), 16, classes=5)
+    path = str(tmp_path / "resnet.safetensors")
+    safetensors.numpy.save_file(arrays, path)
+    model = build(**TINY)
+    before = {v.path: keras.ops.convert_to_numpy(v) for v in model.weights}
+    load_weights(model, path)
+    after = read_reference(model, tmp_path)
+    for name, array in arrays.items():
+        if not name.endswith("num_batches_tracked"):
+            np.testing.assert_array_equal(after[name], array)
+    temporal = [v for v in model.weights if "/temporal_conv/" in v.path or "/cmm/" in v.path]
+    assert bool(temporal) == (build is keras_stm.STMResNet)
+    for variable in temporal:
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), before[variable.path])
+
+
+@pytest.mark.parametrize(
+    "build", [keras_stm.STMResNet50, keras_stm.TSNResNet50, keras_stm.TSMResNet50]
+)
+def test_imagenet_inflates_the_cached_file_and_leaves_the_head_random(build, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    os.makedirs(tmp_path / "models")
+    arrays = torchvision_resnet((3, 4, 6, 3), 64, classes=1000)
+    safetensors.numpy.save_file(arrays, tmp_path / "models" / "resnet50.tv_in1k.safetensors")
+    model = build(weights="imagenet", classes=1000)
+    for layer, name in (("conv1_conv", "conv1"), ("conv5_block3", "layer4.2.conv1")):
+        layer = model.get_layer(layer)
+        kernel = layer.get_weights()[0]
+        np.testing.assert_array_equal(kernel.transpose(3, 2, 0, 1), arrays[f"{name}.weight"])
+    assert np.abs(model.get_layer("predictions").get_weights()[0]).max() < 0.01
+
+
+def test_imagenet_without_a_network_says_what_file_to_put_where(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("urllib.request.urlopen", unreachable)
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", unreachable)
+    with pytest.raises(ValueError) as error:
+        keras_stm.STMResNet50(weights="imagenet")
+    message = str(error.value)
+    assert "https://huggingface.co/timm/resnet50.tv_in1k/resolve/main/model.safetensors" in message
+    assert str(tmp_path / "models" / "resnet50.tv_in1k.safetensors") in message
+    assert message.endswith("Received: weights='imagenet'")
+    assert os.listdir(tmp_path / "models") == []
+
+
+def test_imagenet_is_refused_for_a_size_it_does_not_exist_for():
+    with pytest.raises(ValueError, match=r"width 16 and depths \(1, 1, 1, 1\).*weights='imagenet'"):
+        tiny(weights="imagenet")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".weights.h5", ".keras"])
+def test_a_head_of_another_size_keeps_its_initial_values_and_is_logged_once(suffix, tmp_path, caplog):
+    path = str(tmp_path / f"model{suffix}")
+    model = randomize(tiny())
+    if suffix == ".safetensors":
+        save_safetensors(model, path)
+    else:
+        (model.save if suffix == ".keras" else model.save_weights)(path)
+    other = tiny(classes=7)
+    head = other.get_layer("predictions").get_weights()
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("absl").addHandler(caplog.handler)
+        load_weights(other, path)
+        logging.getLogger("absl").removeHandler(caplog.handler)
+    for before, after in zip(head, other.get_layer("predictions").get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    for ours, theirs in zip(other.get_weights()[:-2], model.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    lines = {record.getMessage() for record in caplog.records}
+    assert lines == {
+        f"model{suffix} has a head of 5 classes, this model one of 7: it is left at its initial values."
+    }
+
+
+def test_a_model_without_head_takes_the_rest_of_a_file_that_has_one(tmp_path):
+    model = randomize(tiny())
+    model.save_weights(tmp_path / "model.weights.h5")
+    headless = tiny(include_top=False, weights=str(tmp_path / "model.weights.h5"))
+    for ours, theirs in zip(headless.get_weights(), model.get_weights(), strict=False):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_file_that_does_not_fit_lists_the_first_of_each_kind_and_changes_nothing(tmp_path):
+    arrays = read_reference(randomize(tiny()), tmp_path)
+    arrays["extra.weight"] = arrays.pop("conv1.weight")
+    arrays["layer1.0.shift.weight"] = np.zeros((8, 1, 3), "float32")
+    path = str(tmp_path / "other.safetensors")
+    safetensors.numpy.save_file(arrays, path)
+    model = tiny()
+    before = model.get_weights()
+    with pytest.raises(ValueError) as error:
+        load_weights(model, path)
+    assert str(error.value) == (
+        "other.safetensors does not fit this model; 1 missing: conv1.weight; 1 unexpected: extra.weight; "
+        "1 misshapen: layer1.0.shift.weight (8, 1, 3) for (16, 1, 3). "
+        f"Received: weights={path!r}"
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "kwargs, problem",
+    [
+        ({"branches": ("cstm",)}, "28 unexpected: conv2_block1/cmm/motion_conv/conv/0, "),
+        ({"fusion": "concat"}, "4 missing: conv2_block1/fusion_conv/conv/0, "),
+        ({"width": 32}, "misshapen: conv1_conv/conv/0 \\(7, 7, 3, 16\\) for \\(7, 7, 3, 32\\), "),
+        ({"depths": (1, 1, 1, 2)}, "missing: conv5_block2/reduce_conv/conv/0, "),
+    ],
+)
+def test_a_file_of_another_network_is_refused_by_name(kwargs, problem, tmp_path):
+    tiny().save_weights(tmp_path / "stm.weights.h5")
+    with pytest.raises(ValueError, match=problem):
+        tiny(weights=str(tmp_path / "stm.weights.h5"), **kwargs)
+
+
+class _Attack:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("protocol", ["torch", "pickle"])
+def test_a_checkpoint_that_would_run_code_is_refused_and_not_run(protocol, tmp_path):
+    torch = pytest.importorskip("torch")
+    content = {"state_dict": {}, "hook": _Attack(tmp_path / "attacked")}
+    path = tmp_path / "attack.pth"
+    if protocol == "torch":
+        torch.save(content, path)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ValueError, match="attack.pth .*save the `state_dict` alone"):
+        tiny(weights=str(path))
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_checkpoint_with_training_arguments_is_refused_with_the_way_out(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"state_dict": {}, "args": argparse.Namespace(lr=1)}, tmp_path / "run.pth")
+    with pytest.raises(ValueError, match="save the `state_dict` alone"):
+        tiny(weights=str(tmp_path / "run.pth"))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".weights.h5", ".keras", ".pth"])
+@pytest.mark.parametrize("kept", [0, 10, 0.5])
+def test_a_damaged_file_is_named(suffix, kept, tmp_path):
+    model = tiny()
+    path = tmp_path / f"damaged{suffix}"
+    if suffix == ".pth":
+        save_torch(read_reference(model, tmp_path), path)
+    elif suffix == ".safetensors":
+        save_safetensors(model, path)
+    else:
+        (model.save if suffix == ".keras" else model.save_weights)(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
+    with pytest.raises(ValueError) as error:
+        load_weights(model, str(path))
+    assert str(error.value).startswith(f"damaged{suffix} ")
+    assert str(error.value).endswith(f"Received: weights={str(path)!r}")
+
+
+@pytest.mark.parametrize("weights", ["nowhere.pth", "model.onnx", "noisy", "", 5])
+def test_weights_that_are_no_file_are_refused(weights):
+    with pytest.raises(ValueError, match=f"`weights` .*Received: weights={weights!r}"):
+        tiny(weights=weights)
+
+
+def test_a_model_with_further_layers_is_refused(tmp_path):
+    model = tiny(include_top=False, pooling="avg")
+    model = keras.Sequential([model, keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match="`model` must be one of keras_stm's"):
+        save_safetensors(model, tmp_path / "model.safetensors")
+    assert os.listdir(tmp_path) == []
+
+
+def test_safetensors_must_be_called_so(tmp_path):
+    with pytest.raises(ValueError, match="`path` must end in .safetensors. Received: path="):
+        save_safetensors(tiny(), tmp_path / "model.bin")
+
+
+def test_without_pytorch_safetensors_are_read_and_checkpoints_say_what_is_missing(tmp_path):
+    if keras.backend.backend() == "torch":
+        pytest.skip("needs a backend other than torch")
+    save_safetensors(tiny(), tmp_path / "model.safetensors")
+    (tmp_path / "model.pth").write_bytes(b"")
+    code = f"""
+import sys
+sys.modules["torch"] = None  # makes its import fail
+import keras_stm
+model = keras_stm.STMResNet((1, 1, 1, 1), 16, classes=5, weights={str(tmp_path / "model.safetensors")!r})
+try:
+    keras_stm.weights.load_weights(model, {str(tmp_path / "model.pth")!r})
+except ImportError as error:
+    print(error)
+"""
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install torch" in output.stdout
