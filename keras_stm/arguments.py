@@ -1,5 +1,7 @@
 """Checks of arguments. Every message names the argument, what it accepts and what it received."""
 
+import keras
+
 
 def one_of(name, value, accepted):
     """Returns `value`, or raises `ValueError` where it is not among `accepted`."""
@@ -27,3 +29,14 @@ def subset_of(name, value, accepted):
             f"`{name}` must be a tuple of any of {', '.join(map(repr, accepted))}. Received: {name}={value!r}"
         )
     return tuple(item for item in accepted if item in value)
+
+
+def standardize_data_format(data_format):
+    """`data_format`, or Keras' global one where it is `None`.
+
+    Raises:
+        ValueError: if it is neither `"channels_last"` nor `"channels_first"`.
+    """
+    if data_format is None:
+        return keras.config.image_data_format()
+    return one_of("data_format", data_format, ("channels_last", "channels_first"))

@@ -3,8 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_stm.arguments import positive_int
-from keras_stm.layers.per_frame import standardize_data_format
+from keras_stm.arguments import positive_int, standardize_data_format
 
 # Of ImageNet's RGB pixels divided by 255, as torchvision trains with.
 MEAN = (0.485, 0.456, 0.406)

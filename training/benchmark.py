@@ -106,9 +106,9 @@ def measure(steps, backend, clips, labels):
         for name, (form, predict, train) in steps.items():
             # PyTorch traces nothing: it looks the form up in every step.
             temporal_conv.FORMS[backend] = form
-            for kind, step in enumerate((lambda: predict(clips), lambda: train(clips, labels))):
+            for kind, (step, *inputs) in enumerate([(predict, clips), (train, clips, labels)]):
                 start = time.perf_counter()
-                step()
+                step(*inputs)
                 times[name][kind].append(time.perf_counter() - start)
     return {name: tuple(map(statistics.median, kinds)) for name, kinds in times.items()}
 

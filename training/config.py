@@ -24,7 +24,7 @@ MODELS = {
 
 def _flag(define, help, default=dataclasses.MISSING, **options):
     """A field of `Config` that is a flag: `define(name, None, help, **options)`."""
-    metadata = {"define": functools.partial(define, default=None, help=help, **options)}
+    metadata = {"define": functools.partial(define, default=None, **options), "help": help}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -122,7 +122,9 @@ def define_flags():
     """Defines `--preset` and a flag for each field of `Config`."""
     flags.DEFINE_enum("preset", "small", list(PRESETS), "Settings to start from.")
     for field in dataclasses.fields(Config):
-        field.metadata["define"](field.name)
+        values = {name: getattr(preset, field.name) for name, preset in PRESETS.items()}
+        presets = ", ".join(f"{name} {value}" for name, value in values.items())
+        field.metadata["define"](field.name, help=f"{field.metadata['help']} Presets: {presets}.")
 
 
 def from_flags():

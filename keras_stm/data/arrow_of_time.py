@@ -110,9 +110,7 @@ def make_clip(class_name, seed, hard=False, num_frames=_NUM_FRAMES, image_size=_
     return Clip(frames if class_name == pair[0] else frames[::-1].copy(), shape)
 
 
-def make_dataset(
-    root, seed=0, num_train=2400, num_validation=400, num_test=400, hard=False, progress=True
-):
+def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400, hard=False, progress=True):
     """Writes the data set as a folder of class folders that `open_dataset("folder", root)` reads.
 
     `root/{train,val,test}/<class>/<number>.mp4` are H.264 of key frames only at constant quality,

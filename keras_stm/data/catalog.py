@@ -58,8 +58,7 @@ def open_dataset(name, root, split="train", validation_split=0.2, seed=0):
     one_of("split", split, SPLITS)
     if not 0 < validation_split < 1:
         raise ValueError(
-            "`validation_split` must be above 0 and below 1. "
-            f"Received: validation_split={validation_split!r}"
+            f"`validation_split` must be above 0 and below 1. Received: validation_split={validation_split!r}"
         )
     root = os.fspath(root)
     if not os.path.isdir(root):
@@ -91,9 +90,7 @@ def open_dataset(name, root, split="train", validation_split=0.2, seed=0):
         videos = _set_apart(train, split, validation_split, seed)
 
     records = [
-        (path, label)
-        for label, class_name in enumerate(class_names)
-        for path in videos.get(class_name, ())
+        (path, label) for label, class_name in enumerate(class_names) for path in videos.get(class_name, ())
     ]
     if not records:
         raise ValueError(
@@ -153,7 +150,5 @@ def _set_apart(videos, split, validation_split, seed):
     for class_name, paths in videos.items():
         count = min(max(1, round(len(paths) * validation_split)), len(paths) - 1)
         apart = set(rng.permutation(len(paths))[:count].tolist())
-        parts[class_name] = [
-            path for i, path in enumerate(paths) if (i in apart) == (split == "validation")
-        ]
+        parts[class_name] = [path for i, path in enumerate(paths) if (i in apart) == (split == "validation")]
     return parts

@@ -1,13 +1,12 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import positive_int
+from keras_stm.arguments import positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
     PerFrame,
     batch_norm,
     frame_conv,
     register,
-    standardize_data_format,
 )
 
 
@@ -49,6 +48,7 @@ class CMM(keras.layers.Layer):
             )
         self.data_format = standardize_data_format(data_format)
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
+
         # The published code leaves CMM at PyTorch's default, U(-b, b) with b = 1 / sqrt(fan_in).
         def uniform():
             return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")

@@ -1,12 +1,11 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import one_of, positive_int
+from keras_stm.arguments import one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
     batch_norm,
     frame_conv,
     register,
-    standardize_data_format,
 )
 from keras_stm.layers.temporal_conv import KINDS, TemporalConv
 

@@ -3,8 +3,6 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import one_of
-
 
 def register(cls):
     """Makes a layer load from a `.keras` file without `custom_objects`."""
@@ -14,17 +12,6 @@ def register(cls):
 def channel_axis(data_format):
     """Axis of the channels in a clip `(batch, time, ...)`."""
     return -1 if data_format == "channels_last" else 2
-
-
-def standardize_data_format(data_format):
-    """`data_format`, or Keras' global one where it is `None`.
-
-    Raises:
-        ValueError: if it is neither `"channels_last"` nor `"channels_first"`.
-    """
-    if data_format is None:
-        return keras.config.image_data_format()
-    return one_of("data_format", data_format, ("channels_last", "channels_first"))
 
 
 @register

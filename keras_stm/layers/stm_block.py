@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import one_of, positive_int, subset_of
+from keras_stm.arguments import one_of, positive_int, standardize_data_format, subset_of
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import (
@@ -9,7 +9,6 @@ from keras_stm.layers.per_frame import (
     channel_axis,
     frame_conv,
     register,
-    standardize_data_format,
 )
 from keras_stm.layers.temporal_conv import KINDS
 

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_stm.arguments import one_of
-from keras_stm.layers.per_frame import channel_axis, register, standardize_data_format
+from keras_stm.arguments import one_of, standardize_data_format
+from keras_stm.layers.per_frame import channel_axis, register
 
 KINDS = ("channelwise", "ordinary")
 

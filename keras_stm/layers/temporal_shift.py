@@ -1,8 +1,8 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import positive_int
-from keras_stm.layers.per_frame import channel_axis, register, standardize_data_format
+from keras_stm.arguments import positive_int, standardize_data_format
+from keras_stm.layers.per_frame import channel_axis, register
 
 
 @register

@@ -4,12 +4,11 @@ import inspect
 
 import keras
 
-from keras_stm.arguments import one_of, positive_int
+from keras_stm.arguments import one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
     PerFrame,
     batch_norm,
     frame_conv,
-    standardize_data_format,
 )
 from keras_stm.weights import load_weights
 

@@ -29,9 +29,7 @@ SCRIPT = fit.__file__
 def clips(tmp_path_factory):
     """A folder with train, val and test folders of a few clips."""
     root = tmp_path_factory.mktemp("data") / "clips"
-    return arrow_of_time.make_dataset(
-        root, num_train=16, num_validation=8, num_test=8, progress=False
-    )
+    return arrow_of_time.make_dataset(root, num_train=16, num_validation=8, num_test=8, progress=False)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -219,17 +217,13 @@ def test_data_that_cannot_be_trained_on_is_refused_before_anything_is_written(
 ):
     spoil(own_folder)
     with pytest.raises(ValueError, match=message):
-        fit.fit(
-            dataclasses.replace(SMALL, batch_size=2), str(tmp_path / "run"), data_dir=str(own_folder)
-        )
+        fit.fit(dataclasses.replace(SMALL, batch_size=2), str(tmp_path / "run"), data_dir=str(own_folder))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_larger_than_the_data_set_is_refused_before_anything_is_written(own_folder, tmp_path):
     with pytest.raises(ValueError, match="`batch_size` must be at most .*batch_size=64"):
-        fit.fit(
-            dataclasses.replace(SMALL, batch_size=64), str(tmp_path / "run"), data_dir=str(own_folder)
-        )
+        fit.fit(dataclasses.replace(SMALL, batch_size=64), str(tmp_path / "run"), data_dir=str(own_folder))
     assert not (tmp_path / "run").exists()
 
 

@@ -5,8 +5,9 @@ import re
 import subprocess
 import sys
 
-import fit
 import pytest
+
+import fit
 
 pytestmark = pytest.mark.slow
 

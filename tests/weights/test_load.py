@@ -31,9 +31,7 @@ def tiny(**kwargs):
 
 
 def same_weights(model, other):
-    return all(
-        np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True)
-    )
+    return all(np.array_equal(a, b) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
 
 
 def read_reference(model, folder):
@@ -170,9 +168,7 @@ def test_a_2d_resnet_is_inflated_and_what_it_lacks_keeps_its_initial_values(buil
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), before[variable.path])
 
 
-@pytest.mark.parametrize(
-    "build", [keras_stm.STMResNet50, keras_stm.TSNResNet50, keras_stm.TSMResNet50]
-)
+@pytest.mark.parametrize("build", [keras_stm.STMResNet50, keras_stm.TSNResNet50, keras_stm.TSMResNet50])
 def test_imagenet_inflates_the_cached_file_and_leaves_the_head_random(build, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     os.makedirs(tmp_path / "models")
