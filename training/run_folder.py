@@ -199,6 +199,15 @@ def _environment():
             "system": platform.platform(),
             "processor": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
-            "devices": keras.distribution.list_devices(),
+            "devices": _devices(backend),
         },
     }
+
+
+def _devices(backend):
+    if backend != "torch":
+        return keras.distribution.list_devices()
+    # Keras does not list PyTorch's.
+    import torch
+
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"]

@@ -1,6 +1,7 @@
 """The one ResNet of all models: stem, four stages of bottlenecks, head. Section 3.3 and Fig. 3."""
 
 import inspect
+import random
 
 import keras
 
@@ -85,7 +86,9 @@ def resnet(
 
     if include_top:
         x = per_frame(keras.layers.GlobalAveragePooling2D, name="avg_pool")(x)
-        x = keras.layers.Dropout(dropout, name="dropout")(x)
+        # Seeded, from what `keras.utils.set_random_seed` sets: else PyTorch would draw from a state of its
+        # own, which no checkpoint of Keras holds.
+        x = keras.layers.Dropout(dropout, seed=random.randrange(2**31), name="dropout")(x)
         initializer = keras.initializers.RandomNormal(stddev=0.001)
         x = keras.layers.Dense(classes, kernel_initializer=initializer, name="predictions")(x)
         # Scores are averaged before the softmax, and in float32 also under mixed precision.
