@@ -119,9 +119,7 @@ def paths_of(name, seed, hard):
     """The paths of a clip's shapes, the last one that of the shape which the class is about."""
     paths = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            arrow_of_time, "_overlay", lambda frames, canvas, path: paths.append(path) or frames
-        )
+        patch.setattr(arrow_of_time, "_overlay", lambda frames, canvas, path: paths.append(path) or frames)
         make_clip(name, seed, hard=hard)
     return paths
 
@@ -215,9 +213,7 @@ def test_what_ignores_order_is_right_for_exactly_one_of_each_pair(root):
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(20, 64 * 64 * 3, 2))
     hits = []
-    for row, (frames, _) in zip(
-        [r for r in rows(root) if r["reversed_file"]], pairs(root), strict=True
-    ):
+    for row, (frames, _) in zip([r for r in rows(root) if r["reversed_file"]], pairs(root), strict=True):
         bag = np.sort(frames.reshape(24, -1), axis=0).mean(axis=0)
         direction = np.einsum("p,npd->nd", bag, weights).argmax(axis=1)
         hits.append(direction == (row["class"] < REVERSED[row["class"]]))

@@ -59,9 +59,7 @@ def test_split_depends_on_the_seed_alone(tmp_path):
 
 @pytest.mark.parametrize("folder", ["val", "valid", "validation"])
 def test_split_folders_are_taken_as_they_are(tmp_path, folder):
-    root = make_folder(
-        tmp_path, ["train/a/1.mp4", "train/b/2.mp4", f"{folder}/b/3.mp4", "test/a/4.mp4"]
-    )
+    root = make_folder(tmp_path, ["train/a/1.mp4", "train/b/2.mp4", f"{folder}/b/3.mp4", "test/a/4.mp4"])
     for split, expected in {
         "train": [("train/a/1.mp4", 0), ("train/b/2.mp4", 1)],
         "validation": [(f"{folder}/b/3.mp4", 1)],

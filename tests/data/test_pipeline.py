@@ -98,8 +98,7 @@ def test_training_shuffles_each_epoch_without_repeats(tmp_path):
 def test_training_draws_other_frames_and_crops_each_epoch(tmp_path):
     path = write_video(tmp_path / "video.mp4", num_frames=40)
     clips = [
-        clip[0]
-        for clip, _ in batches(Dataset([(path, 0)], ("a",)), training=True, epochs=4, batch_size=1)
+        clip[0] for clip, _ in batches(Dataset([(path, 0)], ("a",)), training=True, epochs=4, batch_size=1)
     ]
     for a, b in itertools.combinations(clips, 2):
         assert (a != b).any()

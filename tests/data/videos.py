@@ -13,9 +13,7 @@ KINDS = {
 }
 
 
-def write_video(
-    path, num_frames=30, codec="libx264", options=None, height=32, width=48, brightness=None
-):
+def write_video(path, num_frames=30, codec="libx264", options=None, height=32, width=48, brightness=None):
     """Writes frames of noise about a brightness, which grows from 0 to 200 where none is given."""
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
@@ -35,9 +33,7 @@ def write_audio(path):
     """Writes a file whose only stream is sound."""
     with av.open(str(path), "w") as container:
         audio = container.add_stream("aac", rate=8000, layout="mono")
-        silence = av.AudioFrame.from_ndarray(
-            np.zeros((1, 1024), "float32"), format="fltp", layout="mono"
-        )
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), "float32"), format="fltp", layout="mono")
         silence.rate = 8000
         container.mux(audio.encode(silence))
         container.mux(audio.encode())

@@ -1,0 +1,216 @@
+"""What every layer promises, in one place. Each layer's test file calls `check_layer`."""
+
+import functools
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from tests.reference.backend import (
+    BACKEND,
+    channels_last,
+    compute,
+    numpy,
+    oriented,
+    relative_error,
+)
+
+
+def random_clip(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+def randomize(layer, seed=0):
+    """Draws every weight and statistic, so that nothing agrees because it is 0 or 1."""
+    rng = np.random.default_rng(seed)
+    for variable in layer.weights:
+        shape = tuple(variable.shape)
+        if variable.path.endswith(("gamma", "moving_variance")):
+            value = rng.uniform(0.5, 1.5, shape)
+        elif variable.path.endswith(("beta", "moving_mean")):
+            value = rng.normal(0, 0.3, shape)
+        else:
+            value = rng.normal(0, (2 / np.prod(shape[:-1])) ** 0.5, shape)
+        variable.assign(value.astype("float32"))
+
+
+def weights_by_name(layer):
+    """`{path below the layer: array}`."""
+    return {
+        variable.path.removeprefix(f"{layer.name}/"): keras.ops.convert_to_numpy(variable)
+        for variable in layer.weights
+    }
+
+
+def assert_parity(layer, reference, shape, data_format="channels_last"):
+    """`layer` on a random clip of `shape` equals `reference(clip, weights)`, channels last."""
+    clip = random_clip(shape)
+    layer.build(oriented(clip, data_format).shape)
+    randomize(layer)
+    actual = numpy(compute(layer, oriented(clip, data_format)))
+    expected = reference(clip.astype("float64"), weights_by_name(layer))
+    actual = channels_last(actual, data_format)
+    assert actual.shape == expected.shape
+    # Not relative alone: the motion of a still is zero.
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+def fully_shaped(layer_class, arguments, shape):
+    """A built layer with random weights and a clip for it, in the data format of `arguments`."""
+    layer = layer_class(**arguments)
+    clip = oriented(random_clip(shape), arguments["data_format"])
+    layer.build(clip.shape)
+    randomize(layer)
+    return layer, clip
+
+
+def check_config(layer_class, arguments, shape):
+    parameters = inspect.signature(layer_class.__init__).parameters
+    own = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if name != "self" and parameter.kind != parameter.VAR_KEYWORD
+    }
+    assert arguments.keys() == own.keys(), "the test leaves out an argument"
+    for name, parameter in own.items():
+        assert arguments[name] != parameter.default, f"the test has {name} at its default"
+
+    base = {"name": "chosen_name", "trainable": False, "dtype": "mixed_bfloat16"}
+    layer = layer_class(**arguments, **base)
+    config = layer.get_config()
+    for name, value in arguments.items():
+        assert config[name] == value, name
+    assert layer_class.from_config(config).get_config() == config
+    assert layer.dtype_policy.name == "mixed_bfloat16" and not layer.trainable
+
+    stored = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    assert stored["registered_name"] == f"keras_stm>{layer_class.__name__}"
+    restored = keras.saving.deserialize_keras_object(stored)
+    assert type(restored) is layer_class
+    assert restored.get_config() == config
+
+
+def check_copy(layer_class, arguments, shape):
+    """A layer made from a configuration and given the weights computes the same."""
+    layer, clip = fully_shaped(layer_class, arguments, shape)
+    copy = layer_class.from_config(layer.get_config())
+    copy.build(clip.shape)
+    copy.set_weights(layer.get_weights())
+    outputs = [numpy(compute(each, clip)) for each in (layer, copy)]
+    np.testing.assert_array_equal(*outputs)
+
+
+def check_build(layer_class, arguments, shape):
+    layer, clip = fully_shaped(layer_class, arguments, shape)
+    for child in layer._flatten_layers():
+        assert child.built, child.name
+    before = [variable.path for variable in layer.weights]
+    assert len(set(before)) == len(before)
+    layer(clip)
+    assert [variable.path for variable in layer.weights] == before
+    # A shape read from a file may be a list.
+    other = layer_class(**arguments)
+    other.build(list(clip.shape))
+    assert [tuple(v.shape) for v in other.weights] == [tuple(v.shape) for v in layer.weights]
+
+
+def check_shapes(layer_class, arguments, shape):
+    """Symbolic shapes, complete and open, are those of the output."""
+    layer, clip = fully_shaped(layer_class, arguments, shape)
+    eager = tuple(compute(layer, clip).shape)
+    assert tuple(layer.compute_output_shape(clip.shape)) == eager
+    assert tuple(layer(keras.Input(batch_shape=clip.shape)).shape) == eager
+    channel = 4 if arguments["data_format"] == "channels_last" else 2
+    dynamic = [size if axis == channel else None for axis, size in enumerate(clip.shape)]
+    symbolic = layer(keras.Input(batch_shape=dynamic))
+    expected = [size if axis == channel else None for axis, size in enumerate(eager)]
+    assert list(symbolic.shape) == expected
+
+
+def check_dynamic(layer_class, arguments, shape):
+    """One layer with open time, height and width runs on clips of any, and on a still."""
+    layer, clip = fully_shaped(layer_class, arguments, shape)
+    channel = 4 if arguments["data_format"] == "channels_last" else 2
+    dynamic = [size if axis == channel else None for axis, size in enumerate(clip.shape)]
+    inputs = keras.Input(batch_shape=dynamic)
+    model = keras.Model(inputs, layer(inputs))
+    for frames, height in ((1, 5), (6, 9)):
+        other = random_clip((1, frames, height, *shape[3:]))
+        other = oriented(other, arguments["data_format"])
+        outputs = model.predict(other, verbose=0)
+        np.testing.assert_allclose(outputs, numpy(compute(layer, other)), atol=1e-5)
+
+
+def check_gradients(layer_class, arguments, shape):
+    """One training step changes every trainable weight and every running statistic."""
+    layer, clip = fully_shaped(layer_class, arguments, shape)
+    if not layer.trainable_weights:
+        pytest.skip("the layer has no weights")
+    inputs = keras.Input(batch_shape=clip.shape)
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(keras.optimizers.SGD(1.0), "mse", jit_compile=BACKEND == "jax")
+    before = weights_by_name(layer)
+    model.train_on_batch(clip, random_clip(model.output_shape, seed=1))
+    for name, value in weights_by_name(layer).items():
+        assert np.isfinite(value).all(), name
+        assert (value != before[name]).any(), name
+
+
+def check_mixed_precision(dtype, tolerance, layer_class, arguments, shape):
+    layer, clip = fully_shaped(layer_class, arguments, shape)
+    if dtype == "float16" and is_tensorflow_channels_first(layer):
+        pytest.skip("TensorFlow on CPU has no channels-first convolution in float16")
+    mixed = layer_class(**arguments, dtype=f"mixed_{dtype}")
+    mixed.build(clip.shape)
+    mixed.set_weights(layer.get_weights())
+    assert all(variable.dtype == "float32" for variable in mixed.weights)
+    outputs = compute(mixed, clip)
+    assert keras.backend.standardize_dtype(outputs.dtype) == dtype
+    assert relative_error(numpy(outputs), numpy(compute(layer, clip))) < tolerance
+
+
+def is_tensorflow_channels_first(layer):
+    """Whether TensorFlow is to convolve in channels-first form, which it does in part on CPU."""
+    convolves = any(isinstance(child, keras.layers.Conv2D) for child in layer._flatten_layers())
+    return BACKEND == "tensorflow" and layer.data_format == "channels_first" and convolves
+
+
+def check_jit(layer_class, arguments, shape):
+    """Compiled as a whole the layer computes what it does eagerly."""
+    if BACKEND == "torch":
+        pytest.skip("torch.compile takes a minute for each layer, and Keras does not choose it")
+    layer, clip = fully_shaped(layer_class, arguments, shape)
+    inputs = keras.Input(batch_shape=clip.shape)
+    model = keras.Model(inputs, layer(inputs))
+    model.compile(jit_compile=True)
+    outputs = model.predict(clip, verbose=0)
+    np.testing.assert_allclose(outputs, numpy(layer(clip)), atol=1e-5)
+
+
+CHECKS = {
+    "config_holds_every_argument": check_config,
+    "copy_from_config_computes_the_same": check_copy,
+    "build_builds_every_child": check_build,
+    "symbolic_shape_is_eager_shape": check_shapes,
+    "open_dimensions_take_any_clip": check_dynamic,
+    "training_reaches_every_weight": check_gradients,
+    "mixed_bfloat16_is_close": functools.partial(check_mixed_precision, "bfloat16", 5e-2),
+    "mixed_float16_is_close": functools.partial(check_mixed_precision, "float16", 5e-3),
+    "jit_is_eager": check_jit,
+}
+
+
+def check_layer(layer_class, arguments, shape):
+    """Makes a test of a layer with one case for each promise and data format.
+
+    `arguments` are all of the constructor's, at values that are not the defaults, but for
+    `data_format`, which is tried both ways. `shape` is a clip's, channels last.
+    """
+
+    def cases(data_format, check):
+        CHECKS[check](layer_class, {**arguments, "data_format": data_format}, shape)
+
+    cases = pytest.mark.parametrize("check", CHECKS)(cases)
+    return pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])(cases)

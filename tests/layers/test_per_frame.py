@@ -1,0 +1,70 @@
+import keras
+import numpy as np
+import pytest
+
+from keras_stm.layers.per_frame import PerFrame, SymmetricConv2D
+from tests.layers.check_layer import assert_parity, random_clip
+from tests.reference import numpy_layers
+from tests.reference.backend import DATA_FORMATS, compute, numpy, oriented
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6, 5, 4), (1, 1, 4, 4, 4)], ids=str)
+def test_frames_are_treated_one_by_one(shape):
+    layer = PerFrame(keras.layers.Conv2D(2, 3))
+    clip = random_clip(shape)
+    outputs = numpy(compute(layer_built(layer, shape), clip))
+    for frame in range(shape[1]):
+        expected = numpy(layer.layer(clip[:, frame]))
+        np.testing.assert_allclose(outputs[:, frame], expected, atol=1e-6)
+
+
+def layer_built(layer, shape):
+    layer.build(shape)
+    return layer
+
+
+def test_a_clip_of_no_frames_stays_one():
+    conv = keras.layers.DepthwiseConv2D(3, padding="same", use_bias=False)
+    layer = layer_built(PerFrame(conv), (None, None, 6, 5, 4))
+    assert tuple(layer(np.zeros((2, 0, 6, 5, 4), "float32")).shape) == (2, 0, 6, 5, 4)
+
+
+def test_the_layer_inside_is_part_of_the_config():
+    layer = PerFrame(keras.layers.Conv2D(2, 3, name="inside"), name="outside")
+    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    assert restored.get_config() == layer.get_config()
+    assert (restored.name, restored.layer.name, restored.layer.filters) == ("outside", "inside", 2)
+
+
+@pytest.mark.parametrize("time", [3, None])
+def test_symbolic_shape_is_known_where_it_can_be(time):
+    layer = PerFrame(keras.layers.GlobalAveragePooling2D())
+    assert tuple(layer(keras.Input((time, None, 7, 4))).shape) == (None, time, 4)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("kernel_size, strides", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)], ids=str)
+def test_symmetric_conv_pads_both_sides_alike(size, kernel_size, strides, data_format):
+    conv = SymmetricConv2D(
+        2,
+        kernel_size,
+        strides,
+        padding="same",
+        use_bias=False,
+        data_format=data_format,
+        name="conv",
+    )
+
+    def reference(clip, weights):
+        return numpy_layers.conv(clip, weights["conv/kernel"], strides)
+
+    assert_parity(PerFrame(conv), reference, (1, 2, *size, 3), data_format)
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+def test_symmetric_conv_knows_its_output_shape(data_format):
+    conv = SymmetricConv2D(2, 3, 2, padding="same", data_format=data_format)
+    clip = oriented(np.zeros((1, 1, 5, 8, 3), "float32"), data_format)[:, 0]
+    conv.build(clip.shape)
+    assert tuple(conv(clip).shape) == tuple(conv.compute_output_shape(clip.shape))

@@ -1,0 +1,80 @@
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_stm.layers.temporal_conv import TemporalConv, add_shifted, convolve_strip
+from tests.layers.check_layer import assert_parity, check_layer, random_clip
+from tests.reference import numpy_layers
+from tests.reference.backend import (
+    DATA_FORMATS,
+    channels_last,
+    numpy,
+    oriented,
+    relative_error,
+    run,
+)
+
+test_temporal_conv_as_a_keras_layer = check_layer(TemporalConv, {"kind": "ordinary"}, (2, 3, 3, 2, 8))
+
+
+def convolve_pixels(clip, kernel, data_format):
+    """Form (c): a depthwise 1-D convolution over the time of each pixel. Not used, but equal."""
+    if data_format == "channels_first":
+        clip = ops.moveaxis(clip, 2, -1)
+    batch, time, height, width, channels = clip.shape
+    pixels = ops.reshape(ops.transpose(clip, (0, 2, 3, 1, 4)), (-1, time, channels))
+    pixels = ops.depthwise_conv(pixels, kernel[:, :, None], padding="same", data_format="channels_last")
+    clip = ops.reshape(pixels, (batch, height, width, time, channels))
+    clip = ops.transpose(clip, (0, 3, 1, 2, 4))
+    return ops.moveaxis(clip, -1, 2) if data_format == "channels_first" else clip
+
+
+@pytest.mark.parametrize("form", [add_shifted, convolve_strip, convolve_pixels])
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("bfloat16", 2e-2), ("float16", 2e-3)])
+@pytest.mark.parametrize("frames", [1, 2, 8])
+def test_every_form_equals_numpy_loops(frames, dtype, tolerance, data_format, form):
+    numpy_dtype = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    clip = random_clip((2, frames, 3, 5, 6)).astype(numpy_dtype)
+    kernel = random_clip((3, 6), seed=1).astype(numpy_dtype)
+    expected = numpy_layers.temporal_conv(clip.astype("float64"), kernel.astype("float64"))
+
+    def convolve(clip, kernel):
+        clip, kernel = ops.cast(clip, dtype), ops.cast(kernel, dtype)
+        return form(clip, kernel, data_format)
+
+    clip = oriented(clip.astype("float32"), data_format)
+    outputs = run(convolve, clip, kernel.astype("float32"))
+    assert keras.backend.standardize_dtype(outputs.dtype) == dtype
+    assert relative_error(channels_last(numpy(outputs), data_format), expected) < tolerance
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("kind", ["channelwise", "ordinary"])
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_temporal_conv_equals_numpy_loops(frames, kind, data_format):
+    layer = TemporalConv(kind, data_format)
+
+    def reference(clip, weights):
+        return numpy_layers.temporal_conv(clip, weights["kernel"])
+
+    assert_parity(layer, reference, (2, frames, 3, 5, 8), data_format)
+
+
+@pytest.mark.parametrize("kind", ["channelwise", "ordinary"])
+def test_starts_as_a_shift_of_a_quarter_each_way(kind):
+    layer = TemporalConv(kind)
+    layer.build((None, None, None, None, 8))
+    kernel = keras.ops.convert_to_numpy(layer.kernel)
+    taps = np.array([[1, 0, 0]] * 2 + [[0, 1, 0]] * 4 + [[0, 0, 1]] * 2).T
+    expected = taps if kind == "channelwise" else taps[:, :, None] * np.eye(8)
+    np.testing.assert_array_equal(kernel, expected)
+
+
+def test_first_quarter_starts_by_reading_the_previous_frame():
+    clip = np.zeros((1, 3, 1, 1, 4), "float32")
+    clip[0, :, 0, 0, :] = [[1], [2], [3]]
+    outputs = numpy(TemporalConv()(clip))[0, :, 0, 0, :]
+    assert outputs.T.tolist() == [[0, 1, 2], [1, 2, 3], [1, 2, 3], [2, 3, 0]]

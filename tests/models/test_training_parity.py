@@ -1,0 +1,140 @@
+"""Training parity with PyTorch: inference parity sees neither gradients nor optimiser nor statistics."""
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import safetensors.numpy  # noqa: E402
+import safetensors.torch  # noqa: E402
+
+from keras_stm import STMResNet  # noqa: E402
+from keras_stm.optimizers import SGD  # noqa: E402
+from keras_stm.weights import load_weights, save_safetensors  # noqa: E402
+from tests.reference.backend import relative_error  # noqa: E402
+from tests.reference.torch_stm import (  # noqa: E402
+    BiasedBatchNorm2d,
+    TorchSTM,
+    keep_from_kinks,
+    randomize,
+)
+
+STEPS, RATE, MOMENTUM, DECAY = 20, 0.01, 0.9, 5e-4
+# Of the largest value of a tensor; decay alone moves every weight by 6e-4 of itself in 20 steps.
+TOLERANCE = 1e-4
+TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
+
+
+def batches(steps):
+    rng = np.random.default_rng(1)
+    for _ in range(steps):
+        yield rng.normal(size=(2, 4, 40, 40, 3)).astype("float32"), rng.integers(0, 5, 2)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """`start(steps)`: file of the weights that trainings of that many steps start from."""
+    folder = tmp_path_factory.mktemp("start")
+
+    def get(steps):
+        net = randomize(TorchSTM(**TINY))
+        if steps > 1:
+            keep_from_kinks(net)
+        path = folder / f"start{steps}.safetensors"
+        safetensors.torch.save_file(net.state_dict(), path)
+        return path
+
+    return get
+
+
+def train_torch(path, steps, decay=DECAY):
+    """Losses of PyTorch's steps, and its weights and statistics at the end.
+
+    Its batch norm keeps the biased variance, as Keras does: see `BiasedBatchNorm2d`.
+    """
+    net = TorchSTM(norm=BiasedBatchNorm2d, **TINY)
+    net.load_state_dict(safetensors.torch.load_file(path))
+    net.train()
+    optimizer = torch.optim.SGD(net.parameters(), RATE, momentum=MOMENTUM, weight_decay=decay)
+    losses = []
+    for clip, labels in batches(steps):
+        clip = torch.from_numpy(np.ascontiguousarray(np.moveaxis(clip, -1, 2)))
+        loss = torch.nn.functional.cross_entropy(net(clip), torch.from_numpy(labels))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    weights = {
+        name: value.numpy()
+        for name, value in net.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    return losses, weights
+
+
+def train_keras(path, steps, optimizer, folder):
+    """Losses and weights of ours, the weights in PyTorch's names."""
+    model = STMResNet(**TINY, dropout=0.0, classifier_activation=None)
+    load_weights(model, path)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    losses = []
+    for clip, labels in batches(steps):
+        # Keras reports a mean since the last reset.
+        model.reset_metrics()
+        losses.append(float(model.train_on_batch(clip, labels)))
+    path = folder / "trained.safetensors"
+    save_safetensors(model, path)
+    return losses, safetensors.numpy.load_file(path)
+
+
+def worst_error(weights, expected):
+    """The largest `(relative error, name)` of any weight or statistic."""
+    assert weights.keys() == expected.keys()
+    return max((relative_error(weights[name], expected[name]), name) for name in expected)
+
+
+@pytest.mark.parametrize("steps", [1, 20])
+def test_steps_of_sgd_equal_pytorch(steps, start, tmp_path, record_property):
+    path = start(steps)
+    optimizer = SGD(RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    losses, weights = train_keras(path, steps, optimizer, tmp_path)
+    torch_losses, torch_weights = train_torch(path, steps)
+    loss_error = relative_error(np.array(losses), np.array(torch_losses))
+    weight_error, name = worst_error(weights, torch_weights)
+    record_property("loss_error", loss_error)
+    record_property("weight_error", weight_error)
+    print(
+        f"{keras.backend.backend()} {steps} steps: losses {loss_error:.1e}, "
+        f"weights {weight_error:.1e} ({name})"
+    )
+    assert loss_error < TOLERANCE
+    assert weight_error < TOLERANCE, name
+
+
+def test_the_decoupled_decay_of_keras_would_be_noticed(start, tmp_path):
+    path = start(STEPS)
+    optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM, weight_decay=DECAY)
+    _, weights = train_keras(path, STEPS, optimizer, tmp_path)
+    error, name = worst_error(weights, train_torch(path, STEPS)[1])
+    print(f"{keras.backend.backend()} decoupled decay: weights {error:.1e} ({name})")
+    assert error > 5 * TOLERANCE
+
+
+def test_no_decay_would_be_noticed(start):
+    weights = [train_torch(start(STEPS), STEPS, decay)[1] for decay in (0, DECAY)]
+    assert worst_error(*weights)[0] > 5 * TOLERANCE
+
+
+def test_unbiased_running_variance_would_be_noticed(start):
+    """What `BiasedBatchNorm2d` corrects is more than the tolerance allows."""
+    nets = TorchSTM(**TINY), TorchSTM(norm=BiasedBatchNorm2d, **TINY)
+    clip, _ = next(batches(1))
+    clip = torch.from_numpy(np.ascontiguousarray(np.moveaxis(clip, -1, 2)))
+    for net in nets:
+        net.load_state_dict(safetensors.torch.load_file(start(1)))
+    with torch.no_grad():
+        torch.testing.assert_close(*(net.train()(clip) for net in nets))
+    unbiased, biased = (net.layer4[0].bn3.running_var for net in nets)
+    assert relative_error(unbiased.numpy(), biased.numpy()) > 5 * TOLERANCE

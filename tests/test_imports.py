@@ -1,0 +1,172 @@
+"""Who imports whom. Imports are looked at in fresh processes and in the source, never in this process."""
+
+import ast
+import importlib.util
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_stm"
+FRAMEWORKS = ("tensorflow", "jax", "torch")
+
+RUN_A_MODEL = """
+import sys
+import numpy as np
+import keras_stm
+
+model = keras_stm.STMResNet((1, 1, 1, 1), width=16, classes=3)
+scores = model.predict(np.zeros((1, 2, 32, 32, 3), "float32"), verbose=0)
+assert scores.shape == (1, 3)
+"""
+# As if it were not installed.
+BLOCK_TENSORFLOW = """
+from importlib.machinery import PathFinder
+
+found = PathFinder.find_spec
+
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] == "tensorflow" else found(name, path, target)
+
+PathFinder.find_spec = find_spec
+try:
+    import tensorflow
+except ImportError:
+    pass
+else:
+    raise AssertionError("TensorFlow is not blocked")
+"""
+
+
+def run(code, backend):
+    """Runs `code` in a fresh process under a backend."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    process = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr[-2000:]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_model_runs_without_importing_tensorflow(backend):
+    run(RUN_A_MODEL + "assert 'tensorflow' not in sys.modules", backend)
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_model_runs_where_tensorflow_cannot_be_imported(backend):
+    run(BLOCK_TENSORFLOW + RUN_A_MODEL, backend)
+
+
+@pytest.mark.parametrize("backend", FRAMEWORKS)
+def test_importing_the_package_imports_no_backend_that_keras_does_not(backend):
+    code = f"""
+import sys
+import keras
+
+frameworks = set({FRAMEWORKS})
+before = frameworks & set(sys.modules)
+import keras_stm
+
+assert {backend!r} in before
+assert frameworks & set(sys.modules) == before, frameworks & set(sys.modules)
+"""
+    run(code, backend)
+
+
+@pytest.mark.parametrize("backend", FRAMEWORKS)
+def test_submodules_load_when_they_are_used(backend):
+    run(
+        "import sys, keras_stm\n"
+        "assert 'keras_stm.data' not in sys.modules\n"
+        "assert 'data' in dir(keras_stm)\n"
+        "assert keras_stm.data.__name__ == 'keras_stm.data'\n"
+        "assert keras_stm.optimizers.SGD",
+        backend,
+    )
+
+
+def test_unknown_attribute_is_an_attribute_error():
+    import keras_stm
+
+    with pytest.raises(AttributeError, match="'keras_stm' has no attribute 'nothing'"):
+        _ = keras_stm.nothing
+
+
+def imports(path, top_level):
+    """Absolute names of all that a file imports; with `top_level`, not what is inside functions."""
+    found = set()
+    nodes = [ast.parse(path.read_text())]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module
+            if node.level:  # relative
+                package = path.relative_to(ROOT).parts[: -node.level]
+                module = ".".join((*package, *filter(None, [node.module])))
+            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+        elif top_level and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        nodes += ast.iter_child_nodes(node)
+    return found
+
+
+def importers(module, folder, top_level=False):
+    """Files of `folder` that import `module` or something below it."""
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in folder.rglob("*.py")
+        if any(f"{name}.".startswith(f"{module}.") for name in imports(path, top_level))
+    }
+
+
+@pytest.mark.parametrize(
+    "folder, forbidden",
+    [
+        ("layers", ["models", "weights", "data", "export"]),
+        ("models", ["data", "export"]),
+        ("weights", ["models", "data", "export"]),
+        ("data", ["layers", "models", "weights", "export"]),
+    ],
+)
+def test_arrows_go_one_way(folder, forbidden):
+    files = list((PACKAGE / folder).rglob("*.py"))
+    assert files
+    for module in forbidden:
+        assert not importers(f"keras_stm.{module}", PACKAGE / folder), module
+
+
+def test_nothing_in_the_package_imports_training():
+    scripts = {path.stem for path in (ROOT / "training").glob("*.py")} | {"training"}
+    assert not any(importers(script, PACKAGE) for script in scripts)
+
+
+def test_tensorflow_is_imported_only_where_data_is_read_and_models_are_exported():
+    allowed = ("keras_stm/data/", "keras_stm/export.py")
+    files = importers("tensorflow", PACKAGE)
+    assert all(file.startswith(allowed) for file in files), files
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_no_framework_is_imported_at_the_top_of_a_file(framework):
+    assert not importers(framework, PACKAGE, top_level=True)
+
+
+def test_the_scan_sees_imports_of_every_form(tmp_path, monkeypatch):
+    """Without this, a scan that finds nothing would pass."""
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "b.py").write_text(
+        "import one.two\nfrom three import four\nfrom .five import six\n"
+        "if True:\n    import seven\ndef f():\n    from eight import nine\n"
+    )
+    names = imports(tmp_path / "a" / "b.py", top_level=False)
+    assert {"one.two", "three", "three.four", "a.five", "a.five.six", "seven", "eight"} <= names
+    assert "eight" not in imports(tmp_path / "a" / "b.py", top_level=True)
+    assert importers("one", tmp_path / "a") == {"a/b.py"}
+    assert not importers("on", tmp_path / "a")
