@@ -2,7 +2,7 @@
 
 import importlib
 
-from keras_stm import layers, weights
+from keras_stm import layers, optimizers, weights
 from keras_stm.models import (
     STMResNet,
     STMResNet50,
@@ -26,12 +26,13 @@ __all__ = [
     "count_macs",
     "decode_predictions",
     "layers",
+    "optimizers",
     "preprocess_input",
     "weights",
 ]
 
 # Loaded when first used: they need packages that a model does not.
-_LAZY = ("data", "export", "optimizers")
+_LAZY = ("data", "export")
 
 
 def __getattr__(name):

@@ -1,5 +1,7 @@
 """Checks of arguments. Every message names the argument, what it accepts and what it received."""
 
+import numbers
+
 import keras
 
 
@@ -13,10 +15,10 @@ def one_of(name, value, accepted):
 
 
 def positive_int(name, value):
-    """Returns `value`, or raises `ValueError` where it is no integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    """Returns `value` as an `int`, or raises `ValueError` where it is no integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-    return value
+    return int(value)
 
 
 def subset_of(name, value, accepted):

@@ -41,7 +41,7 @@ class Config:
     epochs: int = _flag(flags.DEFINE_integer, "Passes over the training clips.", lower_bound=1)
     optimizer: str = _flag(
         flags.DEFINE_enum,
-        "'sgd' with momentum 0.9, as the paper; 'adamw' learns from scratch in fewer steps.",
+        "'sgd' with momentum 0.9, as the paper, or 'adamw'.",
         enum_values=["sgd", "adamw"],
     )
     learning_rate: float = _flag(

@@ -44,8 +44,8 @@ def resnet(
     valid = isinstance(depths, list | tuple) and len(depths) == len(STAGES)
     if not valid or not all(type(depth) is int and depth > 0 for depth in depths):
         raise ValueError(f"`depths` must be four positive integers. Received: depths={depths!r}")
-    positive_int("width", width)
-    positive_int("classes", classes)
+    width = positive_int("width", width)
+    classes = positive_int("classes", classes)
     one_of("pooling", pooling, (None, "avg", "max"))
     one_of("include_top", include_top, (True, False))
     valid = isinstance(dropout, int | float) and not isinstance(dropout, bool)
