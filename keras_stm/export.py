@@ -56,7 +56,8 @@ def _write(model, path):
 def _write_with_tensorflow(file, path):
     process = subprocess.run(
         [sys.executable, "-m", "keras_stm.export", file, path],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        # Not on a GPU, which this process may have filled.
+        env={**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
         text=True,
     )

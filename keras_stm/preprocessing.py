@@ -34,6 +34,8 @@ def preprocess_input(clip, data_format=None):
     mean, std = (np.reshape(np.array(value, "float32") * 255, shape) for value in (MEAN, STD))
     if isinstance(clip, np.ndarray):
         return (clip.astype("float32") - mean) / std
+    # As tensors: PyTorch's would go through NumPy, and cannot from a GPU.
+    mean, std = ops.convert_to_tensor(mean), ops.convert_to_tensor(std)
     return (ops.cast(clip, "float32") - mean) / std
 
 

@@ -12,11 +12,13 @@ The same command again resumes a run that was stopped.
 """
 
 import dataclasses
+import hashlib
+import json
 import os
 import re
 import sys
 
-# Before TensorFlow is loaded: it reports on the processor in several lines.
+# Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
@@ -30,7 +32,7 @@ import keras_stm
 import run_folder
 from keras_stm.cache import cache_folder
 from keras_stm.data import arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
-from keras_stm.data.video import count_frames
+from keras_stm.data.video import VideoError, count_frames
 
 config.define_flags()
 flags.adopt_module_key_flags(config)
@@ -51,7 +53,7 @@ flags.DEFINE_boolean("tensorboard", False, "Also log to <output>/tensorboard.")
 
 def main(argv):
     if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}; all arguments are flags")
+        sys.exit(f"fit.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
     logging.set_verbosity(logging.WARNING)
     settings = config.from_flags()
     output = flags.FLAGS.output or os.path.join("saved_models", f"{flags.FLAGS.preset}-{settings.model}")
@@ -64,7 +66,8 @@ def main(argv):
             tensorboard=flags.FLAGS.tensorboard,
         )
     except KeyboardInterrupt:
-        sys.exit("\nStopped. The same command goes on from the last whole epoch.")
+        again = "The same command" + (" without --overwrite" if flags.FLAGS.overwrite else "")
+        sys.exit(f"\nStopped. {again} goes on from the last whole epoch.")
     except tf.errors.OpError as error:
         # What the pipeline meets in a worker comes back inside TensorFlow's own error.
         broken = re.search(r"VideoError: (.+)", error.message)
@@ -86,25 +89,35 @@ def fit(settings, output, data_dir=None, overwrite=False, tensorboard=False):
     Raises:
         ValueError: if the data, the settings and the folder do not go together; nothing is written.
     """
-    data_dir = data_dir and os.path.abspath(data_dir)
+    data_dir = data_dir and os.path.abspath(os.path.expanduser(data_dir))
+    output = os.path.expanduser(output)
+    train, validation = open_data(data_dir)
     record = {
         **dataclasses.asdict(settings),
         "data_dir": data_dir,
+        "clips": [fingerprint(train), fingerprint(validation)],
         "backend": keras.backend.backend(),
     }
     folder = run_folder.RunFolder(output, record, overwrite)
+    finished = f"{output} holds this run, finished. --overwrite trains anew."
     if folder.is_finished():
-        print(f"{output} holds this run, finished. --overwrite trains anew.")
+        print(finished)
         return
 
+    if keras.backend.backend() != "tensorflow":
+        # It only reads data, and would take the GPU's memory from the backend.
+        tf.config.set_visible_devices([], "GPU")
     keras.utils.set_random_seed(settings.seed)
     if settings.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}")
-    train, validation = open_data(data_dir)
     check_data(train, validation, settings)
     model = build_model(settings, train)
 
     with folder.lock():
+        if folder.is_finished():
+            # By another process, since the question above.
+            print(finished)
+            return
         folder.begin(train.class_names)
         history = train_model(model, folder, settings, train, validation, tensorboard)
         plot_curves(folder, history)
@@ -117,10 +130,19 @@ def fit(settings, output, data_dir=None, overwrite=False, tensorboard=False):
 def open_data(data_dir):
     """The training and the validation set; the embedded one is made at first."""
     if data_dir is None:
-        data_dir = cache_folder(os.path.join("datasets", "arrow_of_time"))
+        data_dir = cache_folder(os.path.join("datasets", f"arrow_of_time-{arrow_of_time.FORMAT}"))
         print(f"Embedded data set: {data_dir}")
         arrow_of_time.make_dataset(data_dir)
-    return [open_dataset("folder", data_dir, split=split) for split in ("train", "validation")]
+    try:
+        return [open_dataset("folder", data_dir, split=split) for split in ("train", "validation")]
+    except ValueError as error:
+        raise ValueError(f"--data_dir: {error}") from error
+
+
+def fingerprint(dataset):
+    """A number that changes with the classes and the clips: a run does not resume on others."""
+    content = json.dumps([dataset.class_names, dataset.records])
+    return f"{len(dataset.records)}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
 def check_data(train, validation, settings):
@@ -129,13 +151,16 @@ def check_data(train, validation, settings):
     for dataset in (train, validation):
         first_of_class = {label: path for path, label in reversed(dataset.records)}
         for path in first_of_class.values():
-            count_frames(path)
+            try:
+                count_frames(path)
+            except VideoError as error:
+                raise ValueError(f"{error}; remove or replace it") from error
 
 
 def build_model(settings, train):
     """The compiled model, its learning rate warmed up for a tenth of the steps, then a cosine."""
     model = config.MODELS[settings.model](
-        weights=None if settings.weights == "none" else settings.weights,
+        weights=None if settings.weights == "none" else os.path.expanduser(settings.weights),
         classes=len(train.class_names),
         dropout=settings.dropout,
     )
@@ -236,6 +261,8 @@ def inference_model(model):
 
 
 def save_model(model, folder):
+    # What was frozen for this training is not for the next.
+    model.trainable = True
     with folder.replacing(run_folder.MODEL) as path:
         inference_model(model).save(path)
 

@@ -27,8 +27,8 @@ _BEST = "best.npz"
 LOCK = ".lock"
 # All that a run writes, and so all that --overwrite may remove.
 _CONTENTS = (
-    *(CONFIG, CLASS_NAMES, HISTORY, CURVES, MODEL, "serving", TENSORBOARD),
-    *(_CHECKPOINT, _BEST),
+    *(CLASS_NAMES, HISTORY, CURVES, MODEL, "serving", TENSORBOARD, _CHECKPOINT, _BEST),
+    CONFIG,  # last, and written first: without it nobody would know that the rest is a run's
 )
 
 
@@ -108,11 +108,11 @@ class RunFolder:
             for name in _CONTENTS:
                 path = self.file(name)
                 shutil.rmtree(path) if os.path.isdir(path) else _remove(path)
-        with self.replacing(CLASS_NAMES) as path, open(path, "w") as file:
-            file.writelines(f"{name}\n" for name in class_names)
         record = {"settings": self.settings, **_environment()}
         with self.replacing(CONFIG) as path, open(path, "w") as file:
             json.dump(record, file, indent=2)
+        with self.replacing(CLASS_NAMES) as path, open(path, "w") as file:
+            file.writelines(f"{name}\n" for name in class_names)
 
     @contextlib.contextmanager
     def replacing(self, name):

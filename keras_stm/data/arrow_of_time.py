@@ -15,7 +15,6 @@ import os
 import tempfile
 import typing
 
-import av
 import numpy as np
 
 from keras_stm.arguments import one_of, positive_int
@@ -57,7 +56,7 @@ _RAYS = 720
 _FRAME_RATE = 12
 _DESCRIPTION = "arrow_of_time.json"
 # To be raised with every change that gives other files, so that stale folders are told apart.
-_FORMAT = 1
+FORMAT = 1
 
 
 class Clip(typing.NamedTuple):
@@ -146,7 +145,7 @@ def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400,
                 f"Received: {name}={size!r}"
             )
     sizes = {"train": num_train, "val": num_validation, "test": num_test}
-    description = {"format": _FORMAT, "seed": seed, "hard": bool(hard), **sizes}
+    description = {"format": FORMAT, "seed": seed, "hard": bool(hard), **sizes}
     root = os.path.abspath(root)
     if _is_complete(root, description):
         return root
@@ -159,9 +158,14 @@ def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400,
         _write_dataset(folder, seed, sizes, hard, progress)
         with open(os.path.join(folder, _DESCRIPTION), "w") as file:
             json.dump(description, file, indent=2)
-        if os.path.isdir(root):
-            os.rmdir(root)
-        os.rename(folder, root)
+        try:
+            if os.path.isdir(root):
+                os.rmdir(root)
+            os.rename(folder, root)
+        except OSError:
+            # Another process may have been faster.
+            if not _is_complete(root, description):
+                raise
     return root
 
 
@@ -227,6 +231,8 @@ def _write_clip(folder, split, number, class_names, seed, hard):
 
 
 def _encode(path, frames):
+    import av
+
     # Every frame by itself and at one quality: whatever a codec carries from frame to frame
     # would tell the direction of time.
     options = {"preset": "ultrafast", "qp": "18", "g": "1", "bf": "0"}

@@ -3,7 +3,6 @@
 import contextlib
 import os
 
-import av
 import numpy as np
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -62,6 +61,8 @@ def read_frames(path, indices):
 @contextlib.contextmanager
 def _open(path):
     """Gives the first video stream and all its packets; FFmpeg's errors leave as `VideoError`."""
+    import av  # here, so that clips from memory need no PyAV
+
     if not os.path.isfile(path):
         raise VideoError(f"{path}: no such file")
     try:

@@ -108,7 +108,8 @@ class STMBlock(keras.layers.Layer):
             self.fusion_conv.build(joined)
         self.restore_conv.build(encoded)
         self.restore_bn.build(output)
-        if self.strides > 1 or input_shape != output:
+        # By channels: a shape that comes from a file is a list, and equals no tuple.
+        if self.strides > 1 or input_shape[channel_axis(self.data_format)] != 4 * self.filters:
             shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
             self.shortcut_conv = frame_conv(4 * self.filters, 1, self.strides, name="shortcut_conv", **shared)
             self.shortcut_bn = batch_norm(name="shortcut_bn", **shared)

@@ -26,9 +26,13 @@ def count_macs(model, input_shape):
         ValueError: if `input_shape` is not complete or does not fit the model, or the layers do not
             form a chain.
     """
-    if len(input_shape) != len(model.input_shape) - 1 or None in input_shape:
+    expected = model.input_shape[1:]
+    if len(input_shape) != len(expected) or not all(
+        size is not None and wanted in (None, size)
+        for size, wanted in zip(input_shape, expected, strict=True)
+    ):
         raise ValueError(
-            f"`input_shape` must be complete and fit the model's {model.input_shape[1:]}. "
+            f"`input_shape` must be complete and fit the model's {expected}. "
             f"Received: input_shape={input_shape!r}"
         )
     return _model(model, (1, *input_shape))

@@ -134,7 +134,10 @@ def published(build, depth, name):
     """The model function `build` at a published depth and width 64, with its other arguments."""
 
     def model(*args, **kwargs):
-        arguments = signature.bind(*args, **kwargs)
+        try:
+            arguments = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{model.__name__}() {error}") from None
         arguments.apply_defaults()
         return build(depths=DEPTHS[depth], width=64, **arguments.arguments)
 
@@ -146,7 +149,8 @@ def published(build, depth, name):
     signature = model.__signature__ = inspect.Signature(parameters)
     model.__name__ = model.__qualname__ = f"{build.__name__}{depth}"
     model.__module__ = build.__module__
-    model.__doc__ = f"`{build.__name__}` with ResNet-{depth}'s depths, {DEPTHS[depth]}.\n\n" + (
-        inspect.cleandoc(build.__doc__)
+    model.__doc__ = (
+        f"`{build.__name__}` with the depths of ResNet-{depth}, {DEPTHS[depth]}, and width 64.\n\n"
+        f"All other arguments, what is returned and raised: as of `{build.__name__}`."
     )
     return model

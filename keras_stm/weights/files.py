@@ -68,25 +68,27 @@ def read_torch(path):
         ) from error
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise _unreadable(
-            path,
-            "holds more than tensors and is not read, as it could run code. Where you trust it, save the "
-            "`state_dict` alone: `torch.save(torch.load(path, weights_only=False)['state_dict'], path)`",
-            error,
-        ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise _unreadable(path, "is damaged or not a PyTorch checkpoint", error) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        with open(path, "rb") as file:
+            is_checkpoint = file.read(2).startswith((b"PK", b"\x80"))  # a zip file or a pickle
+        # PyTorch's own advice is left out: it is to run what the file says.
+        if isinstance(error, pickle.UnpicklingError) and is_checkpoint:
+            raise _unreadable(
+                path,
+                "holds more than tensors and is not read, as it could run code. Whoever trusts it can save "
+                "the `state_dict` alone: torch.save(torch.load(path, weights_only=False)['state_dict'], new)",
+            ) from error
+        raise _unreadable(path, "is damaged or not a PyTorch checkpoint") from error
     if isinstance(checkpoint, dict):
         checkpoint = checkpoint.get("state_dict", checkpoint)
     if not isinstance(checkpoint, dict) or not all(map(torch.is_tensor, checkpoint.values())):
-        raise _unreadable(path, "holds no `state_dict` of tensors", None)
+        raise _unreadable(path, "holds no `state_dict` of tensors")
     return {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
         for name, tensor in checkpoint.items()
     }
 
 
-def _unreadable(path, what, error):
+def _unreadable(path, what, error=None):
     reason = f" ({str(error).splitlines()[0]})" if error and str(error) else ""
     return ValueError(f"{os.path.basename(path)} {what}{reason}. Received: weights={path!r}")

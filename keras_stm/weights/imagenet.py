@@ -29,14 +29,21 @@ def imagenet_file(model):
         )
     folder = cache_folder("models")
     file = f"{_NAMES[depths]}.safetensors"
+    path = os.path.join(folder, file)
     url = _URL.format(name=_NAMES[depths])
     try:
-        # The cache folder is made first: get_file would use a temporary one in its place.
+        # The cache folder is made first: get_file would use a temporary one in its place. And it downloads
+        # in place: under the final name, what a kill left of a file would pass for the whole.
         os.makedirs(folder, exist_ok=True)
-        return keras.utils.get_file(file, url, cache_dir=cache_folder(""), cache_subdir="models")
+        if not os.path.exists(path):
+            partial = keras.utils.get_file(
+                f"{file}.partial", url, cache_dir=cache_folder(""), cache_subdir="models", force_download=True
+            )
+            os.replace(partial, path)
+        return path
     except Exception as error:  # get_file has no narrower one
         raise ValueError(
             f"The ImageNet weights could not be downloaded ({error}). Fetch {url} elsewhere and save it "
-            f"as {os.path.join(folder, file)}, or give its path as `weights`. "
+            f"as {path}, or give its path as `weights`. "
             "Received: weights='imagenet'"
         ) from error

@@ -17,7 +17,8 @@ from keras_stm.optimizers import SGD
 from tests.reference.backend import BACKEND
 
 ROOT = pathlib.Path(__file__).parents[2]
-TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
+# Two blocks in a stage, so that one has no convolution on its shortcut.
+TINY = {"depths": (2, 1, 1, 1), "width": 16, "classes": 5}
 
 READ = """
 import json, pathlib, sys

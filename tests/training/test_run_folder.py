@@ -13,8 +13,8 @@ from run_folder import CONFIG, LOCK, RunFolder
 SETTINGS = {"model": "stm_small", "epochs": 6}
 
 
-def started(path, **settings):
-    folder = RunFolder(path, {**SETTINGS, **settings})
+def started(path, overwrite=False):
+    folder = RunFolder(path, SETTINGS, overwrite)
     with folder.lock():
         folder.begin(["a", "b"])
     return folder
@@ -55,6 +55,34 @@ def test_overwrite_removes_the_run_and_nothing_else(tmp_path):
         folder.begin(["c"])
     assert sorted(os.listdir(tmp_path)) == [".hidden", LOCK, "class_names.txt", CONFIG]
     assert (tmp_path / "class_names.txt").read_text() == "c\n"
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4])
+def test_a_kill_at_any_step_of_overwriting_leaves_a_folder_that_the_command_still_takes(
+    step, tmp_path, monkeypatch
+):
+    class Killed(BaseException):
+        pass
+
+    started(tmp_path)
+    (tmp_path / "model.keras").write_text("old")
+    left = iter(range(step))
+
+    def after_some(function):
+        def wrapper(*args):
+            if next(left, None) is None:
+                raise Killed
+            return function(*args)
+
+        return wrapper
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr("os.remove", after_some(os.remove))
+        patch.setattr("os.replace", after_some(os.replace))
+        started(tmp_path, overwrite=True)
+    RunFolder(tmp_path, SETTINGS, overwrite=True).is_finished()
+    started(tmp_path, overwrite=True)
+    assert (tmp_path / CONFIG).exists() and not (tmp_path / "model.keras").exists()
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

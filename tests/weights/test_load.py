@@ -16,7 +16,8 @@ import keras_stm
 from keras_stm.models import TSMResNet, TSNResNet
 from keras_stm.weights import load_weights, save_safetensors
 
-TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
+# Two blocks in a stage, so that one has no convolution on its shortcut.
+TINY = {"depths": (2, 1, 1, 1), "width": 16, "classes": 5}
 
 
 def randomize(model, seed=0):
@@ -152,7 +153,7 @@ def test_half_precision_checkpoints_load(tmp_path):
 
 @pytest.mark.parametrize("build", [keras_stm.STMResNet, TSNResNet, TSMResNet])
 def test_a_2d_resnet_is_inflated_and_what_it_lacks_keeps_its_initial_values(build, tmp_path):
-    arrays = torchvision_resnet((1, 1, 1, 1), 16, classes=5)
+    arrays = torchvision_resnet(TINY["depths"], 16, classes=5)
     path = str(tmp_path / "resnet.safetensors")
     safetensors.numpy.save_file(arrays, path)
     model = build(**TINY)
@@ -199,7 +200,7 @@ def test_imagenet_without_a_network_says_what_file_to_put_where(tmp_path, monkey
 
 
 def test_imagenet_is_refused_for_a_size_it_does_not_exist_for():
-    with pytest.raises(ValueError, match=r"width 16 and depths \(1, 1, 1, 1\).*weights='imagenet'"):
+    with pytest.raises(ValueError, match=r"width 16 and depths \(2, 1, 1, 1\).*weights='imagenet'"):
         tiny(weights="imagenet")
 
 
@@ -256,10 +257,10 @@ def test_a_file_that_does_not_fit_lists_the_first_of_each_kind_and_changes_nothi
 @pytest.mark.parametrize(
     "kwargs, problem",
     [
-        ({"branches": ("cstm",)}, "28 unexpected: conv2_block1/cmm/motion_conv/conv/0, "),
-        ({"fusion": "concat"}, "4 missing: conv2_block1/fusion_conv/conv/0, "),
+        ({"branches": ("cstm",)}, "35 unexpected: conv2_block1/cmm/motion_conv/conv/0, "),
+        ({"fusion": "concat"}, "5 missing: conv2_block1/fusion_conv/conv/0, "),
         ({"width": 32}, "misshapen: conv1_conv/conv/0 \\(7, 7, 3, 16\\) for \\(7, 7, 3, 32\\), "),
-        ({"depths": (1, 1, 1, 2)}, "missing: conv5_block2/reduce_conv/conv/0, "),
+        ({"depths": (2, 1, 1, 2)}, "missing: conv5_block2/reduce_conv/conv/0, "),
     ],
 )
 def test_a_file_of_another_network_is_refused_by_name(kwargs, problem, tmp_path):
@@ -288,6 +289,23 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_not_run(protocol, tmp_p
     with pytest.raises(ValueError, match="attack.pth .*save the `state_dict` alone"):
         tiny(weights=str(path))
     assert not (tmp_path / "attacked").exists()
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>Not found</html>", b"\x00" * 100])
+def test_what_is_no_checkpoint_at_all_is_not_called_dangerous(content, tmp_path):
+    pytest.importorskip("torch")
+    (tmp_path / "page.pth").write_bytes(content)
+    with pytest.raises(ValueError, match="page.pth is damaged or not a PyTorch checkpoint. Received"):
+        tiny(weights=str(tmp_path / "page.pth"))
+
+
+def test_parameters_load_as_tensors_do(tmp_path):
+    torch = pytest.importorskip("torch")
+    model = randomize(tiny())
+    arrays = read_reference(model, tmp_path)
+    state = {name: torch.nn.Parameter(torch.from_numpy(array)) for name, array in arrays.items()}
+    torch.save(state, tmp_path / "parameters.pth")
+    assert same_weights(model, tiny(weights=str(tmp_path / "parameters.pth")))
 
 
 def test_a_checkpoint_with_training_arguments_is_refused_with_the_way_out(tmp_path):
@@ -344,7 +362,7 @@ def test_without_pytorch_safetensors_are_read_and_checkpoints_say_what_is_missin
 import sys
 sys.modules["torch"] = None  # makes its import fail
 import keras_stm
-model = keras_stm.STMResNet((1, 1, 1, 1), 16, classes=5, weights={str(tmp_path / "model.safetensors")!r})
+model = keras_stm.STMResNet(**{TINY!r}, weights={str(tmp_path / "model.safetensors")!r})
 try:
     keras_stm.weights.load_weights(model, {str(tmp_path / "model.pth")!r})
 except ImportError as error:
