@@ -131,8 +131,8 @@ def open_data(data_dir):
     """The training and the validation set; the embedded one is made at first."""
     if data_dir is None:
         data_dir = cache_folder(os.path.join("datasets", f"arrow_of_time-{arrow_of_time.FORMAT}"))
-        print(f"Embedded data set: {data_dir}")
-        arrow_of_time.make_dataset(data_dir)
+        print(f"Embedded data set, made in half a minute where it is not there yet: {data_dir}", flush=True)
+        arrow_of_time.make_dataset(data_dir, progress=sys.stdout.isatty())
     try:
         return [open_dataset("folder", data_dir, split=split) for split in ("train", "validation")]
     except ValueError as error:
@@ -141,7 +141,10 @@ def open_data(data_dir):
 
 def fingerprint(dataset):
     """A number that changes with the classes and the clips: a run does not resume on others."""
-    content = json.dumps([dataset.class_names, dataset.records])
+    paths = [path for path, _ in dataset.records]
+    root = os.path.commonpath(paths)
+    labels = [label for _, label in dataset.records]
+    content = json.dumps([dataset.class_names, [os.path.relpath(path, root) for path in paths], labels])
     return f"{len(dataset.records)}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
