@@ -35,7 +35,7 @@ _JIT_COMPILE = flags.DEFINE_boolean("jit_compile", None, "Default: as fit.py doe
 def convolve_lines(clip, kernel, data_format):
     """Form (c) of the temporal convolution: a depthwise 1-D convolution for every pixel.
 
-    Nowhere the fastest, and so only here, to be measured.
+    Nowhere the fastest by more than the measurement varies, and so only here.
     """
     if data_format == "channels_first":
         clip = ops.moveaxis(clip, 2, -1)
