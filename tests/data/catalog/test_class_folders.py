@@ -50,11 +50,52 @@ def test_every_class_keeps_a_clip_on_each_side(tmp_path, validation_split):
         assert {label for _, label in dataset.records} == {0, 1}
 
 
-def test_split_depends_on_the_seed_alone(tmp_path):
-    root = class_folders(tmp_path)
-    first, again, other = (open_dataset("folder", root, seed=seed).records for seed in (1, 1, 2))
-    assert first == again
+def test_split_depends_on_the_seed_and_the_names_alone(tmp_path):
+    root = class_folders(tmp_path / "here")
+    moved = class_folders(tmp_path / "there" / "train")
+    first, other = (names(open_dataset("folder", root, seed=seed), root) for seed in (1, 2))
     assert first != other
+    assert first == names(open_dataset("folder", tmp_path / "there", seed=1), moved)
+
+
+def test_split_never_changes(tmp_path):
+    """Otherwise a trained model would be validated with clips that it has seen."""
+    root = class_folders(tmp_path)
+    assert names(open_dataset("folder", root, "validation"), root) == [
+        ("a/2.mp4", 0),
+        ("b/2.mp4", 1),
+        ("b/9.mp4", 1),
+    ]
+
+
+@pytest.mark.parametrize("clip", range(10))
+def test_at_most_one_clip_changes_sides_where_another_is_excluded(tmp_path, clip):
+    root = class_folders(tmp_path, [("a", 10), ("b", 10)])
+
+    def validation(**arguments):
+        return set(names(open_dataset("folder", root, "validation", validation_split=0.3, **arguments), root))
+
+    before, after = validation(), validation(exclude=[f"a/{clip}.mp4"])
+    excluded = {(f"a/{clip}.mp4", 0)}
+    assert len((before - excluded) ^ after) <= 1
+    assert not excluded & after
+    # and back: adding it changes as little, as adding and excluding are each other's reverse
+    os.remove(os.path.join(root, f"a/{clip}.mp4"))
+    assert validation() == after
+
+
+def test_a_class_is_divided_without_its_excluded_clips(tmp_path):
+    root = make_folder(tmp_path, ["a/1.mp4", "a/2.mp4", "a/3.mp4", "b/1.mp4"])
+    for bad in ("a/1.mp4", "a/2.mp4", "a/3.mp4"):
+        sizes = [len(open_dataset("folder", root, s, exclude=[bad]).records) for s in ("train", "validation")]
+        assert sizes == [2, 1]
+
+
+def test_class_without_a_clip_left_keeps_its_label(tmp_path):
+    root = make_folder(tmp_path, ["a/1.mp4", "b/1.mp4", "c/1.mp4"])
+    dataset = open_dataset("folder", root, exclude=["b/1.mp4"])
+    assert dataset.class_names == ("a", "b", "c")
+    assert names(dataset, root) == [("a/1.mp4", 0), ("c/1.mp4", 2)]
 
 
 @pytest.mark.parametrize("folder", ["val", "valid", "validation"])
@@ -83,6 +124,24 @@ def test_class_may_be_called_train(tmp_path):
     assert open_dataset("folder", root).class_names == ("train", "tram")
 
 
+@pytest.mark.parametrize("prefix", ["", "train/"])
+def test_folders_of_frames_are_clips(tmp_path, prefix):
+    files = [
+        "train/1/00001.jpg",
+        "train/2.mp4",
+        "tram/1/1.JPEG",
+        "tram/2/1.jpg",
+        "tram/3/notes.txt",
+        "tram/4/.1.jpg",
+    ]
+    root = make_folder(tmp_path, [prefix + file for file in files])
+    splits = [open_dataset("folder", root, split) for split in ("train", "validation")]
+    found = sorted(clip for split in splits for clip in names(split, root))
+    expected = [("train/1", 0), ("train/2.mp4", 0), ("tram/1", 1), ("tram/2", 1)]
+    assert found == [(prefix + clip, label) for clip, label in expected]
+    assert splits[0].class_names == ("train", "tram")
+
+
 def test_hidden_and_other_files_are_ignored(tmp_path):
     root = make_folder(
         tmp_path,
@@ -103,16 +162,16 @@ def test_folder_without_videos_is_no_class_and_gives_a_warning(tmp_path):
 @pytest.mark.parametrize(
     "files,arguments,message",
     [
-        ([], {"name": "nothing"}, "`name` must be one of 'folder'. Received: name='nothing'"),
-        ([], {"split": "val"}, "`split` must be one of .*'validation'.* Received: split='val'"),
-        ([], {"validation_split": 0}, "`validation_split` .* Received: validation_split=0"),
-        ([], {"validation_split": 1.0}, "`validation_split` .* Received: validation_split=1.0"),
-        ([], {}, r"no file .* ends in .avi, .*, .mp4, .*, .webm. Received: root="),
+        (
+            [],
+            {},
+            "no file .* ends in .avi, .*, .webm, and no folder in one holds .jpeg or .jpg.* Received: root=",
+        ),
         (["a/1.txt", "b/2.jpg"], {}, "no file .* ends in .avi"),
-        (["1.mp4", "2.mp4"], {}, "one folder of videos per class"),
-        (["a/1.mp4", "a/2.mp4"], {}, r"at least two class folders with videos, found 1 \(a\)"),
+        (["1.mp4", "2.mp4"], {}, "one folder of clips per class"),
+        (["a/1.mp4", "a/2.mp4"], {}, r"at least two class folders with clips, found 1 \(a\)"),
         (["a/1.mp4", "b/1.mp4"], {"split": "test"}, "`split` must be 'train' or 'validation'"),
-        (["a/1.mp4", "b/1.mp4"], {"split": "validation"}, "two videos of some class"),
+        (["a/1.mp4", "b/1.mp4"], {"split": "validation"}, "two clips of some class"),
         (
             ["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"],
             {"split": "validation"},
@@ -131,3 +190,13 @@ def test_wrong_input_is_named_in_one_line(tmp_path, files, arguments, message):
 def test_missing_root_is_named(tmp_path):
     with pytest.raises(ValueError, match="`root` must be an existing folder. Received: root=.*no"):
         open_dataset("folder", tmp_path / "no")
+
+
+def test_a_folder_that_is_named_like_a_video_counts_as_a_clip_that_reading_will_refuse(tmp_path):
+    root = class_folders(tmp_path)
+    (tmp_path / "a" / "odd.mp4").mkdir()
+    (tmp_path / "a" / "notes").mkdir()
+    found = [
+        path for split in ("train", "validation") for path, _ in open_dataset("folder", root, split).records
+    ]
+    assert os.path.join(root, "a", "odd.mp4") in found and len(found) == 17

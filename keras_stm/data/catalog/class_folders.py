@@ -1,0 +1,101 @@
+"""One folder per class, as of anyone's own clips."""
+
+import os
+import warnings
+
+from keras_stm.data.catalog.dataset import Dataset
+from keras_stm.data.frame_folder import FRAME_EXTENSIONS
+from keras_stm.data.video import VIDEO_EXTENSIONS
+
+_SPLIT_FOLDERS = {
+    "train": ("train",),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test",),
+}
+
+
+def open_folder(root, split, exclude, *, validation_split, seed):
+    """Class folders, or such under `train`, `validation` and `test`; records by class, then name."""
+    if not os.path.isdir(root):
+        raise ValueError(f"`root` must be an existing folder. Received: root={root!r}")
+    folders = _split_folders(root)
+    train_folder = folders.get("train", root)
+    train = _clips_by_class(train_folder)
+    if len(train) < 2:
+        raise ValueError(
+            "`root` must hold at least two class folders with clips, "
+            f"found {len(train)} ({', '.join(train)}). Received: root={root!r}"
+        )
+    if split == "test" and "test" not in folders:
+        raise ValueError(
+            f"`split` must be 'train' or 'validation', as {root} has no folder 'test' beside a "
+            f"folder 'train'. Received: split={split!r}"
+        )
+    clips = _clips_by_class(folders[split]) if split != "train" and split in folders else train
+    unknown = sorted(set(clips) - set(train))
+    if unknown:
+        raise ValueError(
+            f"`root` must hold no other classes for {split} than for train, which has no "
+            f"{', '.join(map(repr, unknown))}. Received: root={root!r}"
+        )
+    records = [(path, label) for label, name in enumerate(train) for path in clips.get(name, ())]
+    dataset = Dataset(records, tuple(train)).without(exclude)
+    if split == "test" or "validation" in folders:
+        return dataset
+    return dataset.part(split, validation_split, seed, train_folder)
+
+
+def _split_folders(root):
+    """The split folders under `root` by name; none where `root` holds the classes themselves."""
+    found = {
+        split: os.path.join(root, folder)
+        for split, folders in _SPLIT_FOLDERS.items()
+        for folder in folders
+        if os.path.isdir(os.path.join(root, folder))
+    }
+    # Clips directly under `train` make it a class, say of trains.
+    is_split = "train" in found and any(map(_clips, _subfolders(found["train"])))
+    return found if is_split else {}
+
+
+def _clips_by_class(root):
+    """Class name -> paths of its clips, both sorted; folders without a clip are left out."""
+    clips = {}
+    for folder in _subfolders(root):
+        paths = _clips(folder)
+        if paths:
+            clips[os.path.basename(folder)] = paths
+        else:
+            warnings.warn(f"{folder} holds no video or folder of frames, and is no class", stacklevel=4)
+    if not clips:
+        raise ValueError(
+            "`root` must hold one folder of clips per class, but no file in a folder under "
+            f"{root} ends in {', '.join(VIDEO_EXTENSIONS)}, and no folder in one holds "
+            f"{' or '.join(FRAME_EXTENSIONS)} files. Received: root={root!r}"
+        )
+    return clips
+
+
+def _clips(folder):
+    """Paths of the video files and folders of frames in a folder, sorted.
+
+    A folder that is named like a video counts too: reading finds out that it is none, and says so.
+    """
+    return sorted(
+        entry.path
+        for entry in _visible(folder)
+        if entry.name.lower().endswith(VIDEO_EXTENSIONS)
+        or (
+            entry.is_dir()
+            and any(frame.name.lower().endswith(FRAME_EXTENSIONS) for frame in _visible(entry.path))
+        )
+    )
+
+
+def _subfolders(folder):
+    return sorted(entry.path for entry in _visible(folder) if entry.is_dir())
+
+
+def _visible(folder):
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if not entry.name.startswith(".")]

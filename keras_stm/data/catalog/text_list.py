@@ -1,0 +1,83 @@
+"""Text files that name a clip and its label in each line."""
+
+import functools
+import os
+import re
+
+from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
+from keras_stm.data.catalog.clips import to_dataset
+from keras_stm.data.video import VIDEO_EXTENSIONS
+
+_FILES = {"train": ("train.txt",), "validation": ("validation.txt", "val.txt"), "test": ("test.txt",)}
+# A larger number without `classes.txt` is some other column, and would fill the memory with names.
+_MOST_CLASSES = 100_000
+
+
+def open_list(root, split, exclude, *, validation_split, seed):
+    """The clips of `<split>.txt`; classes of `classes.txt`, or the numbers up to the largest in any list."""
+    lists = _find_lists(root)
+    if split == "test" and "test" not in lists:
+        raise ValueError(
+            f"`split` must be 'train' or 'validation', as there is no test.txt. Received: split={split!r}"
+        )
+    folder = os.path.dirname(lists["train"])
+    classes_file = os.path.join(folder, "classes.txt")
+    class_names = read_names(classes_file) if os.path.isfile(classes_file) else None
+    parse = functools.partial(_parse, accepted=range(len(class_names) if class_names else _MOST_CLASSES))
+    labels_of = {name: by_name(read_lines(path), parse) for name, path in lists.items()}
+    if class_names is None:
+        largest = max(label for labels in labels_of.values() for label in labels.values())
+        class_names = tuple(map(str, range(largest + 1)))
+    labels = labels_of.get(split, labels_of["train"])
+    dataset = to_dataset(folder, labels, _existing(folder, labels), class_names, exclude)
+    if split == "test" or "validation" in lists:
+        return dataset
+    return dataset.part(split, validation_split, seed, folder)
+
+
+def _find_lists(root):
+    """Split -> path of its list."""
+    if os.path.isfile(root) and root.endswith(".txt"):
+        return {"train": root}
+    lists = {
+        split: os.path.join(root, file)
+        for split, files in _FILES.items()
+        for file in files
+        if os.path.isfile(os.path.join(root, file))
+    }
+    if "train" not in lists:
+        raise ValueError(f"`root` must be a folder with train.txt, or a .txt file. Received: root={root!r}")
+    return lists
+
+
+def _parse(line, accepted):
+    """`(path, label)` of a line, the label in the range `accepted`."""
+    match = re.fullmatch(r"(.+?)(?:\s+(\d+))?\s+(\d+)", line.value)
+    path, num_frames, label = match.groups() if match else ("", None, "")
+    label = integer(label, accepted)
+    if num_frames is None:
+        is_clip = path.lower().endswith(VIDEO_EXTENSIONS)
+    else:
+        is_clip = integer(num_frames, range(1, 10**9)) is not None
+    if not is_clip or label is None:
+        raise line.expected(
+            "`path label` for a video or `path num_frames label` for a folder of frames, "
+            f"with a label from 0 to {accepted.stop - 1}"
+        )
+    return os.path.normpath(path), label
+
+
+def _existing(folder, names):
+    """Name -> path of those that are there; see `find_clips` for why folders are listed."""
+
+    @functools.cache
+    def listed(parent):
+        try:
+            return frozenset(os.listdir(parent))
+        except OSError:
+            return frozenset()
+
+    paths = {name: os.path.join(folder, name) for name in names}
+    return {
+        name: path for name, path in paths.items() if os.path.basename(path) in listed(os.path.dirname(path))
+    }

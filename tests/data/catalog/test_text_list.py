@@ -1,0 +1,117 @@
+import os
+
+import pytest
+
+from keras_stm.data.catalog import open_dataset
+from tests.data.catalog import shipped
+
+TRAIN = "a 1.mp4 0\nb/frames one 30 2\nb/2.webm 2\n"
+CLIPS = {"a 1.mp4": "", "b/frames one/00001.jpg": "", "b/2.webm": "", "c.avi": ""}
+
+
+def relative(dataset, root):
+    return [(os.path.relpath(path, root), label) for path, label in dataset.records]
+
+
+def write(tmp_path, **lists):
+    return shipped.write(tmp_path, {**CLIPS, **{f"{name}.txt": text for name, text in lists.items()}})
+
+
+@pytest.mark.parametrize("validation", ["val", "validation"])
+def test_lists_name_videos_and_folders_of_frames(tmp_path, validation):
+    root = write(tmp_path, train=TRAIN, test="c.avi 3\n", **{validation: "./c.avi 0"})
+    for split, expected in {
+        "train": [("a 1.mp4", 0), ("b/frames one", 2), ("b/2.webm", 2)],
+        "validation": [("c.avi", 0)],
+        "test": [("c.avi", 3)],
+    }.items():
+        dataset = open_dataset("list", root, split)
+        assert relative(dataset, root) == expected
+        # up to the largest of all lists, so that every split has the same
+        assert dataset.class_names == ("0", "1", "2", "3")
+
+
+def test_classes_file_gives_the_names(tmp_path):
+    root = write(tmp_path, train=TRAIN, val="c.avi 0", classes="fall\nget up\nrun\n")
+    assert open_dataset("list", root).class_names == ("fall", "get up", "run")
+    write(tmp_path, classes="fall\nrun\n")
+    with pytest.raises(
+        ValueError, match="train.txt, line 2: .* a label from 0 to 1. Received: 'b/frames one 30 2'"
+    ):
+        open_dataset("list", root)
+
+
+def test_absolute_paths_are_taken_as_they_are(tmp_path):
+    write(tmp_path)
+    root = shipped.write(
+        tmp_path / "lists", {"train.txt": f"{tmp_path}/c.avi 0\n", "val.txt": "../a 1.mp4 0\n"}
+    )
+    assert open_dataset("list", root).records == [(f"{tmp_path}/c.avi", 0)]
+    assert relative(open_dataset("list", root, "validation"), tmp_path) == [("a 1.mp4", 0)]
+
+
+@pytest.mark.parametrize("file", ["train.txt", "mine.txt"])
+def test_validation_is_set_apart_where_there_is_no_list_for_it(tmp_path, file):
+    text = "".join(f"{i}.mp4 {i % 2}\n" for i in range(20))
+    shipped.write(tmp_path, {file: text, **{f"{i}.mp4": "" for i in range(20)}})
+    root = tmp_path / file if file == "mine.txt" else tmp_path
+    train, validation = (open_dataset("list", root, split).records for split in ("train", "validation"))
+    assert not set(train) & set(validation)
+    assert len(train) == 16
+    assert sorted(label for _, label in validation) == [0, 0, 1, 1]
+    assert open_dataset("list", root, "validation", seed=1).records != validation
+    with pytest.raises(ValueError, match="`split` must be 'train' or 'validation'.* Received: split='test'"):
+        open_dataset("list", root, "test")
+
+
+def test_missing_clips_are_named_and_the_others_kept(tmp_path):
+    root = write(tmp_path, train=TRAIN + "no.mp4 0\nnowhere/at/all 7 1\n", val="c.avi 0")
+    dataset = open_dataset("list", root)
+    assert len(dataset.records) == 3
+    assert dataset.missing == (f"{root}/no.mp4", f"{root}/nowhere/at/all")
+    write(tmp_path, train="no.mp4 0\n")
+    with pytest.raises(ValueError, match="none of the 1 is there, such as no.mp4. Received: root="):
+        open_dataset("list", root)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "c.avi",
+        "c.avi -1",
+        "c.avi 1.0",
+        "c.avi run",
+        "c.avi 100000",  # without classes.txt: no label, and too many names for the memory
+        f"c.avi {'9' * 5000}",
+        "7",
+        "b/frames one",
+        "b/frames 1",
+        "b/frames 0 1",
+        "b/frames -3 1",
+    ],
+)
+def test_a_malformed_line_is_named(tmp_path, line):
+    root = write(tmp_path, train=f"a 1.mp4 0\n{line}\n")
+    message = (
+        "train.txt, line 2: expected `path label` .* `path num_frames label` .* from 0 to 99999. Received: '"
+    )
+    with pytest.raises(ValueError, match=message):
+        open_dataset("list", root)
+
+
+@pytest.mark.parametrize(
+    "lists,message",
+    [
+        ({"train": "a.mp4 0\n./a.mp4 1\n"}, "train.txt, line 2: expected each name once, and 'a.mp4'"),
+        ({"train": ""}, "train.txt: expected at least one line"),
+        ({"train": "c.avi 0\n", "val": "c.avi\n"}, "val.txt, line 1: expected"),
+        (
+            {"train": "c.avi 0\n", "classes": "a\nb\na\n"},
+            "classes.txt, line 3: expected each name once, and 'a'",
+        ),
+        ({"val": "c.avi 0\n"}, "`root` must be a folder with train.txt, or a .txt file. Received: root="),
+    ],
+)
+def test_a_malformed_set_of_lists_is_named(tmp_path, lists, message):
+    with pytest.raises(ValueError, match=message):
+        open_dataset("list", write(tmp_path, **lists))
