@@ -8,7 +8,7 @@ import tempfile
 import keras
 
 
-def save(model, path):
+def save(model, path, class_names=None):
     """Writes a model as a SavedModel, for TF Serving and any process that has TensorFlow alone.
 
     The signature `serving_default` takes `clip`, float32 as the model does (see
@@ -22,6 +22,8 @@ def save(model, path):
         model: a model of this package.
         path: the folder to write, which must not exist; TF Serving wants it to end in a version, as
             in `my_model/1`.
+        class_names: names of the scores in their order, written one a line to
+            `assets.extra/class_names.txt`, where TF Serving leaves them alone.
 
     Raises:
         ValueError: if `path` exists.
@@ -39,6 +41,11 @@ def save(model, path):
             file = os.path.join(temporary, "model.keras")
             model.save(file)
             _write_with_tensorflow(file, complete)
+        if class_names is not None:
+            extra = os.path.join(complete, "assets.extra")
+            os.mkdir(extra)
+            with open(os.path.join(extra, "class_names.txt"), "w", encoding="utf-8") as file:
+                file.writelines(f"{name}\n" for name in class_names)
         os.rename(complete, path)
 
 

@@ -1,6 +1,15 @@
 import keras
 from keras import ops
 
+# TSM's parameter groups: part of a weight's path -> factors of the learning rate and of the decay.
+TSM_GROUPS = {
+    "predictions/kernel": (5.0, 1.0),
+    "predictions/bias": (10.0, 0.0),
+    "bias": (2.0, 0.0),
+    "gamma": (1.0, 0.0),
+    "beta": (1.0, 0.0),
+}
+
 
 @keras.saving.register_keras_serializable(package="keras_stm")
 class SGD(keras.optimizers.SGD):
@@ -12,15 +21,30 @@ class SGD(keras.optimizers.SGD):
 
     It acts on every trainable weight, unless `exclude_from_weight_decay` names some.
 
-    Args: as of `keras.optimizers.SGD`.
+    Args:
+        *args, **kwargs: as of `keras.optimizers.SGD`.
+        groups: dictionary of the end of a weight's path -> `(factor of the learning rate, factor of
+            the weight decay)`; the first that fits counts, as in `TSM_GROUPS`. Other weights have 1.
     """
+
+    def __init__(self, *args, groups=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.groups = dict(groups or {})
 
     def _apply_weight_decay(self, variables):
         # Keras' hook for decoupled decay; ours is part of the gradient.
         pass
 
     def update_step(self, gradient, variable, learning_rate):
+        # Under TensorFlow `variable` is TensorFlow's own, which does not know its path.
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        fitting = (factors for end, factors in self.groups.items() if path.endswith(end))
+        rate_factor, decay_factor = next(fitting, (1.0, 1.0))
+        learning_rate = ops.multiply(learning_rate, rate_factor)
         if self.weight_decay is not None and self._use_weight_decay(variable):
-            decay = ops.cast(self.weight_decay, variable.dtype)
+            decay = ops.cast(self.weight_decay * decay_factor, variable.dtype)
             gradient = ops.add(ops.cast(gradient, variable.dtype), ops.multiply(variable, decay))
         super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self):
+        return {**super().get_config(), "groups": self.groups}

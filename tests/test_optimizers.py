@@ -1,8 +1,11 @@
+import json
+
 import keras
 import numpy as np
 import pytest
 
-from keras_stm.optimizers import SGD
+import keras_stm
+from keras_stm.optimizers import SGD, TSM_GROUPS
 
 
 def steps(optimizer, gradients, start=(1.0, -2.0, 3.0), name="kernel"):
@@ -54,3 +57,41 @@ def test_optimizer_returns_from_its_config():
     restored = keras.saving.deserialize_keras_object(stored)
     assert type(restored) is SGD
     assert restored.get_config() == optimizer.get_config()
+
+
+def test_groups_multiply_rate_and_decay_of_the_weights_that_they_name():
+    def step(path, groups):
+        layer, name = path.split("/")
+        with keras.name_scope(layer):
+            weight = keras.Variable(np.ones(1, "float32"), name=name)
+        optimizer = SGD(0.1, weight_decay=0.5, groups=groups)
+        optimizer.build([weight])
+        optimizer.apply([keras.ops.ones(1)], [weight])
+        return 1 - float(keras.ops.convert_to_numpy(weight)[0])
+
+    # 0.1 * (gradient 1 + decay 0.5 * weight 1), each with its factor.
+    for path, expected in [
+        ("conv/kernel", 0.15),
+        ("conv/bias", 0.2),
+        ("bn/gamma", 0.1),
+        ("bn/beta", 0.1),
+        ("predictions/kernel", 0.75),
+        ("predictions/bias", 1.0),
+    ]:
+        assert step(path, TSM_GROUPS) == pytest.approx(expected), path
+        assert step(path, None) == pytest.approx(0.15), path
+
+
+def test_groups_name_weights_of_our_models():
+    model = keras_stm.STMResNet((1, 1, 1, 1), 16, classes=3)
+    ends = {end: sum(v.path.endswith(end) for v in model.trainable_variables) for end in TSM_GROUPS}
+    norms = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
+    assert ends["predictions/kernel"] == ends["predictions/bias"] == ends["bias"] == 1
+    assert ends["gamma"] == ends["beta"] == norms
+
+
+def test_groups_return_from_the_config():
+    optimizer = SGD(0.1, groups=TSM_GROUPS)
+    stored = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer)))
+    restored = keras.saving.deserialize_keras_object(stored)
+    assert {end: tuple(factors) for end, factors in restored.groups.items()} == TSM_GROUPS

@@ -10,7 +10,7 @@ from keras_stm.weights.imagenet import imagenet_file
 _LISTED = 5
 
 
-def load_weights(model, weights):
+def load_weights(model, weights, include_top=True):
     """Loads weights into a model of this package.
 
     Args:
@@ -21,6 +21,8 @@ def load_weights(model, weights):
             - a `.safetensors` file, or a PyTorch `.pth`, `.pt` or `.pth.tar` checkpoint, with the names of
               the published STM code, of TSM's or of torchvision's ResNet. A 2-D ResNet is inflated:
               what it lacks, the temporal convolutions and CMM, stays at its initial values.
+
+        include_top: if false, the head stays at its initial values.
 
     A head of another number of classes is left at its initial values, with a line in the log; a model
     without a head takes none.
@@ -57,7 +59,7 @@ def load_weights(model, weights):
         }
 
     kernel, bias = head
-    if weights == "imagenet" or kernel not in wanted:
+    if weights == "imagenet" or not include_top or kernel not in wanted:
         skipped = set(head)
     elif bias in found and found[bias].ndim == 1 and found[bias].shape != shapes[bias]:
         logging.warning(
