@@ -1,5 +1,5 @@
 import importlib.util
-import os
+import pathlib
 
 # PyTorch must be loaded before TensorFlow in a process that needs both.
 if importlib.util.find_spec("torch"):
@@ -8,17 +8,23 @@ if importlib.util.find_spec("torch"):
 import keras
 import pytest
 
-_ROOT = os.path.dirname(os.path.abspath(__file__))
+_ROOT = pathlib.Path(__file__).parent
+# What prepares data has nothing to do with the backend, but for what runs beside a model.
+_DATA = (
+    "data",
+    *("training/test_check_data.py", "training/test_config.py", "training/test_pack.py"),
+    *("training/test_data_wait.py", "training/test_run_data.py"),
+)
+_DATA_AND_BACKEND = ("data/test_pipeline.py", "data/test_keras_augment.py")
 
 
 def pytest_collection_modifyitems(items):
-    """What reads data has nothing to do with the backend but for the pipeline: the rest runs once."""
     if keras.backend.backend() == "tensorflow":
         return
     skip = pytest.mark.skip(reason="data tests run once, under the tensorflow backend")
     for item in items:
-        in_data = str(item.path).startswith(os.path.join(_ROOT, "data") + os.sep)
-        if in_data and item.path.name != "test_pipeline.py":
+        path = item.path.relative_to(_ROOT)
+        if any(path.is_relative_to(data) for data in _DATA) and path.as_posix() not in _DATA_AND_BACKEND:
             item.add_marker(skip)
 
 

@@ -2,11 +2,13 @@
 
 from keras_stm.data import arrow_of_time, augment, catalog, pipeline, segments, video
 from keras_stm.data.catalog import Dataset, open_dataset
+from keras_stm.data.left_out import LeftOut
 from keras_stm.data.pipeline import load_clip, make_pipeline, steps_per_epoch
 from keras_stm.data.video import VideoError
 
 __all__ = [
     "Dataset",
+    "LeftOut",
     "VideoError",
     "arrow_of_time",
     "augment",

@@ -1,21 +1,27 @@
 """Records -> tf.data of (clip, label), and one file -> a clip."""
 
+import os
+
 import numpy as np
 
-from keras_stm.arguments import positive_int
-from keras_stm.data import augment
-from keras_stm.data.segments import center_indices, train_indices
-from keras_stm.data.video import read_frames
+from keras_stm.arguments import one_of, positive_int
+from keras_stm.data import augment, keras_augment, segments
+from keras_stm.data.frames import read_frames
+from keras_stm.data.left_out import LeftOut
+from keras_stm.data.video import VideoError
+
+SAMPLING = ("segments", "dense")
+FLIPS = ("none", "plain", "labels")
 
 
 def load_clip(path, num_frames=8, image_size=224):
-    """A video file as a model takes it, by the paper's efficient test protocol (section 4.6).
+    """A video as a model takes it, by the paper's efficient test protocol (section 4.6).
 
     The middle frames of `num_frames` equal segments, short side scaled to `image_size` * 256 / 224,
     centre crop, normalised as `keras_stm.preprocess_input` does.
 
     Args:
-        path: video file.
+        path: video file, or folder of its frames as `.jpg`.
         num_frames: frames in the clip; a shorter video repeats its own.
         image_size: height and width of the clip in pixels.
 
@@ -30,7 +36,7 @@ def load_clip(path, num_frames=8, image_size=224):
 
     positive_int("num_frames", num_frames)
     positive_int("image_size", image_size)
-    clip = read_frames(path, lambda total_frames: center_indices(total_frames, num_frames))
+    clip = read_frames(path, lambda total_frames: segments.center_indices(total_frames, num_frames))
     shape = augment.short_side_shape(*clip.shape[1:3], augment.resize_size(image_size))
     # Not through tf.image, so that predicting needs no TensorFlow under the other backends.
     clip = ops.image.resize(
@@ -50,35 +56,63 @@ def make_pipeline(
     batch_size,
     num_frames=8,
     image_size=224,
+    sampling="segments",
     training=False,
     seed=0,
     initial_epoch=0,
     epochs=1,
+    scales=(1, 0.875, 0.75, 0.66),
+    flip="none",
+    color_jitter=0.0,
+    random_erasing=0.0,
+    mix_up=0.0,
+    cut_mix=0.0,
+    one_hot=False,
+    shard=(0, 1),
+    workers=None,
+    left_out=None,
 ):
     """Batches of clips and labels for `fit`, `evaluate` or `predict`, under every backend.
 
     In training one pipeline covers the epochs from `initial_epoch` up to, not including, `epochs`;
     give `fit` the same two numbers and `steps_per_epoch=steps_per_epoch(dataset, batch_size)`.
-    Order, frames and crops depend on (`seed`, epoch, position in the epoch) alone, so that a run
-    that stopped goes on with the batches it would have seen.
+    What a batch holds depends on the clips, `seed`, the epoch and the place in the epoch alone, not
+    on the number of workers, so that a run that stopped goes on with the batches it would have seen.
+
+    A clip that cannot be read is left out and named in the log, see `LeftOut`. In training an epoch
+    that is short of clips for it goes on with those from its front, with other frames and crops.
 
     Args:
-        dataset: what `open_dataset` returns.
-        batch_size: clips in a batch.
+        dataset: what `open_dataset` returns, its labels known.
+        batch_size: clips in a batch, over all shards.
         num_frames: frames in a clip, one from each of as many equal segments of its video.
-        image_size: height and width of a clip in pixels, cropped from a short side of
-            `image_size` * 256 / 224.
+        image_size: height and width of a clip in pixels.
+        sampling: `"segments"` of the whole video as the paper, or `"dense"`: of 64 frames of it, at
+            a random place in training and in the middle otherwise.
         training: if true, videos are shuffled in each epoch, frames and crops are random and the
-            epoch's last, smaller batch is dropped. If false, all videos come once and in order,
-            with the middle frame of each segment and the centre crop.
+            epoch's last, smaller batch is dropped: all shapes are static. If false, all videos come
+            once and in order, with the middle frame of each segment and the middle `image_size`
+            pixels of a short side of `image_size` * 256 / 224; the last batch may be smaller.
         seed: integer of at least 0 that all random choices depend on.
         initial_epoch: the first epoch, from 0; training only.
         epochs: the epoch to stop before; training only.
+        scales: sides of the random crops as parts of the video's short side; training only, as all
+            that follow up to `cut_mix`.
+        flip: `"none"`, `"plain"` mirrors every other clip, `"labels"` does and swaps the labels of
+            those whose class has a mirror twin, as left and right, see `augment.mirror_labels`.
+        color_jitter: strength of random colours from 0, none, to 1.
+        random_erasing: share of clips in which a random rectangle is erased, 0 to 1.
+        mix_up, cut_mix: alpha of MixUp and of CutMix, 0 for none; need `one_hot`.
+        one_hot: if true, labels are `(batch, classes)` in float32.
+        shard: `(index, count)`: the part of every training batch, or of the videos otherwise, that
+            this process reads.
+        workers: clips read at the same time; the number of processors where it is `None`.
+        left_out: `LeftOut` that collects what cannot be read; a new one where it is `None`.
 
     Returns:
         `tf.data.Dataset` of clips `(batch, num_frames, image_size, image_size, 3)` in float32,
-        normalised as `keras_stm.preprocess_input` does, and labels `(batch,)` in int32. A file that
-        cannot be read stops it with an error that names the file.
+        normalised as `keras_stm.preprocess_input` does, and labels `(batch,)` in int32. It stops
+        with an error once `left_out` does.
 
     Raises:
         ValueError: an argument is not as above, or a training batch is larger than the data set.
@@ -86,54 +120,97 @@ def make_pipeline(
     import tensorflow as tf
 
     positive_int("num_frames", num_frames)
-    resize_size = augment.resize_size(positive_int("image_size", image_size))
-    if not training and (initial_epoch, epochs) != (0, 1):
-        raise ValueError(
-            "`initial_epoch` and `epochs` must be 0 and 1 without `training`. "
-            f"Received: initial_epoch={initial_epoch!r}, epochs={epochs!r}"
-        )
-    if not 0 <= initial_epoch < epochs:
-        raise ValueError(
-            "`initial_epoch` must be at least 0 and less than `epochs`. "
-            f"Received: initial_epoch={initial_epoch!r}, epochs={epochs!r}"
-        )
+    positive_int("image_size", image_size)
+    one_of("sampling", sampling, SAMPLING)
+    one_of("flip", flip, FLIPS)
+    _check_epochs(training, initial_epoch, epochs)
+    index, count = _check_shard(shard, batch_size)
+    if (mix_up or cut_mix) and not one_hot:
+        raise ValueError(f"`one_hot` must be true to mix labels. Received: one_hot={one_hot!r}")
+    if any(label is None for _, label in dataset.records):
+        raise ValueError("`dataset` must have labels, its clips have none: it is a test set without.")
     total = len(dataset.records)
-    if training:
-        epoch_length = steps_per_epoch(dataset, batch_size) * batch_size
-    else:
-        positive_int("batch_size", batch_size)
-        epoch_length = total
-    labels = tf.constant([label for _, label in dataset.records], tf.int32)
+    classes = len(dataset.class_names)
+    mirror_labels = augment.mirror_labels(dataset.class_names) if flip == "labels" else range(classes)
+    left_out = left_out or LeftOut(total)
+    workers = positive_int("workers", os.cpu_count() if workers is None else workers)
+    unreadable = set()
+    changes = _chosen(
+        {keras_augment.color_jitter: color_jitter, keras_augment.random_erasing: random_erasing}
+    )
+    mixtures = _chosen({keras_augment.mix_up: mix_up, keras_augment.cut_mix: cut_mix})
 
     def read(record, epoch, position):
-        rng = np.random.default_rng((seed, epoch, position))
-
-        def choose(total_frames):
-            if training:
-                return train_indices(total_frames, num_frames, rng)
-            return center_indices(total_frames, num_frames)
-
-        return read_frames(dataset.records[record][0], choose)
-
-    def load(step):
-        epoch, position = step // epoch_length, step % epoch_length
-        record = position
+        path, label = dataset.records[record]
+        # All that is random about a clip but its colours, so that its frames are treated alike.
+        rng = np.random.default_rng((seed, epoch, position)) if training else None
+        try:
+            clip = read_frames(path, lambda total: _choose_frames(total, num_frames, sampling, rng))
+        except VideoError as error:
+            left_out.add(path, error)
+            unreadable.add(record)
+            if len(unreadable) == total:
+                # Training would look for a readable one for ever.
+                raise ValueError("no clip of the data set can be read") from error
+            return np.zeros((num_frames, 1, 1, 3), "uint8"), np.int32(0), False
+        unreadable.discard(record)
         if training:
-            record = tf.random.experimental.index_shuffle(position, [seed, epoch], total - 1)
-        clip = tf.numpy_function(read, (record, epoch, position), tf.uint8)
+            top, left, height, width = augment.multi_scale_box(*clip.shape[1:3], image_size, rng, scales)
+            clip = clip[:, top : top + height, left : left + width]
+            if flip != "none" and rng.random() < 0.5:
+                clip, label = clip[:, :, ::-1], mirror_labels[label]
+        return np.ascontiguousarray(clip), np.int32(label), True
+
+    def load(record, epoch, position):
+        clip, label, is_read = tf.numpy_function(
+            read, (record, epoch, position), (tf.uint8, tf.int32, tf.bool), stateful=False
+        )
         clip.set_shape((num_frames, None, None, 3))
-        clip = augment.resize_short_side(clip, resize_size)
+        label.set_shape(())
+        is_read.set_shape(())
+        return clip, label, tf.random.fold_in([seed, epoch], position), is_read
+
+    def finish(clip, label, clip_seed, is_read):
         if training:
-            crop_seed = tf.random.fold_in([seed, epoch], position)
-            clip = augment.random_crop(clip, image_size, crop_seed)
+            clip = augment.resize(clip, image_size)
+            for change in changes:
+                clip = change(clip, clip_seed)
         else:
+            clip = augment.resize_short_side(clip, augment.resize_size(image_size))
             clip = augment.center_crop(clip, image_size)
         clip.set_shape((num_frames, image_size, image_size, 3))
-        return augment.normalize(clip), labels[record]
+        return augment.normalize(clip), tf.one_hot(label, classes) if one_hot else label
 
-    steps = tf.data.Dataset.range(initial_epoch * epoch_length, epochs * epoch_length)
-    clips = steps.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return clips.batch(batch_size, drop_remainder=training).prefetch(tf.data.AUTOTUNE)
+    def make_batches(places):
+        clips = places.map(load, workers, deterministic=True)
+        clips = clips.filter(lambda clip, label, clip_seed, is_read: is_read)
+        clips = clips.map(finish, workers, deterministic=True)
+        return clips.batch(batch_size // count, drop_remainder=training)
+
+    def make_epoch(epoch):
+        def place(step):
+            share = batch_size // count
+            position = step // share * batch_size + index * share + step % share
+            # Beyond the last clip it starts again: a batch is full although clips were left out.
+            record = tf.random.experimental.index_shuffle(position % total, [seed, epoch], total - 1)
+            return record, epoch, position
+
+        def mix(step, batch):
+            for mixture in mixtures:
+                # Clips count up from 0.
+                batch = mixture(*batch, tf.random.fold_in([seed, epoch], -1 - step))
+            return batch
+
+        batches = make_batches(tf.data.Dataset.counter().map(place)).take(steps)
+        return batches.enumerate().map(mix) if mixtures else batches
+
+    if training:
+        steps = steps_per_epoch(dataset, batch_size)
+        batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(make_epoch)
+        batches = batches.apply(tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps))
+    else:
+        batches = make_batches(tf.data.Dataset.range(index, total, count).map(lambda i: (i, 0, i)))
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def steps_per_epoch(dataset, batch_size):
@@ -149,3 +226,40 @@ def steps_per_epoch(dataset, batch_size):
             f"Received: batch_size={batch_size!r}"
         )
     return steps
+
+
+def _chosen(strengths):
+    return [make(strength) for make, strength in strengths.items() if strength]
+
+
+def _choose_frames(total_frames, num_frames, sampling, rng):
+    if sampling == "dense":
+        return segments.dense_indices(total_frames, num_frames, rng)
+    if rng is None:
+        return segments.center_indices(total_frames, num_frames)
+    return segments.train_indices(total_frames, num_frames, rng)
+
+
+def _check_epochs(training, initial_epoch, epochs):
+    if not training and (initial_epoch, epochs) != (0, 1):
+        raise ValueError(
+            "`initial_epoch` and `epochs` must be 0 and 1 without `training`. "
+            f"Received: initial_epoch={initial_epoch!r}, epochs={epochs!r}"
+        )
+    if not 0 <= initial_epoch < epochs:
+        raise ValueError(
+            "`initial_epoch` must be at least 0 and less than `epochs`. "
+            f"Received: initial_epoch={initial_epoch!r}, epochs={epochs!r}"
+        )
+
+
+def _check_shard(shard, batch_size):
+    index, count = shard
+    if not 0 <= index < count:
+        raise ValueError(f"`shard` must be (index, count), index less than count. Received: shard={shard!r}")
+    if positive_int("batch_size", batch_size) % count:
+        raise ValueError(
+            f"`batch_size` must be a multiple of the number of shards, {count}. "
+            f"Received: batch_size={batch_size!r}"
+        )
+    return index, count

@@ -5,9 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_stm.data import Dataset, load_clip, make_pipeline, steps_per_epoch
+from keras_stm.data import Dataset, LeftOut, load_clip, make_pipeline, steps_per_epoch
+from keras_stm.models import STMResNet
 from keras_stm.preprocessing import MEAN, STD
 from tests.data.videos import KINDS, decode_all, write_video
+
+AUGMENTATION = {
+    **{"flip": "labels", "color_jitter": 0.3, "random_erasing": 0.5, "sampling": "dense"},
+    **{"mix_up": 0.2, "cut_mix": 1.0, "one_hot": True},
+}
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,6 @@ def test_shapes_are_static(dataset):
     assert training.cardinality() == 6
     evaluation = make_pipeline(dataset, **arguments)
     assert evaluation.element_spec[0].shape.as_list() == [None, 4, 14, 14, 3]
-    assert evaluation.cardinality() == 4
 
 
 def test_training_is_a_function_of_the_seed(dataset):
@@ -80,10 +85,11 @@ def test_training_is_a_function_of_the_seed(dataset):
     assert any((a[0] != b[0]).any() for a, b in zip(first, other, strict=True))
 
 
-def test_training_resumes_with_the_batches_it_would_have_seen(dataset):
-    whole = batches(dataset, training=True, epochs=3)
+@pytest.mark.parametrize("augmentation", [{}, AUGMENTATION], ids=["plain", "everything"])
+def test_training_resumes_with_the_batches_it_would_have_seen(dataset, augmentation):
+    whole = batches(dataset, training=True, epochs=3, **augmentation)
     assert len(whole) == 3 * steps_per_epoch(dataset, 3) == 9
-    assert_same(whole[3:], batches(dataset, training=True, initial_epoch=1, epochs=3))
+    assert_same(whole[3:], batches(dataset, training=True, initial_epoch=1, epochs=3, **augmentation))
 
 
 def test_training_shuffles_each_epoch_without_repeats(tmp_path):
@@ -114,13 +120,181 @@ def test_training_keeps_clip_and_label_together(tmp_path):
         assert np.round(brightness / 50).astype(int).tolist() == label.tolist()
 
 
-def test_broken_file_is_named_with_the_reason(dataset, tmp_path):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"no video")
-    dataset = Dataset([*dataset.records, (str(broken), 0)], dataset.class_names)
-    with pytest.raises(tf.errors.InvalidArgumentError) as error:
-        batches(dataset)
-    assert f"VideoError: {broken}: not a video, or damaged" in str(error.value)
+@pytest.fixture
+def spoiled(dataset, tmp_path):
+    """The videos with four that cannot be read among them."""
+    records = list(dataset.records)
+    for i, place in enumerate((0, 4, 5, 13)):
+        broken = tmp_path / f"broken_{i}.mp4"
+        broken.write_bytes(b"no video")
+        records.insert(place, (str(broken), 2))
+    return Dataset(records, dataset.class_names)
+
+
+def test_evaluation_leaves_out_what_cannot_be_read_and_names_it_once(dataset, spoiled):
+    lines = []
+    left_out = LeftOut(14, log=lines.append)
+    for _ in range(2):
+        assert_same(batches(spoiled, left_out=left_out), batches(dataset))
+    assert len(lines) == 4
+    assert all(f"broken_{i}.mp4: not a video, or damaged" in line for i, line in enumerate(sorted(lines)))
+
+
+def test_training_batches_are_full_although_clips_are_left_out(spoiled):
+    steps = steps_per_epoch(spoiled, 3)
+    found = batches(spoiled, training=True, epochs=3)
+    assert [clip.shape[0] for clip, _ in found] == [3] * 3 * steps == [3] * 12
+    assert_same(found, batches(spoiled, training=True, epochs=3, workers=5))
+    assert_same(found[steps:], batches(spoiled, training=True, initial_epoch=1, epochs=3))
+
+
+def test_an_epoch_short_of_clips_takes_those_at_its_front_again_and_no_others(tmp_path):
+    path = write_video(tmp_path / "video.mp4", num_frames=4)
+    records = [(path, i) if i % 3 else (str(tmp_path / f"{i}.mp4"), i) for i in range(9)]
+    found = batches(Dataset(records, range(9)), training=True, batch_size=9, epochs=2)
+    for _, labels in found:
+        labels = labels.tolist()
+        assert sorted(labels[:6]) == [1, 2, 4, 5, 7, 8] and labels[6:] == labels[:3]
+
+
+def test_too_many_unreadable_clips_stop_it_with_their_names(spoiled):
+    left_out = LeftOut(14, max_unreadable=0.2)
+    with pytest.raises(tf.errors.OpError, match="broken_1.mp4"):
+        batches(spoiled, left_out=left_out)
+    with pytest.raises(ValueError, match="3 of 14 clips cannot be read"):
+        left_out.check()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nothing_readable_is_an_error_and_no_endless_loop(training, tmp_path):
+    records = [(str(tmp_path / f"{i}.mp4"), 0) for i in range(5)]
+    with pytest.raises(tf.errors.OpError, match="no clip of the data set can be read"):
+        batches(Dataset(records, ("a",)), training=training, left_out=LeftOut(5, 1.0))
+
+
+@pytest.mark.parametrize("augmentation", [{}, AUGMENTATION], ids=["plain", "everything"])
+def test_the_number_of_workers_changes_nothing(dataset, augmentation):
+    first, second, third = (
+        batches(dataset, training=True, epochs=2, workers=workers, **augmentation) for workers in (1, 2, 7)
+    )
+    assert_same(first, second)
+    assert_same(first, third)
+
+
+@pytest.mark.parametrize("augmentation", [{}, {**AUGMENTATION, "mix_up": 0.0, "cut_mix": 0.0}])
+def test_the_shards_of_a_training_batch_together_are_the_batch(dataset, augmentation):
+    arguments = {"batch_size": 4, "training": True, "epochs": 2, **augmentation}
+    whole = batches(dataset, **arguments)
+    shards = [batches(dataset, shard=(index, 2), **arguments) for index in range(2)]
+    assert len(whole) == len(shards[0]) == len(shards[1]) == 4
+    for batch, *parts in zip(whole, *shards, strict=True):
+        for i in range(2):
+            np.testing.assert_array_equal(np.concatenate([part[i] for part in parts]), batch[i])
+
+
+def test_the_shards_of_an_evaluation_give_every_clip_once(dataset):
+    shards = [batches(dataset, batch_size=6, shard=(index, 3)) for index in range(3)]
+    clips = [np.concatenate([clip for clip, _ in shard]) for shard in shards]
+    assert [len(clip) for clip in clips] == [4, 3, 3]
+    whole = np.concatenate([clip for clip, _ in batches(dataset)])
+    for index, clip in enumerate(clips):
+        np.testing.assert_array_equal(clip, whole[index::3])
+
+
+def test_labels_may_be_one_hot(dataset):
+    for (_, labels), (_, one_hot) in zip(batches(dataset), batches(dataset, one_hot=True), strict=True):
+        np.testing.assert_array_equal(one_hot, np.eye(3, dtype="float32")[labels])
+
+
+def test_mixing_mixes_clips_and_labels_of_a_batch(dataset):
+    plain = batches(dataset, training=True, one_hot=True)
+    for strength in ("mix_up", "cut_mix"):
+        mixed = batches(dataset, training=True, one_hot=True, **{strength: 1.0})
+        assert any((a[0] != b[0]).any() for a, b in zip(plain, mixed, strict=True))
+        for _, labels in mixed:
+            np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+
+
+def write_jpegs(folder, frames):
+    folder.mkdir()
+    for i, frame in enumerate(frames):
+        jpeg = tf.io.encode_jpeg(frame, quality=100, chroma_downsampling=False).numpy()
+        (folder / f"{i + 1:05d}.jpg").write_bytes(jpeg)
+    return str(folder)
+
+
+@pytest.mark.parametrize("flip", ["none", "plain", "labels"])
+def test_flipping_mirrors_half_of_the_clips_and_their_labels_only_where_asked(tmp_path, flip):
+    frames = np.zeros((6, 32, 32, 3), "uint8")
+    frames[:, :, :16] = 200
+    path = write_jpegs(tmp_path / "bright_left", frames)
+    names = ("pan_left", "pan_right", "wave")
+    records = [(path, i % 3) for i in range(60)]
+    order = {label: [] for label in range(3)}
+    for clips, labels in batches(
+        Dataset(records, names), training=True, batch_size=60, flip=flip, scales=(1,), image_size=32
+    ):
+        bright_left = clips[..., :12, :].mean(axis=(1, 2, 3, 4)) > clips[..., 20:, :].mean(axis=(1, 2, 3, 4))
+        for label, left in zip(labels.tolist(), bright_left.tolist(), strict=True):
+            order[label].append(left)
+    share = {label: np.mean(order[label]) for label in order}
+    counts = {label: len(order[label]) for label in order}
+    if flip == "none":
+        assert share == {0: 1, 1: 1, 2: 1} and counts == {0: 20, 1: 20, 2: 20}
+    elif flip == "plain":
+        assert counts == {0: 20, 1: 20, 2: 20}
+        assert all(0.2 < share[label] < 0.8 for label in share)
+    else:
+        # A mirrored "pan_left" is a "pan_right"; "wave" stays itself.
+        assert counts[2] == 20 and 0.2 < share[2] < 0.8
+        assert counts[0] + counts[1] == 40
+        assert 0.2 < share[0] < 0.8 and 0.2 < share[1] < 0.8
+        assert sum(order[0]) + sum(order[1]) != 40
+
+
+def test_dense_sampling_takes_its_frames_from_a_window(tmp_path):
+    path = write_video(tmp_path / "video.mp4", num_frames=200, height=32, width=32)
+    for training in (False, True):
+        for clips, _ in batches(
+            Dataset([(path, 0)] * 4, ("a",)), training=training, batch_size=4, sampling="dense", image_size=28
+        ):
+            brightness = ((clips * STD + MEAN) * 255).mean(axis=(2, 3, 4))
+            frames = brightness[:, [0, -1]] - 20
+            # From the first of 4 frames to the last it is 48 of 200 frames, brightness grows by 1 a frame.
+            np.testing.assert_allclose(frames[:, 1] - frames[:, 0], 48, atol=6)
+            assert training == (np.ptp(frames[:, 0]) > 6)
+
+
+def test_frame_folders_are_read_as_videos_are(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 255, (9, 5, 7, 3)).astype("uint8")
+    frames = frames.repeat(8, axis=1).repeat(8, axis=2)
+    dataset = Dataset([(write_jpegs(tmp_path / "clip", frames), 0)], ("a",))
+    clip = batches(dataset, batch_size=1, image_size=35)[0][0][0]
+    expected = frames[[1, 3, 5, 7]][:, 2:37, 10:45]
+    np.testing.assert_allclose((clip * STD + MEAN) * 255, expected, atol=8)
+    assert batches(dataset, batch_size=1, training=True)[0][0].shape == (1, 4, 14, 14, 3)
+
+
+def test_a_test_set_without_labels_is_refused(dataset):
+    unlabelled = Dataset([(path, None) for path, _ in dataset.records], dataset.class_names)
+    with pytest.raises(ValueError, match="`dataset` must have labels"):
+        batches(unlabelled)
+
+
+def test_a_model_fits_and_evaluates_on_it(dataset):
+    model = STMResNet((1, 1, 1, 1), 16, classes=3)
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    arguments = {"batch_size": 4, "num_frames": 4, "image_size": 32}
+    training = make_pipeline(dataset, training=True, epochs=2, **arguments)
+    history = model.fit(
+        training,
+        epochs=2,
+        steps_per_epoch=steps_per_epoch(dataset, 4),
+        validation_data=make_pipeline(dataset, **arguments),
+        verbose=0,
+    )
+    assert np.isfinite(history.history["loss"]).all() and len(history.history["val_loss"]) == 2
+    assert model.predict(make_pipeline(dataset, **arguments), verbose=0).shape == (10, 3)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +309,12 @@ def test_broken_file_is_named_with_the_reason(dataset, tmp_path):
         ),
         ({"training": True, "initial_epoch": 2, "epochs": 2}, "less than `epochs`. Received: "),
         ({"epochs": 2}, "without `training`. Received: initial_epoch=0, epochs=2"),
+        ({"sampling": "random"}, "'segments', 'dense'. Received: sampling='random'"),
+        ({"flip": True}, "'none', 'plain', 'labels'. Received: flip=True"),
+        ({"mix_up": 0.2}, "`one_hot` must be true to mix labels. Received: one_hot=False"),
+        ({"shard": (2, 2)}, "index less than count. Received: shard=\\(2, 2\\)"),
+        ({"shard": (0, 2)}, "a multiple of the number of shards, 2. Received: batch_size=3"),
+        ({"workers": 0}, "Received: workers=0"),
     ],
 )
 def test_wrong_arguments_are_named(dataset, arguments, message):
