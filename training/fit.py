@@ -7,16 +7,16 @@ Without arguments: a small STM on the embedded data set (arrow of time), a few m
   python training/fit.py --data_dir=FOLDER              # your clips: FOLDER/<class>/*.mp4, or
                                                         # FOLDER/train/<class> and FOLDER/val/<class>
   python training/fit.py --data_dir=FOLDER --preset=finetune
+  python training/fit.py --data_dir=FOLDER --preset=something_v2   # or another set as it unpacks
+  python training/fit.py --config=RUN/config.json       # an earlier run's settings
 
 The same command again resumes a run that was stopped.
 """
 
 import dataclasses
-import hashlib
-import json
 import os
-import re
 import sys
+import warnings
 
 # Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -30,18 +30,12 @@ from absl import app, flags, logging
 import config
 import keras_stm
 import run_folder
-from keras_stm.cache import cache_folder
-from keras_stm.data import arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
-from keras_stm.data.video import VideoError, count_frames
+from data_wait import DataWait
+from keras_stm.data import arrow_of_time
+from run_data import RunData, clips_fingerprint
 
 config.define_flags()
 flags.adopt_module_key_flags(config)
-flags.DEFINE_string(
-    "data_dir",
-    None,
-    "Folder with one folder of videos per class, or with train and val folders of such; a fifth of each "
-    "class validates where there is no val. Default: the embedded data set.",
-)
 flags.DEFINE_string(
     "output",
     None,
@@ -49,53 +43,72 @@ flags.DEFINE_string(
 )
 flags.DEFINE_boolean("overwrite", False, "Replace an earlier run in that folder.")
 flags.DEFINE_boolean("tensorboard", False, "Also log to <output>/tensorboard.")
+flags.DEFINE_integer(
+    "workers",
+    os.cpu_count(),
+    "Clips read at the same time. Default: the number of processors.",
+    lower_bound=1,
+)
+flags.DEFINE_float(
+    "max_unreadable",
+    0.5,
+    "Stop once more than this share of the clips turned out to be unreadable.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 
 
 def main(argv):
     if len(argv) > 1:
         sys.exit(f"fit.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
     logging.set_verbosity(logging.WARNING)
-    settings = config.from_flags()
-    output = flags.FLAGS.output or os.path.join("saved_models", f"{flags.FLAGS.preset}-{settings.model}")
+    # Keras would like to know beforehand how many validation clips can be read.
+    warnings.filterwarnings("ignore", "Your input ran out of data")
     try:
+        settings = config.from_flags()
+        preset = flags.FLAGS.preset or ("config" if flags.FLAGS.config else "small")
         fit(
             settings,
-            output,
-            data_dir=flags.FLAGS.data_dir,
+            flags.FLAGS.output or os.path.join("saved_models", f"{preset}-{settings.model}"),
             overwrite=flags.FLAGS.overwrite,
             tensorboard=flags.FLAGS.tensorboard,
+            workers=flags.FLAGS.workers,
+            max_unreadable=flags.FLAGS.max_unreadable,
         )
     except KeyboardInterrupt:
         again = "The same command" + (" without --overwrite" if flags.FLAGS.overwrite else "")
         sys.exit(f"\nStopped. {again} goes on from the last whole epoch.")
-    except tf.errors.OpError as error:
-        # What the pipeline meets in a worker comes back inside TensorFlow's own error.
-        broken = re.search(r"VideoError: (.+)", error.message)
-        sys.exit(f"fit.py: {broken[1] if broken else error.message}")
     except (ValueError, ImportError, OSError, RuntimeError) as error:
         sys.exit(f"fit.py: {error}")
 
 
-def fit(settings, output, data_dir=None, overwrite=False, tensorboard=False):
+def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_unreadable=0.5):
     """Trains as `settings` say and fills the folder `output`.
 
     Args:
         settings: `config.Config`.
         output: folder of the run.
-        data_dir: folder of class folders; `None` is the embedded data set.
         overwrite: whether an earlier run in `output` may be replaced.
         tensorboard: whether to log for TensorBoard.
+        workers: clips read at the same time; `None` is the number of processors.
+        max_unreadable: share of the clips that may turn out to be unreadable.
 
     Raises:
-        ValueError: if the data, the settings and the folder do not go together; nothing is written.
+        ValueError: if the data, the settings and the folder do not go together, and nothing is written
+            then; or if too many clips turn out to be unreadable.
     """
-    data_dir = data_dir and os.path.abspath(os.path.expanduser(data_dir))
+    settings = dataclasses.replace(
+        settings, data_dir=absolute(settings.data_dir), exclude=absolute(settings.exclude)
+    )
     output = os.path.expanduser(output)
-    train, validation = open_data(data_dir)
+    if keras.backend.backend() != "tensorflow":
+        # It only reads data, and would take the GPU's memory from the backend.
+        tf.config.set_visible_devices([], "GPU")
+    data = RunData(settings, max_unreadable, workers or os.cpu_count())
     record = {
         **dataclasses.asdict(settings),
-        "data_dir": data_dir,
-        "clips": [fingerprint(train), fingerprint(validation)],
+        "classes": data.train.fingerprint,
+        "clips": [clips_fingerprint(data.train), clips_fingerprint(data.validation)],
         "backend": keras.backend.backend(),
     }
     folder = run_folder.RunFolder(output, record, overwrite)
@@ -104,110 +117,102 @@ def fit(settings, output, data_dir=None, overwrite=False, tensorboard=False):
         print(finished)
         return
 
-    if keras.backend.backend() != "tensorflow":
-        # It only reads data, and would take the GPU's memory from the backend.
-        tf.config.set_visible_devices([], "GPU")
     keras.utils.set_random_seed(settings.seed)
     if settings.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}")
-    check_data(train, validation, settings)
-    model = build_model(settings, train)
+    model = build_model(settings, data)
 
     with folder.lock():
         if folder.is_finished():
             # By another process, since the question above.
             print(finished)
             return
-        folder.begin(train.class_names)
-        history = train_model(model, folder, settings, train, validation, tensorboard)
+        folder.begin(data.train.class_names)
+        history = train_model(model, folder, settings, data, tensorboard)
         plot_curves(folder, history)
         save_model(model, folder)
-        report(model, settings, validation, output, embedded=data_dir is None)
-        keras_stm.export.save(inference_model(model), folder.file(run_folder.SERVING))
+        report(model, settings, data, output)
+        folder.add_left_out(data.left_out.reasons)
+        class_names = data.train.class_names
+        keras_stm.export.save(inference_model(model), folder.file(run_folder.SERVING), class_names)
         folder.drop_checkpoints()
 
 
-def open_data(data_dir):
-    """The training and the validation set; the embedded one is made at first."""
-    if data_dir is None:
-        data_dir = cache_folder(os.path.join("datasets", f"arrow_of_time-{arrow_of_time.FORMAT}"))
-        print(f"Embedded data set, made in half a minute where it is not there yet: {data_dir}", flush=True)
-        arrow_of_time.make_dataset(data_dir, progress=sys.stdout.isatty())
-    try:
-        return [open_dataset("folder", data_dir, split=split) for split in ("train", "validation")]
-    except ValueError as error:
-        raise ValueError(f"--data_dir: {error}") from error
+def absolute(path):
+    """The same file or folder from every working directory; URLs are that already."""
+    return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
-def fingerprint(dataset):
-    """A number that changes with the classes and the clips: a run does not resume on others."""
-    paths = [path for path, _ in dataset.records]
-    root = os.path.commonpath(paths)
-    labels = [label for _, label in dataset.records]
-    content = json.dumps([dataset.class_names, [os.path.relpath(path, root) for path in paths], labels])
-    return f"{len(dataset.records)}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-
-
-def check_data(train, validation, settings):
-    """Finds out before anything is written whether a run can start."""
-    steps_per_epoch(train, settings.batch_size)
-    for dataset in (train, validation):
-        first_of_class = {label: path for path, label in reversed(dataset.records)}
-        for path in first_of_class.values():
-            try:
-                count_frames(path)
-            except VideoError as error:
-                raise ValueError(f"{error}; remove or replace it") from error
-
-
-def build_model(settings, train):
-    """The compiled model, its learning rate warmed up for a tenth of the steps, then a cosine."""
+def build_model(settings, data):
+    """The compiled model of the settings, with their weights."""
     model = config.MODELS[settings.model](
-        weights=None if settings.weights == "none" else os.path.expanduser(settings.weights),
-        classes=len(train.class_names),
-        dropout=settings.dropout,
+        weights=None, classes=len(data.train.class_names), dropout=settings.dropout
     )
+    if settings.weights != "none":
+        weights = os.path.expanduser(settings.weights)
+        keras_stm.weights.load_weights(model, weights, include_top=data.has_head)
     if settings.freeze_backbone:
         for layer in model.layers:
             layer.trainable = layer.name == "predictions"
-    steps = steps_per_epoch(train, settings.batch_size) * settings.epochs
-    warmup_steps = steps // 10
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup_steps else settings.learning_rate,
-        steps - warmup_steps,
-        warmup_target=settings.learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
     # XLA makes this network several times slower on a CPU than TensorFlow's own kernels.
     slow_xla = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
-    if settings.optimizer == "sgd":
-        optimizer = keras_stm.optimizers.SGD(schedule, momentum=0.9, weight_decay=settings.weight_decay)
+    if data.one_hot():
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
     else:
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+        loss = "sparse_categorical_crossentropy"
     model.compile(
-        optimizer,
-        loss="sparse_categorical_crossentropy",
+        make_optimizer(settings, data.batch_size, data.steps_per_epoch()),
+        loss=loss,
         metrics=["accuracy"],
         jit_compile=False if slow_xla else "auto",
     )
     return model
 
 
+def make_optimizer(settings, batch_size, steps_per_epoch):
+    """The optimizer, its learning rate in proportion to `batch_size` and on the schedule of the settings."""
+    learning_rate = settings.learning_rate * batch_size / config.REFERENCE_BATCH
+    if settings.schedule == "steps":
+        # Keras keeps a value for the step of the boundary itself, which is here the last of an epoch.
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+            [epoch * steps_per_epoch - 1 for epoch in settings.decay_epochs],
+            [learning_rate / 10**i for i in range(len(settings.decay_epochs) + 1)],
+        )
+    else:
+        steps = steps_per_epoch * settings.epochs
+        warmup_steps = steps // 10
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0 if warmup_steps else learning_rate,
+            steps - warmup_steps,
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    options = {"weight_decay": settings.weight_decay, "global_clipnorm": settings.clip_norm or None}
+    if settings.optimizer == "adamw":
+        return keras.optimizers.AdamW(schedule, **options)
+    groups = keras_stm.optimizers.TSM_GROUPS if settings.parameter_groups == "tsm" else None
+    return keras_stm.optimizers.SGD(schedule, momentum=0.9, groups=groups, **options)
+
+
 class _EpochEnd(keras.callbacks.Callback):
     """Adds the epoch to the history and to the run's folder, and decides whether to stop early."""
 
-    def __init__(self, folder, history, patience):
+    def __init__(self, folder, history, patience, left_out):
         super().__init__()
         self.folder = folder
         self.history = history
         self.patience = patience
+        self.left_out = left_out
 
     def on_epoch_end(self, epoch, logs=None):
         row = {"epoch": epoch, **{name: float(logs[name]) for name in _COLUMNS}}
-        row["learning_rate"] = float(self.model.optimizer.learning_rate)
+        # That of the epoch's last step: the optimizer itself is already at the next epoch's first.
+        schedule = keras.optimizers.schedules.deserialize(self.model.optimizer.get_config()["learning_rate"])
+        row["learning_rate"] = float(schedule(self.model.optimizer.iterations - 1))
         self.history.append(row)
         is_best = self.patience > 0 and epochs_since_best(self.history) == 0
         self.folder.save_checkpoint(self.model, self.history, is_best)
+        self.folder.add_left_out(self.left_out.reasons)
         if self.patience and epochs_since_best(self.history) >= self.patience:
             self.model.stop_training = True
 
@@ -220,7 +225,7 @@ def epochs_since_best(history):
     return len(history) - 1 - int(np.argmax([row["val_accuracy"] for row in history]))
 
 
-def train_model(model, folder, settings, train, validation, tensorboard):
+def train_model(model, folder, settings, data, tensorboard):
     """Trains from the last whole epoch in `folder` on; returns the history of all epochs."""
     history = folder.load_checkpoint(model)
     patience = settings.early_stopping
@@ -228,34 +233,29 @@ def train_model(model, folder, settings, train, validation, tensorboard):
     if history:
         print(f"Resuming after epoch {len(history)} of {settings.epochs}.")
     if len(history) < settings.epochs and not stopped:
-        callbacks = [_EpochEnd(folder, history, patience)]
+        data_wait = DataWait(data.is_packed, data.workers, os.cpu_count())
+        callbacks = [data_wait, _EpochEnd(folder, history, patience, data.left_out)]
         if tensorboard:
             callbacks.append(keras.callbacks.TensorBoard(folder.file(run_folder.TENSORBOARD)))
-        model.fit(
-            make_pipeline(
-                train,
-                training=True,
-                seed=settings.seed,
+        try:
+            model.fit(
+                data_wait.watch(data.training_batches(initial_epoch=len(history))),
                 initial_epoch=len(history),
                 epochs=settings.epochs,
-                **clip_options(settings),
-            ),
-            initial_epoch=len(history),
-            epochs=settings.epochs,
-            steps_per_epoch=steps_per_epoch(train, settings.batch_size),
-            validation_data=make_pipeline(validation, **clip_options(settings)),
-            callbacks=callbacks,
-            shuffle=False,
-            # A bar where a person watches it, a line an epoch where a file does.
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+                steps_per_epoch=data.steps_per_epoch(),
+                validation_data=data.validation_batches(),
+                callbacks=callbacks,
+                shuffle=False,
+                # A bar where a person watches it, a line an epoch where a file does.
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        except tf.errors.OpError:
+            # What the pipeline meets in a worker comes back inside TensorFlow's own error.
+            data.left_out.check()
+            raise
     if patience:
         folder.load_checkpoint(model, best=True)
     return history
-
-
-def clip_options(settings):
-    return {name: getattr(settings, name) for name in ("batch_size", "num_frames", "image_size")}
 
 
 def inference_model(model):
@@ -285,20 +285,28 @@ def plot_curves(folder, history):
         figure.savefig(path, dpi=120, format="png")
 
 
-def report(model, settings, validation, output, embedded):
-    """Prints how good the model is, and what to try next."""
-    scores = model.predict(make_pipeline(validation, **clip_options(settings)), verbose=0)
-    labels = np.array([label for _, label in validation.records])
+def report(model, settings, data, output):
+    """Prints how good the model is, what was left out, and what to try next."""
+    scores, labels = [], []
+    for clips, batch_labels in data.validation_batches():
+        scores.append(model.predict_on_batch(clips.numpy()))
+        labels.append(batch_labels.numpy())
+    scores, labels = np.concatenate(scores), np.concatenate(labels)
+    if data.one_hot():
+        labels = labels.argmax(axis=1)
     top1 = np.mean(scores.argmax(axis=1) == labels)
     print(f"\n{settings.model}: top-1 {top1:.1%} of {len(labels)} validation clips")
-    if embedded:
-        within = within_pair_accuracy(scores, labels, validation.class_names)
+    if data.embedded:
+        within = within_pair_accuracy(scores, labels, data.validation.class_names)
         print(
             f"within-pair accuracy {within:.1%}: how often a clip is told from its own reversal; a model "
             "that is blind to order has 50%"
         )
+    if data.left_out.reasons:
+        count, total = len(data.left_out.reasons), data.left_out.num_clips
+        print(f"{count} of {total} clips could not be read and were left out: {run_folder.LEFT_OUT}")
     print(f"Model, history, curves and SavedModel: {output}\nTry next:")
-    if embedded:
+    if data.embedded:
         other = "tsn_small" if settings.model.startswith("stm") else "stm_small"
         print(f"  python training/fit.py --model={other}    the same recipe for another network")
         print("  python training/fit.py --data_dir=FOLDER    your own clips, a folder for each class")

@@ -20,6 +20,7 @@ CLASS_NAMES = "class_names.txt"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 MODEL = "model.keras"
+LEFT_OUT = "left_out.txt"
 SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"
 _CHECKPOINT = "checkpoint.npz"
@@ -27,7 +28,7 @@ _BEST = "best.npz"
 LOCK = ".lock"
 # All that a run writes, and so all that --overwrite may remove.
 _CONTENTS = (
-    *(CLASS_NAMES, HISTORY, CURVES, MODEL, "serving", TENSORBOARD, _CHECKPOINT, _BEST),
+    *(CLASS_NAMES, HISTORY, CURVES, MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINT, _BEST),
     CONFIG,  # last, and written first: without it nobody would know that the rest is a run's
 )
 
@@ -43,7 +44,8 @@ class RunFolder:
 
     def __init__(self, path, settings, overwrite=False):
         self.path = os.path.abspath(path)
-        self.settings = settings
+        # As they will be read again: JSON knows no tuples.
+        self.settings = json.loads(json.dumps(settings))
         self.overwrite = overwrite
 
     def file(self, name):
@@ -155,6 +157,17 @@ class RunFolder:
             # The process may have died between the checkpoint and the table.
             self._write_history(history)
         return history
+
+    def add_left_out(self, reasons):
+        """Adds clips that could not be read, `{path: reason}`, to those of the run so far."""
+        lines = {}
+        if os.path.exists(self.file(LEFT_OUT)):
+            with open(self.file(LEFT_OUT), encoding="utf-8") as file:
+                lines = dict.fromkeys(file.read().splitlines())
+        if not lines.keys() >= set(reasons.values()):
+            lines.update(dict.fromkeys(reasons.values()))
+            with self.replacing(LEFT_OUT) as path, open(path, "w", encoding="utf-8") as file:
+                file.writelines(f"{line}\n" for line in lines)
 
     def drop_checkpoints(self):
         """Removes what only an unfinished run needs."""

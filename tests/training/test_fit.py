@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -19,33 +18,14 @@ import fit
 import keras_stm
 import run_folder
 from keras_stm.data import arrow_of_time, load_clip, open_dataset
-
-SMALL = dataclasses.replace(
-    config.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
-)
-SCRIPT = fit.__file__
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """A folder with train, val and test folders of a few clips."""
-    root = tmp_path_factory.mktemp("data") / "clips"
-    return arrow_of_time.make_dataset(root, num_train=16, num_validation=8, num_test=8, progress=False)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def narrow_model():
-    with pytest.MonkeyPatch.context() as patch:
-        narrow = functools.partial(config.MODELS["stm_small"], width=16, depths=(2, 1, 1, 1))
-        patch.setitem(config.MODELS, "stm_small", narrow)
-        yield
+from tests.training.small_runs import SMALL, command, run
 
 
 @pytest.fixture(scope="module")
 def finished(clips, tmp_path_factory):
     """The folder of a finished run, of two epochs with dropout."""
     output = tmp_path_factory.mktemp("run") / "finished"
-    fit.fit(SMALL, str(output), data_dir=clips)
+    run(output, clips)
     return output
 
 
@@ -107,14 +87,14 @@ np.save({str(tmp_path / "scores.npy")!r}, scores)
 
 def test_the_same_command_again_says_finished_and_touches_nothing(finished, clips, capsys):
     before = {name: os.stat(finished / name).st_mtime_ns for name in os.listdir(finished)}
-    fit.fit(SMALL, str(finished), data_dir=clips)
+    run(finished, clips)
     assert "finished" in capsys.readouterr().out
     assert before == {name: os.stat(finished / name).st_mtime_ns for name in os.listdir(finished)}
 
 
 def test_other_settings_in_the_same_folder_are_refused(finished, clips):
     with pytest.raises(ValueError, match="other settings \\(seed 0 there, 1 here\\)"):
-        fit.fit(dataclasses.replace(SMALL, seed=1), str(finished), data_dir=clips)
+        run(finished, clips, seed=1)
 
 
 def test_clips_may_move_but_not_change_between_two_runs(finished, clips, tmp_path, capsys):
@@ -122,12 +102,11 @@ def test_clips_may_move_but_not_change_between_two_runs(finished, clips, tmp_pat
     shutil.copytree(clips, tmp_path / "clips")
     config_file = tmp_path / "run" / "config.json"
     config_file.write_text(config_file.read_text().replace(clips, str(tmp_path / "clips")))
-    run = functools.partial(fit.fit, SMALL, str(tmp_path / "run"), data_dir=str(tmp_path / "clips"))
-    run()
+    run(tmp_path / "run", tmp_path / "clips")
     assert "finished" in capsys.readouterr().out
     next((tmp_path / "clips" / "train" / "recede").iterdir()).unlink()
     with pytest.raises(ValueError, match="other settings \\(clips "):
-        run()
+        run(tmp_path / "run", tmp_path / "clips")
 
 
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
@@ -143,9 +122,9 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     output = str(tmp_path / "stopped")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(run_folder.RunFolder, "save_checkpoint", die_after_first_epoch)
-        fit.fit(SMALL, output, data_dir=clips)
+        run(output, clips)
     assert not os.path.exists(os.path.join(output, "model.keras"))
-    fit.fit(SMALL, output, data_dir=clips)
+    run(output, clips)
     assert read_history(output) == read_history(finished)
     weights, expected = (
         keras.saving.load_model(os.path.join(folder, "model.keras")).get_weights()
@@ -170,15 +149,15 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
         on_epoch_end(self, epoch, {**logs, "val_accuracy": next(accuracies)})
 
     monkeypatch.setattr(fit._EpochEnd, "on_epoch_end", with_rigged_accuracy)
-    settings = dataclasses.replace(
-        SMALL,
+    run(
+        tmp_path / "run",
+        clips,
         weights=str(finished / "model.keras"),
         freeze_backbone=True,
         early_stopping=2,
         epochs=5,
-        learning_rate=0.1,
+        learning_rate=0.8,
     )
-    fit.fit(settings, str(tmp_path / "run"), data_dir=clips)
     assert len(read_history(tmp_path / "run")) == 4
     start = keras.saving.load_model(finished / "model.keras").get_weights()
     end = keras.saving.load_model(tmp_path / "run" / "model.keras").get_weights()
@@ -231,28 +210,15 @@ def test_data_that_cannot_be_trained_on_is_refused_before_anything_is_written(
 ):
     spoil(own_folder)
     with pytest.raises(ValueError, match=message):
-        fit.fit(dataclasses.replace(SMALL, batch_size=2), str(tmp_path / "run"), data_dir=str(own_folder))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_batch_larger_than_the_data_set_is_refused_before_anything_is_written(own_folder, tmp_path):
-    with pytest.raises(ValueError, match="`batch_size` must be at most .*batch_size=64"):
-        fit.fit(dataclasses.replace(SMALL, batch_size=64), str(tmp_path / "run"), data_dir=str(own_folder))
+        run(tmp_path / "run", own_folder, batch_size=2)
     assert not (tmp_path / "run").exists()
 
 
 def test_weights_that_do_not_fit_are_refused_before_anything_is_written(clips, tmp_path):
     keras_stm.STMResNet((2, 1, 1, 1), 32).save_weights(tmp_path / "other.weights.h5")
-    settings = dataclasses.replace(SMALL, weights=str(tmp_path / "other.weights.h5"))
     with pytest.raises(ValueError, match="other.weights.h5 does not fit this model"):
-        fit.fit(settings, str(tmp_path / "run"), data_dir=clips)
+        run(tmp_path / "run", clips, weights=str(tmp_path / "other.weights.h5"))
     assert not (tmp_path / "run").exists()
-
-
-def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
-    )
 
 
 @pytest.mark.parametrize(
@@ -277,23 +243,26 @@ def test_the_command_says_what_is_wrong_without_a_traceback_and_fails(arguments,
     assert result.stdout == "" and os.listdir(tmp_path) == []
 
 
-def test_a_video_that_breaks_in_training_stops_the_command_with_its_name(own_folder, tmp_path):
-    broken = sorted((own_folder / "approach").iterdir())[-1]
-    broken.write_bytes(b"no video at all" * 100)
-    result = command(
-        *(f"--data_dir={own_folder}", "--output=run", "--batch_size=2", "--epochs=1", "--image_size=32"),
-        cwd=tmp_path,
+def test_all_augmentation_at_once_trains_and_the_bottleneck_is_named_once(clips, tmp_path, capsys):
+    run(
+        tmp_path / "run",
+        clips,
+        **{"flip": "labels", "color_jitter": 0.3, "random_erasing": 0.5, "mix_up": 0.2, "cut_mix": 1.0},
+        **{"label_smoothing": 0.1, "optimizer": "sgd", "parameter_groups": "tsm", "clip_norm": 20.0},
+        **{"schedule": "steps", "decay_epochs": (1,), "sampling": "dense"},
     )
-    assert result.returncode != 0
-    assert result.stderr.strip().splitlines()[-1].startswith(f"fit.py: {broken}")
-    assert "Traceback" not in result.stderr
+    assert capsys.readouterr().out.count("of their time for clips: the ") == 1
+    rows = read_history(tmp_path / "run")
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    rates = [float(row["learning_rate"]) for row in rows]
+    assert rates == pytest.approx([SMALL.learning_rate / 8, SMALL.learning_rate / 80])
 
 
 def test_help_shows_every_flag_with_its_default_source(tmp_path):
     result = command("--help", cwd=tmp_path)
     for field in dataclasses.fields(config.Config):
         assert f"{field.name}:" in result.stdout or f"{field.name}]" in result.stdout
-    for name in ("preset", "data_dir", "output", "overwrite", "tensorboard"):
+    for name in ("preset", "config", "output", "overwrite", "tensorboard", "workers", "max_unreadable"):
         assert name in result.stdout
 
 

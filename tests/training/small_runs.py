@@ -1,0 +1,24 @@
+"""Runs of seconds."""
+
+import dataclasses
+import subprocess
+import sys
+
+import config
+import fit
+
+SMALL = dataclasses.replace(
+    config.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
+)
+
+
+def run(output, data_dir, **settings):
+    """Trains as `SMALL` with other `settings`."""
+    fit.fit(dataclasses.replace(SMALL, data_dir=str(data_dir), **settings), str(output))
+
+
+def command(*arguments, cwd):
+    """What fit.py does as a command."""
+    return subprocess.run(
+        [sys.executable, fit.__file__, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+    )

@@ -1,0 +1,157 @@
+"""The clips of a run: what is left out and named, what is excluded, whose classes and whose order count."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+import config
+import fit
+import pack
+import run_folder
+from keras_stm.data import arrow_of_time
+from run_data import RunData
+from tests.training.small_runs import SMALL, command, run
+
+
+def open_data(data_dir, max_unreadable=0.5, **settings):
+    return RunData(dataclasses.replace(SMALL, data_dir=str(data_dir), **settings), max_unreadable, workers=2)
+
+
+@pytest.fixture
+def newcomers_folder(clips, tmp_path):
+    """Three good clips, one truncated, and a text file that is named like a video."""
+    folder = tmp_path / "newcomer"
+    for number, name in enumerate(("approach", "recede", "recede")):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        source = sorted(pathlib.Path(clips, "train", name).iterdir())[number % 2]
+        shutil.copy(source, folder / name / f"good_{number}.mp4")
+    content = source.read_bytes()
+    (folder / "recede" / "cut.mp4").write_bytes(content[: len(content) // 2])
+    (folder / "approach" / "notes.mp4").write_text("no video at all")
+    return folder
+
+
+def test_a_newcomers_folder_trains_and_says_what_it_left_out(newcomers_folder, tmp_path):
+    result = command(
+        *(f"--data_dir={newcomers_folder}", "--output=run", "--epochs=1", "--image_size=32"), cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    for name in ("cut.mp4", "notes.mp4"):
+        lines = [
+            line for line in result.stdout.splitlines() if line.startswith("Left out: ") and name in line
+        ]
+        assert len(lines) == 1
+    assert "2 of 5 clips could not be read and were left out" in result.stdout
+    left_out = (tmp_path / "run" / "left_out.txt").read_text().splitlines()
+    assert sorted(os.path.basename(line.split(":")[0]) for line in left_out) == ["cut.mp4", "notes.mp4"]
+    assert (tmp_path / "run" / "model.keras").exists()
+
+
+def test_too_many_unreadable_clips_stop_the_run_with_a_list(newcomers_folder):
+    with pytest.raises(ValueError, match="2 of 5 clips cannot be read:") as error:
+        open_data(newcomers_folder, max_unreadable=0.3)
+    for text in ("cut.mp4", "notes.mp4", "Received: max_unreadable=0.3"):
+        assert text in str(error.value)
+
+
+def test_a_clip_that_vanishes_in_training_is_left_out_and_named_once(clips, tmp_path, monkeypatch, capsys):
+    shutil.copytree(clips, tmp_path / "clips")
+    victim = sorted((tmp_path / "clips" / "train" / "recede").iterdir())[0]
+    begin = run_folder.RunFolder.begin
+
+    def begin_and_lose_a_clip(*args):
+        begin(*args)
+        victim.unlink()
+
+    monkeypatch.setattr(run_folder.RunFolder, "begin", begin_and_lose_a_clip)
+    run(tmp_path / "run", tmp_path / "clips")
+    assert capsys.readouterr().out.count(f"Left out: {victim}") == 1
+    assert (tmp_path / "run" / "left_out.txt").read_text().startswith(f"{victim}: ")
+    assert (tmp_path / "run" / "model.keras").exists()
+
+
+def test_the_run_stops_when_most_clips_vanish_in_training(clips, tmp_path, monkeypatch):
+    shutil.copytree(clips, tmp_path / "clips")
+    monkeypatch.setattr(
+        run_folder.RunFolder,
+        "load_checkpoint",
+        lambda *args: shutil.rmtree(tmp_path / "clips" / "train") or [],
+    )
+    with pytest.raises(ValueError, match=r"1\d of 24 clips cannot be read:"):
+        run(tmp_path / "run", tmp_path / "clips")
+
+
+def test_excluded_clips_are_left_out_without_a_word(newcomers_folder, tmp_path, capsys):
+    (tmp_path / "exclude.txt").write_text("# broken\nrecede/cut.mp4\n\napproach/notes.mp4\n")
+    data = open_data(newcomers_folder, exclude=str(tmp_path / "exclude.txt"))
+    assert "Left out" not in capsys.readouterr().out and not data.left_out.reasons
+    names = [
+        pathlib.Path(path).name for dataset in (data.train, data.validation) for path, _ in dataset.records
+    ]
+    assert sorted(names) == ["good_0.mp4", "good_1.mp4", "good_2.mp4"]
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_list_of_excluded_clips_that_cannot_be_read_is_named(content, newcomers_folder, tmp_path):
+    file = tmp_path / "exclude.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match="`exclude` cannot be read: .* Received: exclude=.*exclude.txt"):
+        open_data(newcomers_folder, exclude=str(file))
+
+
+def test_batches_are_no_larger_than_the_data_set(clips, capsys):
+    assert open_data(clips, batch_size=32).batch_size == 16
+    assert "Batches of 16 clips" in capsys.readouterr().out
+    assert open_data(clips, batch_size=8).batch_size == 8
+
+
+def test_packed_clips_are_known_by_their_folder_and_train(clips, tmp_path, monkeypatch):
+    pack.pack(clips, str(tmp_path / "packed"))
+    data = open_data(tmp_path / "packed")
+    assert data.is_packed and data.train.class_names == arrow_of_time.CLASS_NAMES
+    batches = list(data.training_batches(initial_epoch=0))
+    assert [clip.shape for clip, _ in batches] == [(8, 4, 32, 32, 3)] * 4
+    assert sum(len(labels) for _, labels in data.validation_batches()) == 8
+
+
+def test_a_data_set_without_its_folder_is_refused():
+    with pytest.raises(ValueError, match="--data_dir is missing: the folder of jester"):
+        RunData(dataclasses.replace(SMALL, dataset="jester"), 0.5, 2)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Those of a run; each test writes the names of its classes beside them."""
+    model = config.MODELS["stm_small"](classes=8, weights=None)
+    model.save(tmp_path / "model.keras")
+    return str(tmp_path / "model.keras")
+
+
+def write_names(weights, names):
+    pathlib.Path(weights).with_name("class_names.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def test_another_runs_order_of_classes_is_taken_over_with_its_weights(weights, clips, caplog):
+    names = arrow_of_time.CLASS_NAMES[::-1]
+    write_names(weights, names)
+    data = open_data(clips, weights=weights)
+    assert data.train.class_names == data.validation.class_names == names
+    for path, label in data.train.records:
+        assert pathlib.Path(path).parent.name == names[label]
+    assert data.has_head and "order" in caplog.text
+
+
+def test_a_head_for_other_classes_starts_anew_although_their_number_is_the_same(weights, clips):
+    kernel = keras.saving.load_model(weights).get_layer("predictions").kernel
+    for names, same in ((arrow_of_time.CLASS_NAMES, True), ([f"class {i}" for i in range(8)], False)):
+        write_names(weights, names)
+        settings = dataclasses.replace(SMALL, data_dir=clips, weights=weights)
+        model = fit.build_model(settings, RunData(settings, 0.5, 2))
+        found = model.get_layer("predictions").kernel
+        assert np.array_equal(*map(keras.ops.convert_to_numpy, (kernel, found))) == same
