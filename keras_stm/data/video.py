@@ -2,28 +2,69 @@
 
 import contextlib
 import os
+import typing
 
 import numpy as np
 
+from keras_stm.data.truncation import is_truncated
+
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+
+# What can be wrong with a file, as a `VideoError` and the commands state it.
+KINDS = ("missing", "unreadable", "no video stream", "truncated", "too large")
+
+# Bytes that the frames of one clip may take.
+MAX_BYTES = 2**31
 
 
 class VideoError(ValueError):
-    """A video file that cannot be read; the message names the file and what is wrong with it."""
+    """A clip that cannot be read: `path`, `kind` of `KINDS`, and a message of what is wrong with it."""
+
+    def __init__(self, path, kind, message):
+        # All three, so that the error can be sent between processes.
+        super().__init__(path, kind, message)
+        self.path = os.fspath(path)
+        self.kind = kind
+
+    def __str__(self):
+        return f"{self.path}: {self.args[2]}"
+
+
+class VideoInfo(typing.NamedTuple):
+    """What a file holds, `height` and `width` as shown upright; `None` is unknown."""
+
+    num_frames: int
+    height: int
+    width: int
+    frame_rate: float | None
+    seconds: float | None
+
+
+class _Entry(typing.NamedTuple):
+    """What a container says of a packet, which is as a rule one coded frame."""
+
+    pts: int | None
+    size: int
+    is_keyframe: bool
+    is_discard: bool
 
 
 def count_frames(path):
     """Number of frames in a video file.
 
     Raises:
-        VideoError: there is no such file, or it is no video.
+        VideoError: as `read_frames`.
     """
-    with _open(path) as (stream, packets):
-        return _count(packets)
+    with _open(path) as (container, stream):
+        times = _presentation_times(stream, _scan(path, container, stream))
+    return _count_by_decoding(path) if times is None else len(times)
 
 
 def read_frames(path, indices):
     """Frames of a video file by their 0-based place in presentation order.
+
+    They are those of decoding the whole file; where its time stamps tell the order, only the groups
+    of pictures that hold one of them are decoded.
 
     Args:
         path: a video file in any container and codec that FFmpeg reads.
@@ -34,64 +75,255 @@ def read_frames(path, indices):
         uint8 array `(len(indices), height, width, 3)`, RGB, turned upright where the file says so.
 
     Raises:
-        VideoError: there is no such file, it is no video, it has no frame of one of the indices, or
-            it is damaged before the last of them.
+        VideoError: there is no such file, it is no video, it is shorter than it says, it is damaged
+            where the frames are, or they would take more than `MAX_BYTES`.
+        ValueError: an index is out of range.
     """
-    with _open(path) as (stream, packets):
-        count = _count(packets)
-        indices = np.asarray(indices(count) if callable(indices) else indices)
-        if not indices.size or indices.min() < 0 or indices.max() >= count:
-            raise VideoError(
-                f"{path}: `indices` must be integers from 0 to {count - 1}. "
-                f"Received: indices={indices.tolist()!r}"
-            )
-        indices = indices.tolist()
-        last = max(indices)
-        frames = {}
-        decoded = 0
-        for frame in _decode(stream, packets):
-            if decoded in indices:
-                frames[decoded] = _upright_rgb(frame)
-            if decoded == last:
-                return np.stack([frames[index] for index in indices])
-            decoded += 1
-    raise VideoError(f"{path}: damaged, only {decoded} of its {count} frames can be decoded")
+    with _open(path) as (container, stream):
+        entries = _scan(path, container, stream)
+        times = _presentation_times(stream, entries)
+        if times is not None:
+            chosen = [times[index] for index in resolve_indices(path, indices, len(times))]
+            frames = _decode_groups(path, container, stream, entries, chosen)
+            if frames is not None:
+                return frames
+    return _decode_and_count(path, indices, sum(not entry.is_discard for entry in entries))
+
+
+def iterate_frames(path):
+    """Gives every frame of a video file as `read_frames` does, but one at a time.
+
+    Raises:
+        VideoError: as `read_frames`, once what is damaged is reached.
+    """
+    for frame in _decode_all(path):
+        yield _to_rgb(path, frame, 1)
+
+
+def probe(path):
+    """`VideoInfo` of a video file, the frame rate being its mean. Decodes one frame.
+
+    Raises:
+        VideoError: as `read_frames`.
+    """
+    with _open(path) as (container, stream):
+        times = _presentation_times(stream, _scan(path, container, stream))
+        rate = float(stream.average_rate or 0) or None
+        if times is not None and len(times) > 1:
+            # What headers state is the rate that was meant, if any.
+            rate = float((len(times) - 1) / ((times[-1] - times[0]) * stream.time_base))
+    num_frames = _count_by_decoding(path) if times is None else len(times)
+    height, width = next(iterate_frames(path)).shape[:2]
+    return VideoInfo(num_frames, height, width, rate, rate and num_frames / rate)
+
+
+def resolve_indices(path, indices, count):
+    """`indices` as a list of integers; see `read_frames`.
+
+    Raises:
+        ValueError: there are none, or one is not a frame of the file's `count`.
+    """
+    indices = np.asarray(indices(count) if callable(indices) else indices)
+    if not indices.size or indices.min() < 0 or indices.max() >= count:
+        raise ValueError(
+            f"{path}: `indices` must be integers from 0 to {count - 1}. "
+            f"Received: indices={indices.tolist()!r}"
+        )
+    return indices.tolist()
 
 
 @contextlib.contextmanager
 def _open(path):
-    """Gives the first video stream and all its packets; FFmpeg's errors leave as `VideoError`."""
+    """Gives a container and its first video stream; FFmpeg's errors leave as `VideoError`."""
     import av  # here, so that clips from memory need no PyAV
 
-    if not os.path.isfile(path):
-        raise VideoError(f"{path}: no such file")
     try:
-        with av.open(os.fspath(path), metadata_errors="ignore") as container:
+        if not os.path.isfile(path):
+            raise VideoError(path, "missing", "no such file")
+        if is_truncated(path):
+            raise VideoError(path, "truncated", "cut off, it is shorter than it says")
+        # Not a relative path, as FFmpeg takes what is before a colon for a protocol.
+        with av.open(os.path.abspath(path), metadata_errors="ignore") as container:
             if not container.streams.video:
-                raise VideoError(f"{path}: holds no video stream")
+                raise VideoError(path, "no video stream", "holds no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise VideoError(path, "unreadable", "in a codec that FFmpeg does not know")
             # Clips are read side by side: threads within one only get in each other's way.
             stream.codec_context.thread_count = 1
-            packets = [packet for packet in container.demux(stream) if packet.size]
-            if not packets:
-                raise VideoError(f"{path}: holds no frames")
-            yield stream, packets
+            yield container, stream
+    except FileNotFoundError as error:
+        raise VideoError(path, "missing", "no such file") from error
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(path, "unreadable", f"not a video, or damaged ({error.strerror})") from error
+
+
+def _packets(path, container, stream):
+    """Gives each packet as it is stored and its `_Entry`; where they break off, raises `VideoError`."""
+    import av
+
+    count = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise VideoError(path, "truncated", f"cut off after {count} frames")
+            # The last one of PyAV is empty.
+            if packet.size:
+                yield packet, _Entry(packet.pts, packet.size, packet.is_keyframe, packet.is_discard)
+                count += 1
     except av.FFmpegError as error:
-        raise VideoError(f"{path}: not a video, or damaged ({error.strerror})") from error
+        raise VideoError(path, "truncated", f"cut off after {count} frames ({error.strerror})") from error
 
 
-def _count(packets):
-    # What headers state is often wrong; what an edit list cuts off is in the file, but never shown.
-    return sum(not packet.is_discard for packet in packets)
+def _scan(path, container, stream):
+    """Every `_Entry`. The packets are not kept: a file may be larger than the memory."""
+    entries = [entry for _, entry in _packets(path, container, stream)]
+    if all(entry.is_discard for entry in entries):
+        raise VideoError(path, "unreadable", "holds no frames")
+    return entries
 
 
-def _decode(stream, packets):
-    for packet in packets:
-        yield from packet.decode()
-    yield from stream.codec_context.decode(None)
+def _presentation_times(stream, entries):
+    """Time stamps of the frames in the order they are shown; `None` where they do not tell it.
+
+    What headers state of the number of frames is often wrong.
+    """
+    times = [entry.pts for entry in entries]
+    if not times or None in times or len(set(times)) < len(times):
+        return None
+    codec = stream.codec_context
+    # Made up from the order in which frames are stored, as for AVI, which has no time stamps.
+    if codec.has_b_frames and times == sorted(times):
+        return None
+    # A packet without a frame, which AVI has where frames are left out, or packed two in a packet.
+    if codec.name == "mpeg4" and min(entry.size for entry in entries) < 20:
+        return None
+    # There may be frames that are never shown and others depend on.
+    if codec.name == "vp8":
+        return None
+    # Decoders drop what comes before the first key frame, or most of it.
+    if not entries[0].is_keyframe or times[0] > min(times):
+        return None
+    # What an edit list cuts off is in the file, but never shown.
+    return sorted(entry.pts for entry in entries if not entry.is_discard)
 
 
-def _upright_rgb(frame):
+def _decode_groups(path, container, stream, entries, chosen):
+    """Frames of the time stamps `chosen`, from the groups of pictures that hold them and no others.
+
+    Returns:
+        As `read_frames`; `None` where the file is not as its time stamps say, or is damaged.
+    """
+    import av
+
+    wanted = set(chosen)
+    frames = {}
+    try:
+        for frame in _decode_runs(path, container, stream, entries, wanted):
+            if frame.is_corrupt:
+                return None
+            if frame.pts in wanted:
+                frames[frame.pts] = _to_rgb(path, frame, len(chosen))
+    except av.FFmpegError:
+        return None
+    return _stack(path, [frames[time] for time in chosen]) if len(frames) == len(wanted) else None
+
+
+def _decode_runs(path, container, stream, entries, wanted):
+    """Decodes the packets that `_runs` gives; ends early where others are found than in the first pass."""
+    context = stream.codec_context
+    # B-frames on which no other depends are skipped. FFmpeg knows them for sure in H.264 alone.
+    skip = "NONREF" if context.name == "h264" else "DEFAULT"
+    container.seek(entries[0].pts, stream=stream)
+    numbered = enumerate(_packets(path, container, stream))
+    for start, stop in _runs(entries, wanted):
+        for i, (packet, entry) in numbered:
+            if entry != entries[i]:
+                return
+            if i >= start:
+                context.skip_frame = "DEFAULT" if packet.pts in wanted else skip
+                yield from context.decode(packet)
+            if i == stop:
+                break
+        yield from context.decode(None)
+        context.flush_buffers()
+
+
+def _runs(entries, wanted):
+    """Packets to decode, as the numbers of the first, a key frame, and the last of each run."""
+    keyframes = []
+    runs = []
+    for i, entry in enumerate(entries):
+        if entry.is_keyframe:
+            keyframes.append(i)
+        if entry.pts in wanted:
+            # In an open group of pictures the key frame comes before frames that are shown before
+            # it and depend on the group before.
+            start = next(k for k in reversed(keyframes) if entries[k].pts <= entry.pts)
+            while runs and start <= runs[-1][1]:
+                start = min(start, runs.pop()[0])
+            runs.append((start, i))
+    return runs
+
+
+def _decode_and_count(path, indices, count):
+    """`read_frames` by decoding the whole file, which is likely to have `count` frames."""
+    while True:
+        chosen = np.asarray(indices(count) if callable(indices) else indices).tolist()
+        wanted = set(chosen)
+        frames = {}
+        total = 0
+        for frame in _decode_all(path):
+            if total in wanted:
+                frames[total] = _to_rgb(path, frame, len(chosen))
+            total += 1
+        if total == count or not callable(indices):
+            return _stack(path, [frames[index] for index in resolve_indices(path, chosen, total)])
+        count = total
+
+
+def _count_by_decoding(path):
+    return sum(1 for _ in _decode_all(path))
+
+
+def _decode_all(path):
+    """Gives every frame in presentation order, at least one."""
+    entries = []
+    count = 0
+    with _open(path) as (container, stream):
+
+        def packets():
+            for packet, entry in _packets(path, container, stream):
+                entries.append(entry)
+                yield packet
+            # For the frames that the decoder still holds back.
+            yield None
+
+        for packet in packets():
+            for frame in stream.codec_context.decode(packet):
+                if frame.is_corrupt:
+                    raise VideoError(path, "unreadable", f"frame {count} is damaged")
+                yield frame
+                count += 1
+        total = len(_presentation_times(stream, entries) or [None])
+    if count < total:
+        raise VideoError(path, "unreadable", f"damaged, only {count} of {total} frames can be decoded")
+
+
+def _to_rgb(path, frame, count):
+    """A frame as an array, upright, where `count` of its size are not too much."""
+    if count * frame.height * frame.width * 3 > MAX_BYTES:
+        raise VideoError(
+            path,
+            "too large",
+            f"{count} frames of {frame.width}x{frame.height} take more than {MAX_BYTES:,} bytes",
+        )
     # With its default number of threads the conversion takes three times as long.
     rgb = frame.to_ndarray(format="rgb24", threads=1)
     return np.rot90(rgb, round(frame.rotation / 90))
+
+
+def _stack(path, frames):
+    if len({frame.shape for frame in frames}) > 1:
+        raise VideoError(path, "unreadable", "its frames change their size")
+    return np.stack(frames)

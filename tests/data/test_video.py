@@ -1,74 +1,332 @@
 import os
 import pathlib
+import pickle
+import struct
 
 import av
 import numpy as np
 import pytest
 
-from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError, count_frames, read_frames
-from tests.data.videos import KINDS, decode_all, write_audio, write_video
+from keras_stm.data import video as video_module
+from keras_stm.data.video import (
+    KINDS,
+    VIDEO_EXTENSIONS,
+    VideoError,
+    count_frames,
+    iterate_frames,
+    probe,
+    read_frames,
+)
+from tests.data import videos
+from tests.data.videos import copy_video, decode_all, packet_bytes, write_audio, write_video
 
 REAL_CLIPS = pathlib.Path(__file__).parents[3] / "shared" / "real_clips"
 
+_OPEN = {"bf": "3", "g": "10", "x264-params": "open-gop=1:b-adapt=0:scenecut=0"}
+# Three groups of pictures each, so that most of a file need not be decoded.
+GROUPED = {
+    "h264": ("libx264", {"bf": "2", "g": "10"}, ".mp4"),
+    "h264 without B-frames": ("libx264", {"bf": "0", "g": "10"}, ".mkv"),
+    "h264 of open groups": ("libx264", _OPEN, ".mp4"),
+    "mpeg4": ("mpeg4", {"g": "10", "sc_threshold": "1000000000"}, ".avi"),
+    "vp9": ("libvpx-vp9", {"g": "10", "auto-alt-ref": "1", "lag-in-frames": "16"}, ".webm"),
+}
+# Those whose time stamps or key frames do not say what they seem to, and some that do.
+UNUSUAL = {
+    "h264 in avi": ("libx264", {"bf": "2", "g": "10"}, ".avi"),
+    "h264 refreshed bit by bit": ("libx264", {"bf": "0", "g": "10", "intra-refresh": "1"}, ".mp4"),
+    "mpeg2 of open groups": ("mpeg2video", {"bf": "2", "g": "10"}, ".mpg"),
+    "mpeg4 in mp4": ("mpeg4", {"bf": "2", "g": "10"}, ".mp4"),
+    "vp8": ("libvpx", {"g": "10", "auto-alt-ref": "1", "lag-in-frames": "16"}, ".webm"),
+}
+ALL_KINDS = {**videos.KINDS, **{f"grouped {name}": kind for name, kind in GROUPED.items()}, **UNUSUAL}
 
-@pytest.fixture(params=KINDS)
+
+# What MPEG-4 has in the place of a frame.
+NO_FRAME = b"\x00\x00\x01\xb6\x50\x00\x80"
+
+
+def write_kind(folder, kind, **arguments):
+    codec, options, extension = kind
+    return write_video(folder / f"video{extension}", codec=codec, options=options, **arguments)
+
+
+def write_xvid(folder):
+    options = {"bf": "2", "g": "10", "qscale": "3"}
+    return write_video(folder / "xvid.avi", codec="mpeg4", options=options, tag="XVID")
+
+
+def write_packed(folder):
+    """As DivX 5 and Xvid write AVI: the first of two B-frames is in the packet of the frame before it.
+
+    So that there are as many packets as frames, one that holds nothing comes after the second.
+    """
+    options = {"bf": "2", "g": "10", "b_strategy": "0", "sc_threshold": "1000000000"}
+    plain = write_video(folder / "plain.avi", codec="mpeg4", options=options, num_frames=31)
+
+    def pack(packets):
+        key, *rest = map(bytes, packets)
+        packed = [b"\x00\x00\x01\xb2DivX503b1393p" + key]
+        for later, first_b, second_b in zip(rest[::3], rest[1::3], rest[2::3], strict=True):
+            packed += [later + first_b, second_b, NO_FRAME]
+        for packet, data in zip(packets, packed, strict=True):
+            new = av.Packet(data)
+            new.pts, new.dts, new.time_base = packet.dts, packet.dts, packet.time_base
+            new.is_keyframe = packet.is_keyframe
+            yield new
+
+    path = copy_video(plain, folder / "packed.avi", pack)
+    np.testing.assert_array_equal(decode_all(path), decode_all(plain))
+    return path
+
+
+def write_variable_rate(folder):
+    return write_video(
+        folder / "variable.mp4",
+        options={"bf": "2", "g": "10"},
+        times=[40 * i + 7 * i * i % 31 for i in range(30)],
+    )
+
+
+def write_shifted(folder, frames=5):
+    """An mp4 with an edit list that begins in the middle of a group of pictures."""
+
+    def shift(packets):
+        for packet in packets:
+            packet.pts -= frames * packet.duration
+            packet.dts -= frames * packet.duration
+        return packets
+
+    path = write_kind(folder, GROUPED["h264"])
+    return copy_video(path, folder / "edited.mp4", shift)
+
+
+def write_open_start(folder):
+    """Begins with frames that are shown before the first key frame and depend on those cut away."""
+    path = write_kind(folder, GROUPED["h264 of open groups"])
+    return copy_video(path, folder / "open.mkv", lambda packets: packets[9:])
+
+
+def write_equal_times(folder):
+    """Frames that are shown for less than the unit of time."""
+
+    def hasten(packets):
+        for packet in packets:
+            packet.pts = packet.dts = packet.pts // 200
+        return packets
+
+    path = write_kind(folder, GROUPED["h264 without B-frames"])
+    return copy_video(path, folder / "equal.mkv", hasten)
+
+
+def write_skipped(folder):
+    """As DivX writes AVI where it leaves out frames: a packet in their place that holds none."""
+    path = write_kind(folder, GROUPED["mpeg4"])
+
+    def skip(packets):
+        for i, packet in enumerate(packets):
+            new = av.Packet(NO_FRAME if i in (8, 9, 28) else bytes(packet))
+            new.pts, new.dts, new.time_base = packet.pts, packet.dts, packet.time_base
+            new.is_keyframe = packet.is_keyframe
+            yield new
+
+    path = copy_video(path, folder / "skipped.avi", skip)
+    assert len(decode_all(path)) == 27
+    return path
+
+
+def write_hidden(folder):
+    """As VP8 is encoded in two passes: a frame that is not shown and others depend on."""
+    codec, options, _ = UNUSUAL["vp8"]
+    path = pathlib.Path(write_video(folder / "vp8.webm", codec=codec, options=options))
+    packet = packet_bytes(path)[11]
+    shown = packet[0] & 0x10
+    path.write_bytes(path.read_bytes().replace(packet, bytes([packet[0] - shown]) + packet[1:], 1))
+    assert len(decode_all(str(path))) == 29
+    return str(path)
+
+
+def write_without_start(folder):
+    """Begins in the middle of a group of pictures, whose other frames cannot be decoded."""
+    path = write_kind(folder, GROUPED["h264"])
+    return copy_video(path, folder / "startless.mkv", lambda packets: packets[4:])
+
+
+def write_wrong_times(folder):
+    """AVI copied to mp4: time stamps in the order in which frames are stored."""
+    path = write_kind(folder, UNUSUAL["h264 in avi"])
+    return copy_video(path, folder / "copied.mp4")
+
+
+WRITERS = [
+    write_xvid,
+    write_packed,
+    write_variable_rate,
+    write_shifted,
+    write_equal_times,
+    write_open_start,
+    write_skipped,
+    write_hidden,
+    write_without_start,
+    write_wrong_times,
+]
+
+
+@pytest.fixture(params=[*ALL_KINDS, *WRITERS], ids=lambda kind: getattr(kind, "__name__", kind))
 def video(request, tmp_path):
-    codec, options, extension = KINDS[request.param]
-    return write_video(tmp_path / f"video{extension}", codec=codec, options=options)
+    if callable(request.param):
+        return request.param(tmp_path)
+    return write_kind(tmp_path, ALL_KINDS[request.param])
 
 
 def test_frames_are_those_of_decoding_everything(video):
     frames = decode_all(video)
-    assert count_frames(video) == len(frames) == 30
-    for indices in [range(30), [0], [29], [13], [1, 4, 16, 22], [28, 29]]:
+    total = len(frames)
+    assert count_frames(video) == total >= 15
+    for indices in [
+        range(total),
+        *([i] for i in range(total)),
+        [1, 4, 11, total - 1],
+        [total - 2, total - 1],
+    ]:
         read = read_frames(video, indices)
         assert read.dtype == np.uint8
         np.testing.assert_array_equal(read, frames[list(indices)])
 
 
+def test_frames_one_at_a_time_are_those_of_decoding_everything(video):
+    np.testing.assert_array_equal(list(iterate_frames(video)), decode_all(video))
+
+
 def test_indices_may_repeat_and_come_in_any_order(video):
-    indices = np.array([7, 7, 29, 0, 3, 0])
+    indices = np.array([7, 7, 14, 0, 3, 0])
     np.testing.assert_array_equal(read_frames(video, indices), decode_all(video)[indices])
 
 
 def test_indices_may_be_a_function_of_the_number_of_frames(video):
     np.testing.assert_array_equal(
-        read_frames(video, lambda total_frames: [total_frames - 1, 0]), decode_all(video)[[29, 0]]
+        read_frames(video, lambda total_frames: [total_frames - 1, 0]), decode_all(video)[[-1, 0]]
     )
+
+
+def test_probe_tells_what_the_file_holds(video):
+    info = probe(video)
+    assert info[:3] == (len(decode_all(video)), 32, 48)
+    if not video.endswith(("variable.mp4", "equal.mkv", "vp8.webm")):
+        assert info.frame_rate == pytest.approx(10)
+        assert info.seconds == pytest.approx(info.num_frames / 10)
+
+
+def test_probe_takes_the_mean_of_a_variable_frame_rate(tmp_path):
+    path = write_video(tmp_path / "video.mkv", num_frames=5, times=[0, 10, 30, 200, 400])
+    assert probe(path).frame_rate == pytest.approx(10)
+    assert probe(path).seconds == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", videos.KINDS)
+def test_a_single_frame_is_a_video(tmp_path, kind):
+    path = write_kind(tmp_path, videos.KINDS[kind], num_frames=1)
+    assert count_frames(path) == 1
+    assert read_frames(path, [0, 0]).shape == (2, 32, 48, 3)
+    assert probe(path).num_frames == 1
 
 
 @pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="needs the recorded clips in ../shared")
 def test_frames_of_recorded_clips_are_those_of_decoding_everything():
-    clips = [p for p in REAL_CLIPS.iterdir() if p.suffix in VIDEO_EXTENSIONS]
+    clips = [path for path in REAL_CLIPS.iterdir() if path.suffix in VIDEO_EXTENSIONS]
     assert clips
     for path in clips:
         frames = decode_all(str(path))
         assert count_frames(path) == len(frames)
-        indices = np.linspace(0, len(frames) - 1, 8).astype(int)
-        np.testing.assert_array_equal(read_frames(path, indices), frames[indices])
+        for indices in (np.linspace(0, len(frames) - 1, 8).astype(int), [1, 2, 3], [len(frames) - 1]):
+            np.testing.assert_array_equal(read_frames(path, indices), frames[indices])
+
+
+@pytest.mark.parametrize("kind", GROUPED)
+@pytest.mark.parametrize(
+    "indices,first,last",
+    [([12, 15], 1, 1), ([1, 3], 0, 0), ([28], 2, 2), ([3, 13], 0, 1), ([14, 29], 1, 2), ([9], 0, 1)],
+)
+def test_other_groups_of_pictures_are_not_decoded(tmp_path, kind, indices, first, last):
+    path = write_kind(tmp_path, GROUPED[kind], height=64, width=96)
+    frames = decode_all(path)
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        starts = [i for i, packet in enumerate(packets) if packet.is_keyframe] + [30]
+        assert len(starts) == 4
+    data = pathlib.Path(path).read_bytes()
+    # Nonsense of the same size, which no decoder takes.
+    for i, packet in enumerate(packet_bytes(path)):
+        if not starts[first] <= i < starts[last + 1] and i > 0:
+            assert data.count(packet) == 1
+            data = data.replace(packet, b"\xff" * len(packet))
+    pathlib.Path(path).write_bytes(data)
+    np.testing.assert_array_equal(read_frames(path, indices), frames[indices])
+    damaged = ({*range(1, 30)} - {*range(starts[first], starts[last + 1])}).pop()
+    with pytest.raises(VideoError, match="damaged"):
+        read_frames(path, [damaged])
+
+
+@pytest.mark.parametrize("kind", ["h264", "mpeg4", "h264 in avi"])
+def test_damage_within_a_group_of_pictures_is_not_passed_on(tmp_path, kind):
+    path = pathlib.Path(write_kind(tmp_path, {**GROUPED, **UNUSUAL}[kind], height=128, width=128))
+    # In the second group; what is left of the frame can be decoded.
+    packet = packet_bytes(path)[11]
+    half = len(packet) // 2
+    path.write_bytes(path.read_bytes().replace(packet, packet[:half] + bytes(len(packet) - half)))
+    with av.open(path) as container:
+        assert len([*container.decode(video=0)]) == 30
+    with pytest.raises(VideoError, match="damaged") as error:
+        read_frames(path, [18])
+    assert error.value.kind == "unreadable"
+
+
+def test_frame_that_the_decoder_drops_is_missed(tmp_path):
+    path = pathlib.Path(write_kind(tmp_path, GROUPED["mpeg4"], height=64, width=96))
+    frames = decode_all(str(path))
+    packet = packet_bytes(path)[11]
+    path.write_bytes(path.read_bytes().replace(packet, NO_FRAME.ljust(len(packet), b"\x00")))
+    assert len(decode_all(str(path))) == 29
+    np.testing.assert_array_equal(read_frames(path, [3, 22]), frames[[3, 22]])
+    with pytest.raises(VideoError, match="damaged, only 29 of 30 frames can be decoded"):
+        read_frames(path, [11])
+
+
+@pytest.mark.parametrize("stated", [1, 7, 300])
+def test_number_of_frames_is_not_that_of_the_header(tmp_path, stated):
+    path = write_kind(tmp_path, GROUPED["mpeg4"], height=64, width=96)
+    frames = decode_all(path)
+    data = bytearray(pathlib.Path(path).read_bytes())
+    for chunk, offset in ((b"avih", 16), (b"strh", 32)):
+        position = data.index(chunk) + 8 + offset
+        assert struct.unpack_from("<I", data, position) == (30,)
+        struct.pack_into("<I", data, position, stated)
+    pathlib.Path(path).write_bytes(data)
+    assert count_frames(path) == probe(path).num_frames == 30
+    np.testing.assert_array_equal(read_frames(path, [0, 29]), frames[[0, 29]])
 
 
 @pytest.mark.parametrize("degrees,turns", [(90, 1), (180, 2), (-90, 3)])
 def test_rotation_is_applied(tmp_path, degrees, turns):
-    path = write_video(tmp_path / "plain.mp4", num_frames=3)
-    rotated = str(tmp_path / "rotated.mp4")
-    with av.open(path) as source, av.open(rotated, "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        stream.set_display_rotation(degrees)
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                target.mux(packet)
+    path = write_kind(tmp_path, GROUPED["h264"])
+    rotated = copy_video(path, tmp_path / "rotated.mp4", degrees=degrees)
     with av.open(rotated) as container:
         assert (next(container.decode(video=0)).rotation - degrees) % 360 == 0
     np.testing.assert_array_equal(
-        read_frames(rotated, [0, 2]), np.rot90(read_frames(path, [0, 2]), turns, axes=(1, 2))
+        read_frames(rotated, [0, 22]), np.rot90(read_frames(path, [0, 22]), turns, axes=(1, 2))
     )
+    assert probe(rotated)[1:3] == ((48, 32) if turns % 2 else (32, 48))
 
 
 def garbage(folder):
     path = folder / "garbage.mp4"
     path.write_bytes(np.random.default_rng(0).bytes(5000))
+    return path
+
+
+def text(folder):
+    path = folder / "text.mp4"
+    path.write_text("This is no video.\n" * 100)
     return path
 
 
@@ -78,60 +336,115 @@ def empty(folder):
     return path
 
 
-def headless(folder):
-    """An mp4 whose second half, with its table of frames, is missing."""
-    path = folder / "headless.mp4"
-    write_video(path)
-    os.truncate(path, path.stat().st_size // 2)
+def named_like_a_video(folder):
+    path = folder / "folder.mp4"
+    path.mkdir()
     return path
 
 
+def cut(extension):
+    def cut_in_half(folder):
+        path = write_video(folder / f"cut{extension}", codec=CODECS[extension])
+        os.truncate(path, os.path.getsize(path) // 2)
+        return path
+
+    return cut_in_half
+
+
+CODECS = {".mp4": "libx264", ".avi": "mpeg4", ".mkv": "libx264", ".webm": "libvpx-vp9"}
+
+
 @pytest.mark.parametrize(
-    "make,reason",
+    "make,kind,message",
     [
-        (garbage, "not a video, or damaged"),
-        (empty, "not a video, or damaged"),
-        (headless, "not a video, or damaged"),
-        (lambda folder: folder / "missing.mp4", "no such file"),
-        (lambda folder: folder, "no such file"),
-        (lambda folder: write_audio(folder / "audio.mp4"), "holds no video stream"),
+        (garbage, "unreadable", "not a video, or damaged"),
+        (text, "unreadable", "not a video, or damaged"),
+        (empty, "unreadable", "not a video, or damaged"),
+        (lambda folder: folder / "missing.mp4", "missing", "no such file"),
+        (named_like_a_video, "missing", "no such file"),
+        (lambda folder: write_audio(folder / "audio.mp4"), "no video stream", "holds no video stream"),
+        *((cut(extension), "truncated", "cut off") for extension in CODECS),
     ],
 )
-def test_broken_files_are_named_with_the_reason(tmp_path, make, reason):
+def test_broken_files_are_named_with_the_reason(tmp_path, make, kind, message):
     path = make(tmp_path)
-    for read in (count_frames, lambda path: read_frames(path, [0])):
+    for read in (count_frames, probe, lambda p: read_frames(p, [0]), lambda p: list(iterate_frames(p))):
         with pytest.raises(VideoError) as error:
             read(path)
-        assert str(error.value).startswith(f"{path}: {reason}")
+        assert str(error.value).startswith(f"{path}: {message}")
+        assert error.value.kind == kind in KINDS
+        assert error.value.path == str(path)
 
 
-@pytest.mark.parametrize("indices", [[30], [0, -1], []])
-def test_indices_out_of_range_are_refused(tmp_path, indices):
+def test_file_name_is_no_address(tmp_path, monkeypatch):
+    write_video(tmp_path / "video.mp4")
+    monkeypatch.chdir(tmp_path)
+    os.rename("video.mp4", "10:30.mp4")
+    assert count_frames("10:30.mp4") == 30
+
+
+def test_file_that_vanishes_is_missing(tmp_path, monkeypatch):
     path = write_video(tmp_path / "video.mp4")
-    with pytest.raises(VideoError, match=r"from 0 to 29. Received: indices=\["):
+    monkeypatch.setattr(video_module, "is_truncated", lambda path: os.remove(path))
+    with pytest.raises(VideoError) as error:
+        read_frames(path, [0])
+    assert error.value.kind == "missing"
+
+
+def test_cut_is_found_without_the_size_of_the_file(tmp_path):
+    path = pathlib.Path(write_kind(tmp_path, GROUPED["mpeg4"]))
+    frames = decode_all(str(path))
+    # As FFmpeg writes to a pipe.
+    with open(path, "r+b") as file:
+        file.seek(4)
+        file.write(b"\xff" * 4)
+    np.testing.assert_array_equal(read_frames(path, range(30)), frames)
+    last = packet_bytes(path)[-1]
+    os.truncate(path, path.read_bytes().index(last) + len(last) // 2)
+    with pytest.raises(VideoError, match="cut off after 29 frames") as error:
+        read_frames(path, [0])
+    assert error.value.kind == "truncated"
+
+
+@pytest.mark.parametrize("kind", ["h264 with B-frames", "mpeg4 with B-frames"])
+def test_more_than_a_clip_may_take_is_too_large(tmp_path, monkeypatch, kind):
+    path = write_kind(tmp_path, videos.KINDS[kind])
+    monkeypatch.setattr(video_module, "MAX_BYTES", 2 * 32 * 48 * 3)
+    assert len(read_frames(path, [0, 29])) == 2
+    with pytest.raises(VideoError, match="3 frames of 48x32 take more than 9,216 bytes") as error:
+        read_frames(path, [0, 1, 29])
+    assert error.value.kind == "too large"
+
+
+def test_frames_of_several_sizes_are_unreadable(tmp_path):
+    large, small = (
+        write_video(tmp_path / f"{size}.mkv", num_frames=2, codec="libvpx", height=size) for size in (32, 48)
+    )
+
+    def append(packets):
+        with av.open(small) as container:
+            for packet in container.demux(video=0):
+                if packet.size:
+                    packet.pts += 200
+                    packet.dts = packet.pts
+                    packets.append(packet)
+            yield from packets
+
+    path = copy_video(large, tmp_path / "video.mkv", append)
+    assert read_frames(path, [0, 1]).shape == (2, 32, 48, 3)
+    with pytest.raises(VideoError, match="change their size"):
+        read_frames(path, [0, 2])
+
+
+@pytest.mark.parametrize("kind", ["h264 with B-frames", "mpeg4 with B-frames"])
+@pytest.mark.parametrize("indices", [[30], [0, -1], []])
+def test_indices_out_of_range_are_refused(tmp_path, kind, indices):
+    path = write_kind(tmp_path, videos.KINDS[kind])
+    with pytest.raises(ValueError, match=r"from 0 to 29. Received: indices=\["):
         read_frames(path, indices)
 
 
-def test_cut_off_file_gives_the_frames_that_are_left(tmp_path):
-    path = write_video(tmp_path / "video.avi", codec="mpeg4", height=192, width=256)
-    frames = decode_all(path)
-    os.truncate(path, os.path.getsize(path) // 2)
-    count = count_frames(path)
-    assert 0 < count < 30
-    np.testing.assert_array_equal(read_frames(path, [0, count - 2]), frames[[0, count - 2]])
-    with pytest.raises(VideoError, match="video.avi: "):
-        read_frames(path, [29])
-
-
-def test_damage_before_the_wanted_frame_is_an_error_and_after_it_is_none(tmp_path):
-    path = write_video(tmp_path / "video.mp4", options={"g": "1", "bf": "0"})
-    frames = decode_all(path)
-    with av.open(path) as container:
-        packet = [packet for packet in container.demux(video=0) if packet.size][20]
-        start, size = packet.pos, packet.size
-    with open(path, "r+b") as file:
-        file.seek(start)
-        file.write(b"\xff" * size)
-    np.testing.assert_array_equal(read_frames(path, [3, 19]), frames[[3, 19]])
-    with pytest.raises(VideoError, match="video.mp4: .*damaged"):
-        read_frames(path, [3, 29])
+def test_error_can_be_sent_between_processes(tmp_path):
+    error = pickle.loads(pickle.dumps(VideoError(tmp_path / "a.mp4", "missing", "no such file")))
+    assert str(error) == f"{tmp_path / 'a.mp4'}: no such file"
+    assert error.kind == "missing"

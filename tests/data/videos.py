@@ -1,5 +1,7 @@
 """Small video files for tests."""
 
+import fractions
+
 import av
 import numpy as np
 
@@ -13,18 +15,37 @@ KINDS = {
 }
 
 
-def write_video(path, num_frames=30, codec="libx264", options=None, height=32, width=48, brightness=None):
-    """Writes frames of noise about a brightness, which grows from 0 to 200 where none is given."""
-    rng = np.random.default_rng(0)
+def write_video(
+    path,
+    num_frames=30,
+    codec="libx264",
+    options=None,
+    height=32,
+    width=48,
+    brightness=None,
+    times=None,
+    tag=None,
+):
+    """Writes frames of noise about a brightness, which grows from 0 to 200 where none is given.
+
+    The noise moves, so that frames are coded as the difference to others where the codec does so.
+    `times` are those at which frames are shown, in milliseconds.
+    """
+    noise = np.random.default_rng(0).integers(0, 40, (height // 8, width // 8, 3))
+    noise = noise.repeat(8, axis=0).repeat(8, axis=1)
     with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=10, options=options or {})
+        video = container.add_stream(codec, rate=1000 if times else 10, options=options or {})
         video.height, video.width, video.pix_fmt = height, width, "yuv420p"
         video.codec_context.thread_count = 1
+        if tag:
+            video.codec_context.codec_tag = tag
         for i in range(num_frames):
             mean = 200 * i // num_frames if brightness is None else brightness
-            pixels = rng.integers(0, 40, (height // 8, width // 8, 3)) + mean
-            pixels = pixels.repeat(8, axis=0).repeat(8, axis=1).astype("uint8")
-            container.mux(video.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            pixels = (np.roll(noise, i, axis=1) + mean).astype("uint8")
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times:
+                frame.pts, frame.time_base = times[i], fractions.Fraction(1, 1000)
+            container.mux(video.encode(frame))
         container.mux(video.encode())
     return str(path)
 
@@ -38,6 +59,24 @@ def write_audio(path):
         container.mux(audio.encode(silence))
         container.mux(audio.encode())
     return str(path)
+
+
+def copy_video(source, target, change=lambda packets: packets, degrees=None, options=None):
+    """Copies coded frames into another container, a list of packets as `change` gives them back."""
+    with av.open(str(source)) as old, av.open(str(target), "w", options=options or {}) as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        if degrees is not None:
+            stream.set_display_rotation(degrees)
+        for packet in change([packet for packet in old.demux(video=0) if packet.size]):
+            packet.stream = stream
+            new.mux(packet)
+    return str(target)
+
+
+def packet_bytes(path):
+    """The bytes of each coded frame, as they are in the file, in the order of decoding."""
+    with av.open(str(path)) as container:
+        return [bytes(packet) for packet in container.demux(video=0) if packet.size]
 
 
 def decode_all(path):

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_stm.data import frame_folder, jpeg
+from keras_stm.data.frame_folder import count_frames, list_frames, probe, read_frames
+from keras_stm.data.video import VideoError
+
+
+def encode(brightness, height=20, width=30):
+    pixels = np.full((height, width, 3), brightness, "uint8")
+    return tf.io.encode_jpeg(pixels).numpy()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve frames as Something-Something v1 ships them, frame i of brightness 20 * i."""
+    for i in range(12):
+        (tmp_path / f"{i + 1:05d}.jpg").write_bytes(encode(20 * i))
+    return tmp_path
+
+
+def brightness(frames):
+    return frames.mean(axis=(1, 2, 3)).round().astype(int).tolist()
+
+
+def test_frames_are_those_of_their_names_in_order(folder):
+    assert count_frames(folder) == 12
+    frames = read_frames(folder, range(12))
+    assert frames.dtype == np.uint8 and frames.shape == (12, 20, 30, 3)
+    assert brightness(frames) == [20 * i for i in range(12)]
+
+
+def test_indices_may_repeat_and_come_in_any_order(folder):
+    assert brightness(read_frames(folder, [7, 7, 0, 11, 3])) == [140, 140, 0, 220, 60]
+
+
+def test_repeated_frames_are_decoded_once(folder, monkeypatch):
+    decode = jpeg.decode
+    decoded = []
+    monkeypatch.setattr(jpeg, "decode", lambda images: decoded.append(len(images)) or decode(images))
+    assert len(read_frames(str(folder), [1, 2, 1, 2, 1])) == 5
+    assert decoded == [2]
+
+
+def test_indices_may_be_a_function_of_the_number_of_frames(folder):
+    assert brightness(read_frames(folder, lambda total_frames: [total_frames - 1, 0])) == [220, 0]
+
+
+def test_only_the_frames_asked_for_are_read(folder):
+    (folder / "00005.jpg").write_bytes(b"damaged")
+    assert brightness(read_frames(folder, [3, 5])) == [60, 100]
+
+
+def test_large_frames_are_scaled_down(tmp_path):
+    (tmp_path / "00001.jpg").write_bytes(encode(9, 600, 800))
+    assert read_frames(tmp_path, [0]).shape == (1, 300, 400, 3)
+    assert probe(tmp_path) == (1, 600, 800, None, None)
+
+
+def test_files_that_are_no_frames_are_ignored(folder):
+    for name in ("thumbs.db", "00001.png", "._00001.jpg", "README.txt"):
+        (folder / name).touch()
+    (folder / "00013.JPEG").write_bytes(encode(240))
+    assert list_frames(folder) == [*(f"{i:05d}.jpg" for i in range(1, 13)), "00013.JPEG"]
+    assert probe(folder) == (13, 20, 30, None, None)
+
+
+@pytest.mark.parametrize("read", [count_frames, probe, lambda folder: read_frames(folder, [0])])
+@pytest.mark.parametrize("name,kind", [("missing", "missing"), ("file", "missing"), ("empty", "unreadable")])
+def test_what_is_no_folder_of_frames_is_named(tmp_path, read, name, kind):
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(VideoError) as error:
+        read(tmp_path / name)
+    assert str(error.value).startswith(f"{tmp_path / name}: ")
+    assert error.value.kind == kind
+
+
+def test_damaged_frame_is_named(folder):
+    path = folder / "00005.jpg"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(VideoError, match=f"{folder}: 00005.jpg is no JPEG, or damaged") as error:
+        read_frames(folder, [0, 4, 6])
+    assert error.value.kind == "unreadable"
+
+
+def test_frame_of_another_size_is_named(folder):
+    (folder / "00005.jpg").write_bytes(encode(0, 30, 20))
+    with pytest.raises(VideoError, match="00005.jpg is not as large as the first") as error:
+        read_frames(folder, [0, 4, 6])
+    assert error.value.kind == "unreadable"
+
+
+def test_frame_that_vanishes_is_missing(folder, monkeypatch):
+    names = [*list_frames(folder), "00099.jpg"]
+    monkeypatch.setattr(frame_folder, "list_frames", lambda folder: names)
+    with pytest.raises(VideoError, match="00099.jpg cannot be read") as error:
+        read_frames(folder, [12])
+    assert error.value.kind == "missing"
+
+
+@pytest.mark.parametrize("indices", [[12], [-1], []])
+def test_indices_out_of_range_are_refused(folder, indices):
+    with pytest.raises(ValueError, match=r"from 0 to 11. Received: indices=\["):
+        read_frames(folder, indices)

@@ -1,0 +1,77 @@
+import os
+
+import pytest
+
+from keras_stm.data.truncation import is_truncated
+from tests.data.videos import copy_video, write_video
+
+CODECS = {".avi": "mpeg4", ".mkv": "libx264", ".mov": "libx264", ".mp4": "libx264", ".webm": "libvpx-vp9"}
+
+
+@pytest.mark.parametrize("extension", CODECS)
+def test_every_cut_behind_the_header_is_found(tmp_path, extension):
+    path = write_video(tmp_path / f"video{extension}", codec=CODECS[extension], num_frames=3)
+    assert not is_truncated(path)
+    size = os.path.getsize(path)
+    for length in (size - 1, size - 10, size // 2, 100):
+        os.truncate(path, length)
+        assert is_truncated(path), length
+
+
+@pytest.mark.parametrize("flags", ["faststart", "frag_keyframe+empty_moov"])
+def test_cuts_of_other_forms_of_mp4_are_found(tmp_path, flags):
+    plain = write_video(tmp_path / "plain.mp4")
+    path = copy_video(plain, tmp_path / "video.mp4", options={"movflags": flags})
+    assert not is_truncated(path)
+    os.truncate(path, os.path.getsize(path) * 3 // 4)
+    assert is_truncated(path)
+
+
+@pytest.mark.parametrize("extension", CODECS)
+@pytest.mark.parametrize("appended", [bytes(100), b"TAG of an MP3 player" * 10])
+def test_what_follows_a_video_is_no_part_of_it(tmp_path, extension, appended):
+    path = write_video(tmp_path / f"video{extension}", codec=CODECS[extension], num_frames=3)
+    with open(path, "ab") as file:
+        file.write(appended)
+    assert not is_truncated(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"This is no video.",
+        b"RIFF\xff\xff\xff\xffAVI LIST",
+        # The length of the segment is unknown, as of a broadcast.
+        b"\x1aE\xdf\xa3\x83abc\x18S\x80g\x01\xff\xff\xff\xff\xff\xff\xffclusters",
+        # One box of the length that is left.
+        b"\x00\x00\x00\x00mdatframes",
+    ],
+)
+def test_files_that_state_no_size_are_not_truncated(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert not is_truncated(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"RIFF\x09\x00\x00\x00AVI LIST",
+        b"\x1aE\xdf\xa3\x83abc\x18S\x80g\x89clusters",
+        b"\x00\x00\x00\x08free\x00\x00\x00\x11mdatclusters",
+        # A length of eight bytes.
+        b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x17frames",
+    ],
+)
+def test_files_that_state_a_byte_more_are_truncated(tmp_path, content):
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    assert is_truncated(path)
+    path.write_bytes(content + b"!")
+    assert not is_truncated(path)
+
+
+def test_file_that_is_not_there_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        is_truncated(tmp_path / "missing.mp4")
