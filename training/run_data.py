@@ -46,7 +46,7 @@ class RunData:
         self.workers = workers
         self.embedded = settings.data_dir is None
         self.is_packed = not self.embedded and is_packed(settings.data_dir)
-        excluded = _read_exclude(settings.exclude) if settings.exclude else []
+        excluded = read_exclude(settings.exclude) if settings.exclude else []
         self.train, self.validation = self._open(excluded)
         for dataset in (self.train, self.validation):
             _report_missing(dataset)
@@ -144,7 +144,12 @@ def clips_fingerprint(dataset):
     return f"{len(paths)}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
 
-def _read_exclude(path):
+def read_exclude(path):
+    """Paths in a file of clips to leave out, one a line; comments start with #.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
     try:
         with open(path, encoding="utf-8") as file:
             lines = file.read().splitlines()
