@@ -1,4 +1,4 @@
-"""Compares the speed of networks and of the forms of the temporal convolution, on this machine.
+"""Compares the speed of networks, of forms of the temporal convolution and of the pipeline, on this machine.
 
 Everything is measured in turn in one process, so that a ratio holds although the machine's speed drifts.
 TSN, which has no temporal layer, is 1.00; higher is faster.
@@ -6,10 +6,12 @@ TSN, which has no temporal layer, is 1.00; higher is faster.
   python training/benchmark.py                       # STM-ResNet-50, inference and training
   KERAS_BACKEND=jax python training/benchmark.py
   python training/benchmark.py --jit_compile         # TensorFlow with XLA
+  python training/benchmark.py --what=pipeline       # reading clips, against bare decoding
 """
 
 import os
 import statistics
+import sys
 import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -23,6 +25,9 @@ import keras_stm
 from keras_stm.layers import temporal_conv
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
 
+_WHAT = flags.DEFINE_enum("what", "networks", ["networks", "pipeline"], "What to measure.")
+_VIDEO = flags.DEFINE_string("video", None, "pipeline: file to measure with. Default: one is made.")
+_WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "pipeline: clips read at the same time.")
 _DEPTHS = flags.DEFINE_list("depths", ["3", "4", "6", "3"], "Blocks of the four stages.")
 _WIDTH = flags.DEFINE_integer("width", 64, "Width of the networks.")
 _NUM_FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames of a clip.")
@@ -55,7 +60,21 @@ FORMS = {
 
 
 def main(argv):
-    del argv
+    if len(argv) > 1:
+        sys.exit(f"benchmark.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
+    if _WHAT.value == "networks":
+        measure_networks()
+        return
+    # Networks are measured without TensorFlow and PyAV.
+    import benchmark_pipeline
+
+    try:
+        benchmark_pipeline.measure(_VIDEO.value, _WORKERS.value, _ROUNDS.value)
+    except ValueError as error:
+        sys.exit(f"benchmark.py: {error}")
+
+
+def measure_networks():
     backend = keras.backend.backend()
     clip_shape = (_NUM_FRAMES.value, _IMAGE_SIZE.value, _IMAGE_SIZE.value, 3)
     rng = np.random.default_rng(0)
