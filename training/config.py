@@ -149,7 +149,7 @@ class Config:
     )
     color_jitter: float = _flag(
         flags.DEFINE_float,
-        "Strength of random changes of colour.",
+        "Strength of random changes of colour. They take several times as long as the rest of a clip.",
         default=0.0,
         lower_bound=0.0,
         upper_bound=1.0,
@@ -161,8 +161,12 @@ class Config:
         lower_bound=0.0,
         upper_bound=1.0,
     )
-    mix_up: float = _flag(flags.DEFINE_float, "Alpha of MixUp.", default=0.0, lower_bound=0.0)
-    cut_mix: float = _flag(flags.DEFINE_float, "Alpha of CutMix.", default=0.0, lower_bound=0.0)
+    mix_up: float = _flag(
+        flags.DEFINE_float, "Alpha of MixUp.", default=0.0, lower_bound=0.0, upper_bound=1.0
+    )
+    cut_mix: float = _flag(
+        flags.DEFINE_float, "Alpha of CutMix.", default=0.0, lower_bound=0.0, upper_bound=1.0
+    )
     mixed_precision: str = _flag(
         flags.DEFINE_enum,
         "Type that layers compute in; weights stay float32.",
@@ -205,6 +209,21 @@ class Config:
         default=None,
     )
 
+    def __post_init__(self):
+        """Raises `ValueError` where settings do not go together."""
+        decay = self.decay_epochs
+        if sorted({0, *decay}) != [0, *decay]:
+            raise ValueError(f"`decay_epochs` must ascend from 1. Received: decay_epochs={decay!r}")
+        if self.schedule == "steps" and not decay:
+            raise ValueError(
+                "`decay_epochs` must not be empty with schedule 'steps'. Received: decay_epochs=()"
+            )
+        if self.parameter_groups != "none" and self.optimizer != "sgd":
+            raise ValueError(
+                "`parameter_groups` are for optimizer 'sgd' alone. "
+                f"Received: parameter_groups={self.parameter_groups!r}"
+            )
+
 
 def small():
     """python training/fit.py [--data_dir=FOLDER]
@@ -218,7 +237,7 @@ def small():
         num_frames=8,
         image_size=56,
         batch_size=32,
-        epochs=5,
+        epochs=6,
         optimizer="adamw",
         learning_rate=0.003,
         schedule="cosine",
@@ -385,7 +404,9 @@ def _preset_values(name):
     """What the presets say about a field, where it is not the same for all."""
     presets = {}
     for preset, settings in PRESETS.items():
-        presets.setdefault(getattr(settings, name), []).append(preset)
+        value = getattr(settings, name)
+        shown = ",".join(map(str, value)) or "none" if isinstance(value, tuple) else value
+        presets.setdefault(shown, []).append(preset)
     if len(presets) == 1:
         (value,) = presets
         return "" if value is None else f" Presets: {value}."

@@ -123,6 +123,8 @@ def make_pipeline(
     positive_int("image_size", image_size)
     one_of("sampling", sampling, SAMPLING)
     one_of("flip", flip, FLIPS)
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ValueError(f"`scales` must be above 0 and at most 1. Received: scales={scales!r}")
     _check_epochs(training, initial_epoch, epochs)
     index, count = _check_shard(shard, batch_size)
     if (mix_up or cut_mix) and not one_hot:

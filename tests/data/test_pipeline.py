@@ -315,6 +315,8 @@ def test_a_model_fits_and_evaluates_on_it(dataset):
         ({"shard": (2, 2)}, "index less than count. Received: shard=\\(2, 2\\)"),
         ({"shard": (0, 2)}, "a multiple of the number of shards, 2. Received: batch_size=3"),
         ({"workers": 0}, "Received: workers=0"),
+        ({"scales": ()}, "above 0 and at most 1. Received: scales="),
+        ({"scales": (1, 1.5)}, "above 0 and at most 1. Received: scales="),
     ],
 )
 def test_wrong_arguments_are_named(dataset, arguments, message):

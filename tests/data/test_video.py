@@ -282,7 +282,7 @@ def test_damage_within_a_group_of_pictures_is_not_passed_on(tmp_path, kind):
 
 
 def test_frame_that_the_decoder_drops_is_missed(tmp_path):
-    path = pathlib.Path(write_kind(tmp_path, GROUPED["mpeg4"], height=64, width=96))
+    path = pathlib.Path(write_kind(tmp_path, GROUPED["mpeg4"], height=128, width=192))
     frames = decode_all(str(path))
     packet = packet_bytes(path)[11]
     path.write_bytes(path.read_bytes().replace(packet, NO_FRAME.ljust(len(packet), b"\x00")))

@@ -97,6 +97,10 @@ def test_a_file_without_settings_is_refused(content, message, tmp_path):
         (["--preset=small", "--config=x.json"], "exclude each other"),
         (["--decay_epochs=a,b"], "decay_epochs=a,b: must be numbers"),
         (["--config=nowhere.json"], "nowhere.json"),
+        (["--schedule=steps"], "`decay_epochs` must not be empty"),
+        (["--decay_epochs=3,2"], "must ascend from 1. Received: decay_epochs="),
+        (["--decay_epochs=0,2"], "must ascend from 1. Received: decay_epochs="),
+        (["--parameter_groups=tsm"], "`parameter_groups` are for optimizer 'sgd' alone"),
     ],
 )
 def test_wrong_flags_are_named(arguments, message):
