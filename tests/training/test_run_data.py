@@ -111,9 +111,11 @@ def test_batches_are_no_larger_than_the_data_set(clips, capsys):
     assert open_data(clips, batch_size=8).batch_size == 8
 
 
-def test_packed_clips_are_known_by_their_folder_and_train(clips, tmp_path, monkeypatch):
-    pack.pack(clips, str(tmp_path / "packed"))
-    data = open_data(tmp_path / "packed")
+@pytest.mark.parametrize("place", ["folder", "URL"])
+def test_packed_clips_are_known_by_their_folder_and_train(place, clips, tmp_path):
+    packed = str(tmp_path / "packed") if place == "folder" else f"ram://{tmp_path.name}/packed"
+    pack.pack(clips, packed)
+    data = open_data(packed)
     assert data.is_packed and data.train.class_names == arrow_of_time.CLASS_NAMES
     batches = list(data.training_batches(initial_epoch=0))
     assert [clip.shape for clip, _ in batches] == [(8, 4, 32, 32, 3)] * 4
