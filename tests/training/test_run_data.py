@@ -8,6 +8,7 @@ import shutil
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import config
 import fit
@@ -15,6 +16,8 @@ import pack
 import run_folder
 from keras_stm.data import arrow_of_time
 from run_data import RunData
+from tests.data.catalog import shipped
+from tests.data.videos import write_video
 from tests.training.small_runs import SMALL, command, run
 
 
@@ -120,6 +123,41 @@ def test_packed_clips_are_known_by_their_folder_and_train(place, clips, tmp_path
     batches = list(data.training_batches(initial_epoch=0))
     assert [clip.shape for clip, _ in batches] == [(8, 4, 32, 32, 3)] * 4
     assert sum(len(labels) for _, labels in data.validation_batches()) == 8
+
+
+SHIPPED = ("something_v1", "something_v2", "jester", "kinetics400", "ucf101", "hmdb51")
+NAMES = ("pan left", "pan right", "wave")
+
+
+def write_shipped(folder, name):
+    """A data set in the files that it ships, one deeper, its clips real ones of a few frames."""
+    clip = {
+        extension: pathlib.Path(write_video(folder / f"clip{extension}", 6, codec)).read_bytes()
+        for extension, codec in ((".mp4", "libx264"), (".avi", "mpeg4"), (".webm", "libvpx-vp9"))
+    }
+    clip[".jpg"] = tf.io.encode_jpeg(np.full((40, 56, 3), 90, "uint8")).numpy()
+    files = getattr(shipped, name)(NAMES, notes="labels/", clips="clips/")
+    files = {path: content or clip[os.path.splitext(path)[1]] for path, content in files.items()}
+    return shipped.write(folder / name, files)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_data_set_of_the_paper_gives_batches_from_its_own_files_with_its_preset(name, tmp_path):
+    settings = dataclasses.replace(
+        config.PRESETS[name],
+        data_dir=write_shipped(tmp_path, name),
+        weights="none",
+        num_frames=4,
+        image_size=32,
+        epochs=1,
+    )
+    data = RunData(settings, 0.0, 2)
+    assert data.train.class_names == data.validation.class_names and len(data.train.class_names) == 3
+    ((clips, labels),) = data.training_batches(initial_epoch=0)
+    assert clips.shape == (data.batch_size, 4, 32, 32, 3)
+    assert sorted(labels.numpy()) == sorted(label for _, label in data.train.records)
+    validation = np.concatenate([labels for _, labels in data.validation_batches()])
+    assert validation.tolist() == [label for _, label in data.validation.records]
 
 
 def test_a_data_set_without_its_folder_is_refused():
