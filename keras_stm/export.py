@@ -26,12 +26,17 @@ def save(model, path, class_names=None):
             `assets.extra/class_names.txt`, where TF Serving leaves them alone.
 
     Raises:
-        ValueError: if `path` exists.
+        ValueError: if `path` exists, or `class_names` are not as many as the scores.
         RuntimeError: if the process with TensorFlow fails; the message holds its own.
     """
     path = os.path.abspath(path)
     if os.path.exists(path):
         raise ValueError(f"`path` must not exist. Received: path={path!r}")
+    if class_names is not None and len(class_names) != model.output_shape[-1]:
+        raise ValueError(
+            f"`class_names` must be as many as the model's scores, {model.output_shape[-1]}. "
+            f"Received: class_names={class_names!r}"
+        )
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=os.path.dirname(path)) as temporary:
         complete = os.path.join(temporary, "complete")

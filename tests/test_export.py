@@ -20,6 +20,14 @@ def test_an_existing_path_is_refused_and_kept(tmp_path):
     assert os.listdir(tmp_path / "1") == ["precious"]
 
 
+def test_class_names_are_written_beside_the_model_and_must_be_as_many_as_the_scores(tmp_path):
+    keras_stm.export.save(tiny(), tmp_path / "1", ("a", "b", "c"))
+    assert (tmp_path / "1" / "assets.extra" / "class_names.txt").read_text() == "a\nb\nc\n"
+    with pytest.raises(ValueError, match=r"as many as the model's scores, 3. Received: class_names=\("):
+        keras_stm.export.save(tiny(), tmp_path / "2", ("a", "b"))
+    assert os.listdir(tmp_path) == ["1"]
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(*args):
         raise RuntimeError("disk full")

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -40,7 +41,12 @@ def test_a_finished_run_holds_all_that_is_promised_and_nothing_else(finished):
         ["class_names.txt", "config.json", "curves.png", "history.csv", "model.keras", "serving"]
     )
     assert os.listdir(finished / "serving") == ["1"]
-    assert (finished / "class_names.txt").read_text().split() == list(arrow_of_time.CLASS_NAMES)
+    names = finished / "class_names.txt"
+    assert names.read_text().split() == list(arrow_of_time.CLASS_NAMES)
+    exported = finished / "serving" / "1" / "assets.extra" / "class_names.txt"
+    assert exported.read_bytes() == names.read_bytes()
+    settings = json.loads((finished / "config.json").read_text())["settings"]
+    assert settings["classes"] == hashlib.sha256(names.read_bytes()).hexdigest()[:16]
 
 
 def test_the_history_has_a_row_an_epoch_and_the_designs_columns(finished):
