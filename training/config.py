@@ -229,7 +229,7 @@ def small():
     """python training/fit.py [--data_dir=FOLDER]
 
     From scratch in minutes on two cores: for the embedded data and a first try on one's own clips.
-    98% on the embedded data, measured; see the README.
+    99% on the embedded data, measured; see the README.
     """
     return Config(
         dataset="folder",

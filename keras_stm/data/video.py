@@ -101,7 +101,9 @@ def iterate_frames(path):
 
 
 def probe(path):
-    """`VideoInfo` of a video file, the frame rate being its mean. Decodes one frame.
+    """`VideoInfo` of a video file, the frame rate being its mean.
+
+    Decodes one frame, and all where the time stamps do not tell how many there are.
 
     Raises:
         VideoError: as `read_frames`.
@@ -195,7 +197,8 @@ def _presentation_times(stream, entries):
     # Made up from the order in which frames are stored, as for AVI, which has no time stamps.
     if codec.has_b_frames and times == sorted(times):
         return None
-    # A packet without a frame, which AVI has where frames are left out, or packed two in a packet.
+    # A packet without a frame has up to 19 bytes. It is there where a frame was left out when it was
+    # made, or where another packet holds two, as in part of UCF-101.
     if codec.name == "mpeg4" and min(entry.size for entry in entries) < 20:
         return None
     # There may be frames that are never shown and others depend on.

@@ -41,7 +41,6 @@ UNUSUAL = {
 }
 ALL_KINDS = {**videos.KINDS, **{f"grouped {name}": kind for name, kind in GROUPED.items()}, **UNUSUAL}
 
-
 # What MPEG-4 has in the place of a frame.
 NO_FRAME = b"\x00\x00\x01\xb6\x50\x00\x80"
 
@@ -282,15 +281,10 @@ def test_damage_within_a_group_of_pictures_is_not_passed_on(tmp_path, kind):
 
 
 def test_frame_that_the_decoder_drops_is_missed(tmp_path):
-    path = pathlib.Path(write_kind(tmp_path, GROUPED["vp9"]))
-    frames = decode_all(str(path))
-    packet = packet_bytes(path)[14]
-    # The bit that says whether it is shown.
-    path.write_bytes(path.read_bytes().replace(packet, bytes([packet[0] & ~2]) + packet[1:]))
+    path = pathlib.Path(write_kind(tmp_path, GROUPED["mpeg4"], height=64, width=96))
+    packet = packet_bytes(path)[11]
+    path.write_bytes(path.read_bytes().replace(packet, NO_FRAME.ljust(len(packet), b"\x00")))
     assert len(decode_all(str(path))) == 29
-    np.testing.assert_array_equal(read_frames(path, [3, 22]), frames[[3, 22]])
-    with pytest.raises(VideoError, match="damaged, only 29 of 30 frames can be decoded"):
-        read_frames(path, [14])
     with pytest.raises(VideoError, match="damaged, only 29 of 30 frames can be decoded"):
         list(iterate_frames(path))
 
