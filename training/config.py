@@ -226,25 +226,11 @@ class Config:
 
 
 def small():
-    """python training/fit.py [--data_dir=FOLDER]
+    """python training/fit.py --data_dir=FOLDER
 
-    From scratch in minutes on two cores: for the embedded data and a first try on one's own clips.
-    99% on the embedded data, measured; see the README.
+    From scratch in minutes on two cores, for a first try on one's own clips: the recipe of arrow_of_time.
     """
-    return Config(
-        dataset="folder",
-        model="stm_small",
-        num_frames=8,
-        image_size=56,
-        batch_size=32,
-        epochs=6,
-        optimizer="adamw",
-        learning_rate=0.003,
-        schedule="cosine",
-        weight_decay=0.01,
-        dropout=0.0,
-        weights="none",
-    )
+    return arrow_of_time()
 
 
 def finetune():
@@ -272,19 +258,25 @@ def finetune():
 def arrow_of_time():
     """python training/fit.py --preset=arrow_of_time
 
-    The paper's optimizer and schedule on the embedded data set, which needs no download: a small STM from
-    scratch, the epochs and steps shortened in proportion. The paper has no such data set.
+    A small STM from scratch on the embedded data set, which needs no download; what fit.py does without
+    flags. Top-1 99.2%, measured; see the README. The paper has no such data set.
 
-    Deviates from the paper in network, size of input, initial weights and, without those, dropout.
+    Deviates from the paper in network, size of input and initial weights, and so in the rest: its optimizer
+    and schedule, with a rate of 0.1 and 10 epochs, stayed below 30% here.
     """
-    return dataclasses.replace(
-        small(),
-        optimizer="sgd",
-        learning_rate=0.1,
-        schedule="steps",
-        epochs=10,
-        decay_epochs=(6, 8, 9),
-        weight_decay=5e-4,
+    return Config(
+        dataset="folder",
+        model="stm_small",
+        num_frames=8,
+        image_size=56,
+        batch_size=32,
+        epochs=6,
+        optimizer="adamw",
+        learning_rate=0.003,
+        schedule="cosine",
+        weight_decay=0.01,
+        dropout=0.0,
+        weights="none",
     )
 
 
