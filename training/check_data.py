@@ -42,6 +42,7 @@ from absl import app, flags, logging
 from keras_stm.data import catalog, frames, open_dataset, video
 from keras_stm.data.packed import is_packed
 from keras_stm.data.video import VideoError, VideoInfo
+from run_data import absolute
 from run_folder import RunFolder
 
 FINDINGS = "check_data.json"
@@ -139,7 +140,7 @@ def check(
     Raises:
         ValueError: there is no such data set or split.
     """
-    data_dir = os.path.abspath(os.path.expanduser(data_dir))
+    data_dir = absolute(data_dir)
     output = output or os.path.join("saved_models", f"check_data-{os.path.basename(data_dir)}")
     output = os.path.expanduser(output)
     if is_packed(data_dir):

@@ -15,6 +15,7 @@ The same command again resumes a run that was stopped.
 
 import dataclasses
 import os
+import re
 import sys
 import warnings
 
@@ -32,7 +33,7 @@ import keras_stm
 import run_folder
 from data_wait import DataWait
 from keras_stm.data import arrow_of_time
-from run_data import RunData, clips_fingerprint
+from run_data import RunData, absolute, clips_fingerprint
 
 config.define_flags()
 flags.adopt_module_key_flags(config)
@@ -78,6 +79,10 @@ def main(argv):
     except KeyboardInterrupt:
         again = "The same command" + (" without --overwrite" if flags.FLAGS.overwrite else "")
         sys.exit(f"\nStopped. {again} goes on from the last whole epoch.")
+    except tf.errors.OpError as error:
+        # What the pipeline meets in a worker comes back inside TensorFlow's own error.
+        reason = re.search(r"ValueError: (.+)", error.message)
+        sys.exit(f"fit.py: {reason[1] if reason else error.message}")
     except (ValueError, ImportError, OSError, RuntimeError) as error:
         sys.exit(f"fit.py: {error}")
 
@@ -100,11 +105,20 @@ def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_
     settings = dataclasses.replace(
         settings, data_dir=absolute(settings.data_dir), exclude=absolute(settings.exclude)
     )
+    if settings.weights not in ("none", "imagenet"):
+        settings = dataclasses.replace(settings, weights=absolute(settings.weights))
+        if not os.path.isfile(settings.weights):
+            raise ValueError(
+                "`weights` is not a file that exists. Those that ucf101 and hmdb51 start from are written by "
+                "--preset=kinetics400; --weights=imagenet is another start. "
+                f"Received: weights={settings.weights!r}"
+            )
     output = os.path.expanduser(output)
     if keras.backend.backend() != "tensorflow":
         # It only reads data, and would take the GPU's memory from the backend.
         tf.config.set_visible_devices([], "GPU")
     data = RunData(settings, max_unreadable, workers or os.cpu_count())
+    settings = data.settings
     record = {
         **dataclasses.asdict(settings),
         "classes": data.train.fingerprint,
@@ -128,19 +142,17 @@ def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_
             print(finished)
             return
         folder.begin(data.train.class_names)
+        folder.add_left_out(
+            {path: f"{path}: in the data set's lists, but not there" for path in data.missing}
+        )
         history = train_model(model, folder, settings, data, tensorboard)
         plot_curves(folder, history)
-        save_model(model, folder)
+        save_model(model, folder, data.train.class_names)
         report(model, settings, data, output)
         folder.add_left_out(data.left_out.reasons)
         class_names = data.train.class_names
         keras_stm.export.save(inference_model(model), folder.file(run_folder.SERVING), class_names)
         folder.drop_checkpoints()
-
-
-def absolute(path):
-    """The same file or folder from every working directory; URLs are that already."""
-    return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def build_model(settings, data):
@@ -149,8 +161,7 @@ def build_model(settings, data):
         weights=None, classes=len(data.train.class_names), dropout=settings.dropout
     )
     if settings.weights != "none":
-        weights = os.path.expanduser(settings.weights)
-        keras_stm.weights.load_weights(model, weights, include_top=data.has_head)
+        keras_stm.weights.load_weights(model, settings.weights, include_top=data.has_head)
     if settings.freeze_backbone:
         for layer in model.layers:
             layer.trainable = layer.name == "predictions"
@@ -263,11 +274,12 @@ def inference_model(model):
     return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
-def save_model(model, folder):
+def save_model(model, folder, class_names):
     # What was frozen for this training is not for the next.
     model.trainable = True
     with folder.replacing(run_folder.MODEL) as path:
         inference_model(model).save(path)
+        run_folder.add_class_names(path, class_names)
 
 
 def plot_curves(folder, history):

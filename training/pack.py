@@ -43,7 +43,7 @@ from keras_stm.data import (
     packed,
     video,
 )
-from run_data import clips_fingerprint, read_exclude
+from run_data import absolute, clips_fingerprint, read_exclude
 
 # Below 1 GB with clips of ten seconds, as in Kinetics, and little is lost with a process that is killed.
 _CLIPS_IN_SHARD = 100
@@ -152,7 +152,7 @@ def pack(
         ValueError: there is no such data set or split, `output` holds shards of other clips or
             settings, or too many clips are unreadable.
     """
-    data_dir, output = map(os.path.expanduser, (data_dir, output))
+    data_dir, output, exclude = map(absolute, (data_dir, output, exclude))
     # On a line of its own, not behind the progress bar.
     log = (lambda line: print(f"\n{line}")) if sys.stdout.isatty() else print
     if packed.is_packed(data_dir):
@@ -164,6 +164,7 @@ def pack(
         settings = {
             "dataset": dataset,
             "fold": fold,
+            "class_order": class_order,
             "fingerprint": opened.fingerprint,
             "short_side": short_side,
             "quality": quality,

@@ -1,6 +1,7 @@
 """The clips of a run: opened, looked into, in the order of classes that its weights know, as batches."""
 
 import concurrent.futures
+import dataclasses
 import hashlib
 import json
 import os
@@ -8,10 +9,11 @@ import sys
 
 from absl import logging
 
+import run_folder
 from keras_stm.cache import cache_folder
 from keras_stm.data import LeftOut, VideoError, arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
 from keras_stm.data.frames import read_frames
-from keras_stm.data.packed import is_packed
+from keras_stm.data.packed import is_packed, read_settings
 
 # Clips of a split that are looked into before training: all of a small set.
 _LOOKED_INTO = 1000
@@ -25,16 +27,18 @@ class RunData:
     """Training and validation clips.
 
     Args:
-        settings: `config.Config`.
-        max_unreadable: share of the clips of a split that may be unreadable.
+        settings: `config.Config`, its paths absolute.
+        max_unreadable: share of all clips that may be unreadable.
         workers: clips read at the same time.
 
     Attributes:
+        settings: those given; of packed clips, with the data set that they were packed from.
         embedded: whether they are those of the embedded data set.
         is_packed: whether they come from packed shards.
         train, validation: `Dataset`, without the clips that were found to be unreadable.
         batch_size: that of the settings, or the number of training clips where there are fewer.
         left_out: `LeftOut` of both.
+        missing: paths of the clips that the data set's lists name and that are not there.
         has_head: whether the head of the weights to start from is for these classes.
 
     Raises:
@@ -42,14 +46,13 @@ class RunData:
     """
 
     def __init__(self, settings, max_unreadable, workers):
-        self.settings = settings
         self.workers = workers
         self.embedded = settings.data_dir is None
         self.is_packed = not self.embedded and is_packed(settings.data_dir)
+        self.settings = _packed_settings(settings) if self.is_packed else settings
         excluded = read_exclude(settings.exclude) if settings.exclude else []
         self.train, self.validation = self._open(excluded)
-        for dataset in (self.train, self.validation):
-            _report_missing(dataset)
+        self.missing = self._report_missing()
         self.left_out = LeftOut(len(self.train.records) + len(self.validation.records), max_unreadable, print)
         if not self.is_packed:
             # Packing has left out what cannot be read.
@@ -107,6 +110,16 @@ class RunData:
         except ValueError as error:
             raise ValueError(f"--data_dir: {error}") from error
 
+    def _report_missing(self):
+        # Where validation is set apart from a list, both know all that the list lacks.
+        missing = tuple(dict.fromkeys((*self.train.missing, *self.validation.missing)))
+        if missing:
+            more = ", ..." if len(missing) > _LISTED else ""
+            total = len(self.train.records) + len(self.validation.records) + len(missing)
+            listed = ", ".join(missing[:_LISTED]) + more
+            print(f"{len(missing)} of {total} clips are not there: {listed}")
+        return missing
+
     def _look_into(self, excluded):
         """Finds out before anything is written what can be read, and leaves out what cannot."""
         for dataset in (self.train, self.validation):
@@ -117,23 +130,33 @@ class RunData:
                     if error is not None:
                         self.left_out.add(path, error)
         if self.left_out.reasons:
-            self.train, self.validation = self._open([*excluded, *self.left_out.reasons])
+            try:
+                self.train, self.validation = self._open([*excluded, *self.left_out.reasons])
+            except ValueError as error:
+                count = len(self.left_out.reasons)
+                raise ValueError(
+                    f"{error}. {count} clips had been left out, as they cannot be read."
+                ) from error
 
     def _take_classes_of_weights(self):
         """Brings the labels into the order of the run that the weights come from."""
-        names_file = os.path.join(
-            os.path.dirname(os.path.expanduser(self.settings.weights)), "class_names.txt"
-        )
         self.has_head = True
-        if self.settings.weights in ("none", "imagenet") or not os.path.isfile(names_file):
+        weights = self.settings.weights
+        if weights in ("none", "imagenet"):
             return
-        with open(names_file, encoding="utf-8") as file:
-            names = tuple(file.read().splitlines())
-        if set(names) == set(self.train.class_names):
+        names = run_folder.read_class_names(weights)
+        if names is None:
+            logging.warning("%s do not tell their classes: a head for as many is taken as it is.", weights)
+        elif set(names) == set(self.train.class_names):
             self.train, self.validation = (d.with_class_names(names) for d in (self.train, self.validation))
         else:
-            logging.warning("%s are for other classes: their head starts anew.", self.settings.weights)
+            logging.warning("%s are for other classes: their head starts anew.", weights)
             self.has_head = False
+
+
+def absolute(path):
+    """The same file or folder from every working directory; URLs are that already."""
+    return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
 
 
 def clips_fingerprint(dataset):
@@ -158,12 +181,23 @@ def read_exclude(path):
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
-def _report_missing(dataset):
-    missing = dataset.missing
-    if missing:
-        more = ", ..." if len(missing) > _LISTED else ""
-        total = len(missing) + len(dataset.records)
-        print(f"{len(missing)} of {total} clips are not there: {', '.join(missing[:_LISTED])}{more}")
+def _packed_settings(settings):
+    """The settings with the data set that was packed; where they name another one, `ValueError`."""
+    packing = read_settings(settings.data_dir)
+    if settings.exclude:
+        raise ValueError(
+            "`exclude` is for clips that are not packed yet: give it to pack.py. "
+            f"Received: exclude={settings.exclude!r}"
+        )
+    packed = {name: packing[name] for name in ("dataset", "fold", "class_order")}
+    # A folder is what presets say that are for any data.
+    for name, value in packed.items() if settings.dataset != "folder" else ():
+        if getattr(settings, name) != value:
+            raise ValueError(
+                f"`{name}` must be {value!r}, which was packed into {settings.data_dir}. "
+                f"Received: {name}={getattr(settings, name)!r}"
+            )
+    return dataclasses.replace(settings, **packed)
 
 
 def _first_frame_error(path):

@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import zipfile
 
 import filelock
 import keras
@@ -76,6 +77,12 @@ class RunFolder:
             for name in sorted({*theirs, *self.settings})
             if theirs.get(name) != self.settings.get(name)
         ]
+        if any(name.startswith("clips ") for name in different):
+            raise ValueError(
+                f"{self.path} holds a run on other clips: some were changed, added or lost since "
+                f"({'; '.join(different)}). Restore them to go on, give another folder with --output, or "
+                "replace that run with --overwrite."
+            )
         if different:
             raise ValueError(
                 f"{self.path} holds a run with other settings ({'; '.join(different)}); give another folder "
@@ -113,8 +120,8 @@ class RunFolder:
         record = {"settings": self.settings, **_environment()}
         with self.replacing(CONFIG) as path, open(path, "w") as file:
             json.dump(record, file, indent=2)
-        with self.replacing(CLASS_NAMES) as path, open(path, "w") as file:
-            file.writelines(f"{name}\n" for name in class_names)
+        with self.replacing(CLASS_NAMES) as path, open(path, "wb") as file:
+            file.write(_class_names_file(class_names))
 
     @contextlib.contextmanager
     def replacing(self, name):
@@ -179,6 +186,29 @@ class RunFolder:
             writer = csv.DictWriter(file, history[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
+
+
+def add_class_names(path, class_names):
+    """Adds the names of its classes to a `.keras` file: a zip archive of which Keras reads its own parts."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(CLASS_NAMES, _class_names_file(class_names))
+
+
+def read_class_names(weights):
+    """The names of the classes that a file of weights is for, from within it or beside it, or `None`."""
+    if zipfile.is_zipfile(weights):
+        with zipfile.ZipFile(weights) as archive:
+            if CLASS_NAMES in archive.namelist():
+                return tuple(archive.read(CLASS_NAMES).decode().splitlines())
+    beside = os.path.join(os.path.dirname(weights), CLASS_NAMES)
+    if os.path.isfile(beside):
+        with open(beside, encoding="utf-8") as file:
+            return tuple(file.read().splitlines())
+    return None
+
+
+def _class_names_file(class_names):
+    return "".join(f"{name}\n" for name in class_names).encode()
 
 
 def _state(model):

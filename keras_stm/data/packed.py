@@ -102,6 +102,20 @@ def open_packed(root, split="train"):
     return Dataset([(path, label) for _, path, label in clips], dataset.class_names)
 
 
+def read_settings(root):
+    """The `settings` of `write_shard` of a split that is packed to the end.
+
+    Raises:
+        ValueError: there is none.
+    """
+    files = _list_files(root)
+    for split in SPLITS:
+        path = _manifest_path(root, split)
+        if os.path.basename(path) in files:
+            return _read_json(path)["settings"]
+    raise ValueError(f"{root}: packing is not finished; the same pack.py command goes on")
+
+
 def count_frames(path):
     """Number of frames in a packed clip.
 
@@ -189,7 +203,9 @@ def write_shard(root, split, index, settings, clips):
     stem = os.path.basename(os.path.splitext(shard)[0])
     for file in _list_files(root):
         if file.startswith(stem) and _PARTIAL in file:
-            tf.io.gfile.remove(os.path.join(root, file))
+            # Another process may be at the same.
+            with contextlib.suppress(tf.errors.NotFoundError):
+                tf.io.gfile.remove(os.path.join(root, file))
 
 
 def write_manifest(root, split, settings, class_names, sidecars):

@@ -193,9 +193,13 @@ def make_pipeline(
         def place(step):
             share = batch_size // count
             position = step // share * batch_size + index * share + step % share
-            # Beyond the last clip it starts again: a batch is full although clips were left out.
-            record = tf.random.experimental.index_shuffle(position % total, [seed, epoch], total - 1)
-            return record, epoch, position
+            # A batch is full although clips were left out: all clips follow, from the epoch's last and
+            # then its front on, in each shard.
+            spare = step - steps * share
+            is_spare = spare >= 0
+            place = tf.where(is_spare, steps * batch_size + spare + index, position) % total
+            record = tf.random.experimental.index_shuffle(place, [seed, epoch], total - 1)
+            return record, epoch, tf.where(is_spare, steps * batch_size + spare * count + index, position)
 
         def mix(step, batch):
             for mixture in mixtures:
@@ -212,7 +216,10 @@ def make_pipeline(
         batches = batches.apply(tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps))
     else:
         batches = make_batches(tf.data.Dataset.range(index, total, count).map(lambda i: (i, 0, i)))
-    return batches.prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # Otherwise no more clips are read at the same time than there are processors.
+    options.threading.private_threadpool_size = workers
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def steps_per_epoch(dataset, batch_size):

@@ -1,11 +1,12 @@
 import itertools
+import threading
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_stm.data import Dataset, LeftOut, load_clip, make_pipeline, steps_per_epoch
+from keras_stm.data import Dataset, LeftOut, load_clip, make_pipeline, pipeline, steps_per_epoch
 from keras_stm.models import STMResNet
 from keras_stm.preprocessing import MEAN, STD
 from tests.data.videos import KINDS, decode_all, write_video
@@ -163,6 +164,27 @@ def test_too_many_unreadable_clips_stop_it_with_their_names(spoiled):
         batches(spoiled, left_out=left_out)
     with pytest.raises(ValueError, match="3 of 14 clips cannot be read"):
         left_out.check()
+
+
+def test_a_shard_whose_own_clip_is_broken_takes_another(tmp_path):
+    path = write_video(tmp_path / "video.mp4", num_frames=4)
+    dataset = Dataset([(path, 0), (path, 1), (path, 2), (str(tmp_path / "no.mp4"), 3)], range(4))
+    for index in range(4):
+        found = batches(dataset, training=True, batch_size=4, epochs=3, shard=(index, 4))
+        assert len(found) == 3 and all(label.tolist()[0] < 3 for _, label in found)
+
+
+def test_more_clips_than_processors_are_read_at_the_same_time_where_asked(dataset, monkeypatch):
+    together = threading.Barrier(8)
+    read_frames = pipeline.read_frames
+
+    def wait_for_the_others(*args):
+        together.wait(timeout=30)
+        return read_frames(*args)
+
+    monkeypatch.setattr(pipeline, "read_frames", wait_for_the_others)
+    eight = Dataset(dataset.records[:8], dataset.class_names)
+    assert len(batches(eight, batch_size=8, workers=8)) == 1
 
 
 @pytest.mark.parametrize("training", [False, True])

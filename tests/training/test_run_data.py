@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 import shutil
 
 import keras
@@ -160,6 +161,49 @@ def test_each_data_set_of_the_paper_gives_batches_from_its_own_files_with_its_pr
     assert validation.tolist() == [label for _, label in data.validation.records]
 
 
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"dataset": "hmdb51", "fold": 2}, "`dataset` must be 'ucf101', .* Received: dataset='hmdb51'"),
+        ({"dataset": "ucf101", "fold": 1}, "`fold` must be 2, .* Received: fold=1"),
+        ({"exclude": "some.txt"}, "`exclude` is for clips that are not packed yet"),
+    ],
+)
+def test_packed_clips_of_another_data_set_or_fold_are_refused(settings, message, tmp_path):
+    packed = str(tmp_path / "packed")
+    pack.pack(write_shipped(tmp_path, "ucf101"), packed, dataset="ucf101", fold=2)
+    known = open_data(packed).settings
+    assert (known.dataset, known.fold) == ("ucf101", 2)
+    assert open_data(packed, dataset="ucf101", fold=2).settings == known
+    with pytest.raises(ValueError, match=message):
+        open_data(packed, **settings)
+
+
+def test_a_validation_set_that_cannot_be_read_is_named(clips, tmp_path):
+    shutil.copytree(clips, tmp_path / "clips")
+    for path in (tmp_path / "clips" / "val").glob("*/*"):
+        path.write_bytes(b"no video")
+    with pytest.raises(
+        ValueError, match="must leave a clip .*8 clips had been left out, as they cannot be read"
+    ):
+        open_data(tmp_path / "clips")
+
+
+def test_clips_that_lists_name_and_that_are_not_there_are_counted_and_named(tmp_path, capsys):
+    root = pathlib.Path(write_shipped(tmp_path, "ucf101"))
+    lost = sorted(root.rglob("*.avi"))[0]
+    lost.unlink()
+    data = open_data(root, dataset="ucf101")
+    assert len(data.missing) == 1 and data.missing[0].endswith(lost.name)
+    assert re.search(r"^1 of \d clips are not there: .*avi$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_weights_that_are_not_there_are_named_with_what_to_do(clips, tmp_path):
+    with pytest.raises(ValueError, match="--preset=kinetics400.* Received: weights='/.*nowhere.keras'"):
+        run(tmp_path / "run", clips, weights="nowhere.keras")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_data_set_without_its_folder_is_refused():
     with pytest.raises(ValueError, match="--data_dir is missing: the folder of jester"):
         RunData(dataclasses.replace(SMALL, dataset="jester"), 0.5, 2)
@@ -173,13 +217,15 @@ def weights(tmp_path):
     return str(tmp_path / "model.keras")
 
 
-def write_names(weights, names):
+def write_names_beside(weights, names):
     pathlib.Path(weights).with_name("class_names.txt").write_text("".join(f"{name}\n" for name in names))
 
 
-def test_another_runs_order_of_classes_is_taken_over_with_its_weights(weights, clips, caplog):
+@pytest.mark.parametrize("write_names", [write_names_beside, run_folder.add_class_names])
+def test_another_runs_order_of_classes_is_taken_over_with_its_weights(write_names, weights, clips, caplog):
     names = arrow_of_time.CLASS_NAMES[::-1]
     write_names(weights, names)
+    assert keras.saving.load_model(weights).output_shape == (None, 8)
     data = open_data(clips, weights=weights)
     assert data.train.class_names == data.validation.class_names == names
     for path, label in data.train.records:
@@ -187,10 +233,15 @@ def test_another_runs_order_of_classes_is_taken_over_with_its_weights(weights, c
     assert data.has_head and "order" in caplog.text
 
 
+def test_weights_that_do_not_tell_their_classes_are_named(weights, clips, caplog):
+    assert open_data(clips, weights=weights).has_head
+    assert "do not tell their classes" in caplog.text
+
+
 def test_a_head_for_other_classes_starts_anew_although_their_number_is_the_same(weights, clips):
     kernel = keras.saving.load_model(weights).get_layer("predictions").kernel
     for names, same in ((arrow_of_time.CLASS_NAMES, True), ([f"class {i}" for i in range(8)], False)):
-        write_names(weights, names)
+        write_names_beside(weights, names)
         settings = dataclasses.replace(SMALL, data_dir=clips, weights=weights)
         model = fit.build_model(settings, RunData(settings, 0.5, 2))
         found = model.get_layer("predictions").kernel

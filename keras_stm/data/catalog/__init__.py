@@ -114,6 +114,8 @@ def open_dataset(
                 f"Received: {option}={value!r}"
             )
     root = os.fspath(root)
+    if "://" not in root:
+        root = os.path.abspath(os.path.expanduser(root))
     folder = os.path.dirname(root) if os.path.isfile(root) else root
     excluded = {os.path.abspath(os.path.join(base, path)) for path in exclude for base in ("", folder)}
     used = {option: value for option, value in options.items() if _uses(name, option)}

@@ -47,12 +47,13 @@ def open_folder(root, split, exclude, *, validation_split, seed):
 
 def _split_folders(root):
     """The split folders under `root` by name; none where `root` holds the classes themselves."""
-    found = {
-        split: os.path.join(root, folder)
-        for split, folders in _SPLIT_FOLDERS.items()
-        for folder in folders
-        if os.path.isdir(os.path.join(root, folder))
-    }
+    found = {}
+    for split, folders in _SPLIT_FOLDERS.items():
+        there = [folder for folder in folders if os.path.isdir(os.path.join(root, folder))]
+        if len(there) > 1:
+            raise ValueError(f"`root` must hold one of {' and '.join(there)}. Received: root={root!r}")
+        if there:
+            found[split] = os.path.join(root, there[0])
     # Clips directly under `train` make it a class, say of trains.
     is_split = "train" in found and any(map(_clips, _subfolders(found["train"])))
     return found if is_split else {}

@@ -200,3 +200,17 @@ def test_a_folder_that_is_named_like_a_video_counts_as_a_clip_that_reading_will_
         path for split in ("train", "validation") for path, _ in open_dataset("folder", root, split).records
     ]
     assert os.path.join(root, "a", "odd.mp4") in found and len(found) == 17
+
+
+def test_two_folders_for_the_same_split_are_refused(tmp_path):
+    root = make_folder(tmp_path, ["train/a/1.mp4", "train/b/1.mp4", "val/a/2.mp4", "validation/a/3.mp4"])
+    with pytest.raises(ValueError, match="must hold one of validation and val. Received: root="):
+        open_dataset("folder", root)
+
+
+def test_a_relative_root_opens_the_same_records(tmp_path, monkeypatch):
+    root = class_folders(tmp_path / "clips")
+    monkeypatch.chdir(tmp_path)
+    assert (
+        open_dataset("folder", "clips") == open_dataset("folder", "./clips") == open_dataset("folder", root)
+    )

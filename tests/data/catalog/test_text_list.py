@@ -115,3 +115,9 @@ def test_a_malformed_line_is_named(tmp_path, line):
 def test_a_malformed_set_of_lists_is_named(tmp_path, lists, message):
     with pytest.raises(ValueError, match=message):
         open_dataset("list", write(tmp_path, **lists))
+
+
+def test_a_list_may_be_given_by_its_name_alone(tmp_path, monkeypatch):
+    root = write(tmp_path, train=TRAIN)
+    monkeypatch.chdir(root)
+    assert open_dataset("list", "train.txt") == open_dataset("list", os.path.join(root, "train.txt"))
