@@ -197,8 +197,8 @@ def make_pipeline(
             # then its front on, in each shard.
             spare = step - steps * share
             is_spare = spare >= 0
-            place = tf.where(is_spare, steps * batch_size + spare + index, position) % total
-            record = tf.random.experimental.index_shuffle(place, [seed, epoch], total - 1)
+            turn = tf.where(is_spare, steps * batch_size + spare + index, position) % total
+            record = tf.random.experimental.index_shuffle(turn, [seed, epoch], total - 1)
             return record, epoch, tf.where(is_spare, steps * batch_size + spare * count + index, position)
 
         def mix(step, batch):
