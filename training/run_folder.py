@@ -77,7 +77,7 @@ class RunFolder:
             for name in sorted({*theirs, *self.settings})
             if theirs.get(name) != self.settings.get(name)
         ]
-        if any(name.startswith("clips ") for name in different):
+        if len(different) == 1 and different[0].startswith("clips "):
             raise ValueError(
                 f"{self.path} holds a run on other clips: some were changed, added or lost since "
                 f"({'; '.join(different)}). Restore them to go on, give another folder with --output, or "
