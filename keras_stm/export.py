@@ -7,6 +7,8 @@ import tempfile
 
 import keras
 
+from keras_stm.class_names import to_lines
+
 
 def save(model, path, class_names=None):
     """Writes a model as a SavedModel, for TF Serving and any process that has TensorFlow alone.
@@ -49,8 +51,8 @@ def save(model, path, class_names=None):
         if class_names is not None:
             extra = os.path.join(complete, "assets.extra")
             os.mkdir(extra)
-            with open(os.path.join(extra, "class_names.txt"), "w", encoding="utf-8") as file:
-                file.writelines(f"{name}\n" for name in class_names)
+            with open(os.path.join(extra, "class_names.txt"), "wb") as file:
+                file.write(to_lines(class_names))
         os.rename(complete, path)
 
 

@@ -19,7 +19,6 @@ there was no check.
 """
 
 import collections
-import concurrent.futures
 import hashlib
 import importlib.metadata
 import json
@@ -39,9 +38,11 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
-from keras_stm.data import catalog, frames, open_dataset, video
+import config
+from keras_stm.data import frames, open_dataset, video
 from keras_stm.data.packed import is_packed
 from keras_stm.data.video import VideoError, VideoInfo
+from parallel import in_order
 from run_data import absolute
 from run_folder import RunFolder
 
@@ -52,8 +53,6 @@ HISTOGRAMS = "histograms.png"
 _LISTED = 3
 # Frames that are decoded at a time with --decode: a limit on memory.
 _CHUNK_BYTES = 2**27
-# Jobs that are handed to the threads at a time: a limit on memory, too.
-_ROUND = 1000
 _SECONDS_BETWEEN_LINES = 30
 # A median short side, or seconds, above which packing pays.
 _LARGE = 340
@@ -72,7 +71,7 @@ def define_flags():
     flags.DEFINE_enum(
         "dataset",
         "folder",
-        [name for name in catalog.NAMES if name != "packed"],
+        config.UNPACKED,
         "What --data_dir holds, as for fit.py. A folder that pack.py wrote is known by itself.",
     )
     flags.DEFINE_integer("fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3)
@@ -217,18 +216,12 @@ def inspect(path, split, label, decode):
 
 
 def in_parallel(function, items, workers, title):
-    """`[function(item) for item in items]` by threads: reading spends its time outside Python's lock."""
+    """`[function(item) for item in items]` by threads, while it shows how far they are."""
     results = []
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
     show = _progress(len(items), title)
-    try:
-        for start in range(0, len(items), _ROUND):
-            for result in pool.map(function, items[start : start + _ROUND]):
-                results.append(result)
-                show(len(results))
-    finally:
-        # Where the loop ended early, nobody wants the rest.
-        pool.shutdown(wait=False, cancel_futures=True)
+    for result in in_order(function, items, workers):
+        results.append(result)
+        show(len(results))
     return results
 
 

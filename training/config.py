@@ -26,6 +26,9 @@ MODELS = {
 # Clips in the batch that a learning rate is stated for: the paper's.
 REFERENCE_BATCH = 64
 
+# What a folder may be said to hold: that it is packed is known by itself.
+UNPACKED = [name for name in catalog.NAMES if name != "packed"]
+
 # What config.json tells of a run beside its settings, to know the run by.
 RUN_FACTS = ("classes", "clips", "backend")
 
@@ -70,7 +73,7 @@ class Config:
         flags.DEFINE_enum,
         "What --data_dir holds: a data set's own files as they unpack, a 'folder' of class folders, or a "
         "text 'list'. A folder that pack.py wrote is known by itself.",
-        enum_values=[name for name in catalog.NAMES if name != "packed"],
+        enum_values=UNPACKED,
     )
     model: str = _flag(flags.DEFINE_enum, "The network.", enum_values=list(MODELS))
     num_frames: int = _flag(

@@ -12,8 +12,6 @@ PACKED may be a path that TensorFlow knows, as gs://bucket/folder. The same comm
 last whole shard of one that was stopped.
 """
 
-import collections
-import concurrent.futures
 import itertools
 import os
 import re
@@ -43,6 +41,7 @@ from keras_stm.data import (
     packed,
     video,
 )
+from parallel import in_order
 from run_data import absolute, clips_fingerprint, read_exclude
 
 # Below 1 GB with clips of ten seconds, as in Kinetics, and little is lost with a process that is killed.
@@ -56,7 +55,7 @@ def define_flags():
     flags.DEFINE_enum(
         "dataset",
         "folder",
-        [name for name in catalog.NAMES if name != "packed"],
+        config.UNPACKED,
         "What --data_dir holds, as for fit.py.",
     )
     flags.DEFINE_integer("fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3)
@@ -275,22 +274,6 @@ def write_shards(job, worker, workers):
         packed.write_shard(job.output, job.split, index, job.settings, shard_clips)
         if not progbar:
             print(f"{job.split}: shard {index + 1} of {num_shards} is written", flush=True)
-
-
-def in_order(function, items, workers):
-    """`map` by threads, which run only a few items ahead: results wait in memory."""
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
-    results = collections.deque()
-    try:
-        for item in items:
-            if len(results) == 2 * workers:
-                yield results.popleft().result()
-            results.append(pool.submit(function, item))
-        while results:
-            yield results.popleft().result()
-    finally:
-        # Where it ended early, nobody wants the rest.
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def finish(job):

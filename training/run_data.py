@@ -1,6 +1,5 @@
 """The clips of a run: opened, looked into, in the order of classes that its weights know, as batches."""
 
-import concurrent.futures
 import dataclasses
 import hashlib
 import json
@@ -14,6 +13,7 @@ from keras_stm.cache import cache_folder
 from keras_stm.data import LeftOut, VideoError, arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
 from keras_stm.data.frames import read_frames
 from keras_stm.data.packed import is_packed, read_settings
+from parallel import in_order
 
 # Clips of a split that are looked into before training: all of a small set.
 _LOOKED_INTO = 1000
@@ -125,10 +125,10 @@ class RunData:
         for dataset in (self.train, self.validation):
             paths = [path for path, _ in dataset.records]
             paths = paths[:: -(-len(paths) // _LOOKED_INTO)]
-            with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
-                for path, error in zip(paths, pool.map(_first_frame_error, paths), strict=True):
-                    if error is not None:
-                        self.left_out.add(path, error)
+            errors = in_order(_first_frame_error, paths, self.workers)
+            for path, error in zip(paths, errors, strict=True):
+                if error is not None:
+                    self.left_out.add(path, error)
         if self.left_out.reasons:
             try:
                 self.train, self.validation = self._open([*excluded, *self.left_out.reasons])

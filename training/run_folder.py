@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 import keras_stm
+from keras_stm.class_names import to_lines
 
 CONFIG = "config.json"
 CLASS_NAMES = "class_names.txt"
@@ -121,7 +122,7 @@ class RunFolder:
         with self.replacing(CONFIG) as path, open(path, "w") as file:
             json.dump(record, file, indent=2)
         with self.replacing(CLASS_NAMES) as path, open(path, "wb") as file:
-            file.write(_class_names_file(class_names))
+            file.write(to_lines(class_names))
 
     @contextlib.contextmanager
     def replacing(self, name):
@@ -191,7 +192,7 @@ class RunFolder:
 def add_class_names(path, class_names):
     """Adds the names of its classes to a `.keras` file: a zip archive of which Keras reads its own parts."""
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(CLASS_NAMES, _class_names_file(class_names))
+        archive.writestr(CLASS_NAMES, to_lines(class_names))
 
 
 def read_class_names(weights):
@@ -205,10 +206,6 @@ def read_class_names(weights):
         with open(beside, encoding="utf-8") as file:
             return tuple(file.read().splitlines())
     return None
-
-
-def _class_names_file(class_names):
-    return "".join(f"{name}\n" for name in class_names).encode()
 
 
 def _state(model):

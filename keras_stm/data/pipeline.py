@@ -127,6 +127,7 @@ def make_pipeline(
         raise ValueError(f"`scales` must be above 0 and at most 1. Received: scales={scales!r}")
     _check_epochs(training, initial_epoch, epochs)
     index, count = _check_shard(shard, batch_size)
+    share = batch_size // count
     if (mix_up or cut_mix) and not one_hot:
         raise ValueError(f"`one_hot` must be true to mix labels. Received: one_hot={one_hot!r}")
     if any(label is None for _, label in dataset.records):
@@ -187,11 +188,10 @@ def make_pipeline(
         clips = places.map(load, workers, deterministic=True)
         clips = clips.filter(lambda clip, label, clip_seed, is_read: is_read)
         clips = clips.map(finish, workers, deterministic=True)
-        return clips.batch(batch_size // count, drop_remainder=training)
+        return clips.batch(share, drop_remainder=training)
 
     def make_epoch(epoch):
         def place(step):
-            share = batch_size // count
             position = step // share * batch_size + index * share + step % share
             # A batch is full although clips were left out: all clips follow, from the epoch's last and
             # then its front on, in each shard.

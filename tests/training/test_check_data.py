@@ -383,7 +383,7 @@ def test_files_of_one_size_are_no_copies_nor_are_packed_clips(tmp_path):
 
 
 def test_results_of_threads_keep_their_order():
-    items = list(range(2 * check_data._ROUND + 1))
+    items = list(range(2001))
     assert check_data.in_parallel(lambda item: -item, items, 4, "Counting") == [-item for item in items]
 
 

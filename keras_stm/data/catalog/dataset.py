@@ -7,6 +7,8 @@ import os
 
 from absl import logging
 
+from keras_stm.class_names import fingerprint
+
 _LISTED = 5
 
 
@@ -33,7 +35,7 @@ class Dataset:
 
         They are the first of `sha256sum class_names.txt`, a file with one name a line.
         """
-        return _fingerprint(self.class_names)
+        return fingerprint(self.class_names)
 
     def with_class_names(self, class_names):
         """The same clips, labelled by another order of the same class names.
@@ -51,17 +53,17 @@ class Dataset:
         if class_names == self.class_names:
             return self
         here, there = collections.Counter(self.class_names), collections.Counter(class_names)
-        fingerprint = _fingerprint(class_names)
+        given = fingerprint(class_names)
         if here != there:
             raise ValueError(
                 "`class_names` must be those of the data set, in any order. "
                 f"Only in the data set: {_shortened(here - there)}. "
                 f"Only in `class_names`: {_shortened(there - here)}. The data set's fingerprint is "
-                f"{self.fingerprint}. Received: class_names of fingerprint {fingerprint}"
+                f"{self.fingerprint}. Received: class_names of fingerprint {given}"
             )
         logging.warning(
             "Labels follow the given order of the class names (fingerprint %s), not the data set's (%s).",
-            fingerprint,
+            given,
             self.fingerprint,
         )
         label_of = {name: label for label, name in enumerate(class_names)}
@@ -121,10 +123,6 @@ class Dataset:
                 f"Received: root={folder!r}"
             )
         return dataclasses.replace(self, records=records)
-
-
-def _fingerprint(class_names):
-    return hashlib.sha256("".join(f"{name}\n" for name in class_names).encode()).hexdigest()[:16]
 
 
 def _shortened(names):
