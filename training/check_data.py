@@ -41,8 +41,8 @@ from absl import app, flags, logging
 import config
 from keras_stm.data import frames, open_dataset, video
 from keras_stm.data.packed import is_packed
+from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError, VideoInfo
-from parallel import in_order
 from run_data import absolute
 from run_folder import RunFolder
 

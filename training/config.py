@@ -7,7 +7,7 @@ import json
 from absl import flags
 
 import keras_stm
-from keras_stm.data import catalog, pipeline
+from keras_stm.data import catalog, pipeline, segments
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
 
 _SMALL = {"depths": (1, 1, 1, 1), "width": 32}
@@ -129,7 +129,7 @@ class Config:
         flags.DEFINE_enum,
         "Frames from 'segments' of the whole video, as the paper, or 'dense' from 64 frames of it.",
         default="segments",
-        enum_values=list(pipeline.SAMPLING),
+        enum_values=list(segments.SAMPLING),
     )
     decay_epochs: tuple = _flag(
         _numbers(int), "Epochs after which 'steps' divides the learning rate by 10.", default=()

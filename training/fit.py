@@ -32,6 +32,7 @@ import config
 import keras_stm
 import run_folder
 from data_wait import DataWait
+from keras_stm import inference, model_file
 from keras_stm.data import arrow_of_time
 from run_data import RunData, absolute, clips_fingerprint
 
@@ -147,7 +148,8 @@ def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_
         )
         history = train_model(model, folder, settings, data, tensorboard)
         plot_curves(folder, history)
-        save_model(model, folder, data.train.class_names)
+        clip = model_file.ClipSettings(settings.num_frames, settings.image_size, settings.sampling)
+        save_model(model, folder, data.train.class_names, clip)
         report(model, settings, data, output)
         folder.add_left_out(data.left_out.reasons)
         class_names = data.train.class_names
@@ -165,8 +167,6 @@ def build_model(settings, data):
     if settings.freeze_backbone:
         for layer in model.layers:
             layer.trainable = layer.name == "predictions"
-    # XLA makes this network several times slower on a CPU than TensorFlow's own kernels.
-    slow_xla = keras.backend.backend() == "tensorflow" and not keras.distribution.list_devices("gpu")
     if data.one_hot():
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
     else:
@@ -175,7 +175,7 @@ def build_model(settings, data):
         make_optimizer(settings, data.batch_size, data.steps_per_epoch()),
         loss=loss,
         metrics=["accuracy"],
-        jit_compile=False if slow_xla else "auto",
+        jit_compile=inference.jit_compile(),
     )
     return model
 
@@ -271,15 +271,15 @@ def train_model(model, folder, settings, data, tensorboard):
 
 def inference_model(model):
     """The model without optimizer and loss: it loads under every backend, and without this package's."""
-    return keras.Model(model.inputs, model.outputs, name=model.name)
+    return keras.Model(model.input, model.output, name=model.name)
 
 
-def save_model(model, folder, class_names):
+def save_model(model, folder, class_names, clip):
     # What was frozen for this training is not for the next.
     model.trainable = True
     with folder.replacing(run_folder.MODEL) as path:
         inference_model(model).save(path)
-        run_folder.add_class_names(path, class_names)
+        model_file.annotate(path, class_names, clip)
 
 
 def plot_curves(folder, history):

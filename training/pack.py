@@ -41,7 +41,7 @@ from keras_stm.data import (
     packed,
     video,
 )
-from parallel import in_order
+from keras_stm.data.parallel import in_order
 from run_data import absolute, clips_fingerprint, read_exclude
 
 # Below 1 GB with clips of ten seconds, as in Kinetics, and little is lost with a process that is killed.

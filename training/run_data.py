@@ -8,12 +8,12 @@ import sys
 
 from absl import logging
 
-import run_folder
 from keras_stm.cache import cache_folder
 from keras_stm.data import LeftOut, VideoError, arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
 from keras_stm.data.frames import read_frames
 from keras_stm.data.packed import is_packed, read_settings
-from parallel import in_order
+from keras_stm.data.parallel import in_order
+from keras_stm.model_file import read_class_names
 
 # Clips of a split that are looked into before training: all of a small set.
 _LOOKED_INTO = 1000
@@ -144,7 +144,7 @@ class RunData:
         weights = self.settings.weights
         if weights in ("none", "imagenet"):
             return
-        names = run_folder.read_class_names(weights)
+        names = read_class_names(weights)
         if names is None:
             logging.warning("%s do not tell their classes: a head for as many is taken as it is.", weights)
         elif set(names) == set(self.train.class_names):

@@ -8,7 +8,6 @@ import os
 import platform
 import shutil
 import subprocess
-import zipfile
 
 import filelock
 import keras
@@ -16,21 +15,23 @@ import numpy as np
 
 import keras_stm
 from keras_stm.class_names import to_lines
+from keras_stm.inference import MODEL
+from keras_stm.model_file import CLASS_NAMES
 
 CONFIG = "config.json"
-CLASS_NAMES = "class_names.txt"
 HISTORY = "history.csv"
 CURVES = "curves.png"
-MODEL = "model.keras"
 LEFT_OUT = "left_out.txt"
 SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"
+# What later commands write into a run's folder.
+EVALUATION = "evaluation"
 _CHECKPOINT = "checkpoint.npz"
 _BEST = "best.npz"
 LOCK = ".lock"
 # All that a run writes, and so all that --overwrite may remove.
 _CONTENTS = (
-    *(CLASS_NAMES, HISTORY, CURVES, MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINT, _BEST),
+    *(CLASS_NAMES, HISTORY, CURVES, MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINT, _BEST, EVALUATION),
     CONFIG,  # last, and written first: without it nobody would know that the rest is a run's
 )
 
@@ -118,7 +119,7 @@ class RunFolder:
             for name in _CONTENTS:
                 path = self.file(name)
                 shutil.rmtree(path) if os.path.isdir(path) else _remove(path)
-        record = {"settings": self.settings, **_environment()}
+        record = {"settings": self.settings, **environment()}
         with self.replacing(CONFIG) as path, open(path, "w") as file:
             json.dump(record, file, indent=2)
         with self.replacing(CLASS_NAMES) as path, open(path, "wb") as file:
@@ -189,25 +190,6 @@ class RunFolder:
             writer.writerows(history)
 
 
-def add_class_names(path, class_names):
-    """Adds the names of its classes to a `.keras` file: a zip archive of which Keras reads its own parts."""
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(CLASS_NAMES, to_lines(class_names))
-
-
-def read_class_names(weights):
-    """The names of the classes that a file of weights is for, from within it or beside it, or `None`."""
-    if zipfile.is_zipfile(weights):
-        with zipfile.ZipFile(weights) as archive:
-            if CLASS_NAMES in archive.namelist():
-                return tuple(archive.read(CLASS_NAMES).decode().splitlines())
-    beside = os.path.join(os.path.dirname(weights), CLASS_NAMES)
-    if os.path.isfile(beside):
-        with open(beside, encoding="utf-8") as file:
-            return tuple(file.read().splitlines())
-    return None
-
-
 def _state(model):
     """All variables that the next step depends on: weights, random states, optimizer."""
     model.optimizer.build(model.trainable_variables)
@@ -223,12 +205,14 @@ def _remove(path):
         os.remove(path)
 
 
-def _environment():
+def environment():
     """Versions, commit and hardware: what a result may depend on beside the settings."""
     backend = keras.backend.backend()
     versions = {"python": platform.python_version(), "keras_stm": keras_stm.__version__}
     for name in ("keras", "numpy", "av", "tensorflow", backend):
-        versions[name] = importlib.metadata.version(name)
+        # What reads no video and trains without tf.data needs not all of them.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     git = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=os.path.dirname(__file__), capture_output=True, text=True
     )

@@ -3,8 +3,9 @@
 from keras_stm.data import arrow_of_time, augment, catalog, pipeline, segments, video
 from keras_stm.data.catalog import Dataset, open_dataset
 from keras_stm.data.left_out import LeftOut
-from keras_stm.data.pipeline import load_clip, make_pipeline, steps_per_epoch
+from keras_stm.data.pipeline import make_pipeline, steps_per_epoch
 from keras_stm.data.video import VideoError
+from keras_stm.data.views import load_clip, make_views
 
 __all__ = [
     "Dataset",
@@ -15,6 +16,7 @@ __all__ = [
     "catalog",
     "load_clip",
     "make_pipeline",
+    "make_views",
     "open_dataset",
     "pipeline",
     "segments",

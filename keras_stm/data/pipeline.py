@@ -1,4 +1,4 @@
-"""Records -> tf.data of (clip, label), and one file -> a clip."""
+"""Records -> tf.data of (clip, label)."""
 
 import os
 
@@ -10,44 +10,7 @@ from keras_stm.data.frames import read_frames
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.video import VideoError
 
-SAMPLING = ("segments", "dense")
 FLIPS = ("none", "plain", "labels")
-
-
-def load_clip(path, num_frames=8, image_size=224):
-    """A video as a model takes it, by the paper's efficient test protocol (section 4.6).
-
-    The middle frames of `num_frames` equal segments, short side scaled to `image_size` * 256 / 224,
-    centre crop, normalised as `keras_stm.preprocess_input` does.
-
-    Args:
-        path: video file, or folder of its frames as `.jpg`.
-        num_frames: frames in the clip; a shorter video repeats its own.
-        image_size: height and width of the clip in pixels.
-
-    Returns:
-        float32 array `(1, num_frames, image_size, image_size, 3)`.
-
-    Raises:
-        VideoError: the file cannot be read.
-        ValueError: an argument is not a positive integer.
-    """
-    from keras import ops
-
-    positive_int("num_frames", num_frames)
-    positive_int("image_size", image_size)
-    clip = read_frames(path, lambda total_frames: segments.center_indices(total_frames, num_frames))
-    shape = augment.short_side_shape(*clip.shape[1:3], augment.resize_size(image_size))
-    # Not through tf.image, so that predicting needs no TensorFlow under the other backends.
-    clip = ops.image.resize(
-        ops.convert_to_tensor(clip, "float32"),
-        shape,
-        interpolation="bilinear",
-        antialias=True,
-        data_format="channels_last",
-    )
-    clip = augment.center_crop(ops.convert_to_numpy(clip), image_size)
-    return augment.normalize(clip)[np.newaxis]
 
 
 def make_pipeline(
@@ -121,7 +84,7 @@ def make_pipeline(
 
     positive_int("num_frames", num_frames)
     positive_int("image_size", image_size)
-    one_of("sampling", sampling, SAMPLING)
+    one_of("sampling", sampling, segments.SAMPLING)
     one_of("flip", flip, FLIPS)
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ValueError(f"`scales` must be above 0 and at most 1. Received: scales={scales!r}")
@@ -148,7 +111,7 @@ def make_pipeline(
         # All that is random about a clip but its colours, so that its frames are treated alike.
         rng = np.random.default_rng((seed, epoch, position)) if training else None
         try:
-            clip = read_frames(path, lambda total: _choose_frames(total, num_frames, sampling, rng))
+            clip = read_frames(path, lambda total: segments.clip_indices(total, num_frames, sampling, rng))
         except VideoError as error:
             left_out.add(path, error)
             unreadable.add(record)
@@ -239,14 +202,6 @@ def steps_per_epoch(dataset, batch_size):
 
 def _chosen(strengths):
     return [make(strength) for make, strength in strengths.items() if strength]
-
-
-def _choose_frames(total_frames, num_frames, sampling, rng):
-    if sampling == "dense":
-        return segments.dense_indices(total_frames, num_frames, rng)
-    if rng is None:
-        return segments.center_indices(total_frames, num_frames)
-    return segments.train_indices(total_frames, num_frames, rng)
 
 
 def _check_epochs(training, initial_epoch, epochs):

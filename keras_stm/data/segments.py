@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_stm.arguments import positive_int
 
+SAMPLING = ("segments", "dense")
 # Frames that a dense clip spans, as TSM's on Kinetics.
 DENSE_WINDOW = 64
 
@@ -106,6 +107,29 @@ def dense_clips(total_frames, segments, clips):
     clips = positive_int("clips", clips)
     starts = np.arange(clips) * last_start // max(clips - 1, 1)
     return starts[:, np.newaxis] + indices
+
+
+def clip_indices(total_frames, segments, sampling, rng=None):
+    """The frames of one clip: random ones where `rng` is given, those in the middle where it is `None`.
+
+    Args:
+        total_frames: frames in the video, at least 1.
+        segments: frames in the clip, at least 1.
+        sampling: `"segments"`, see `center_indices` and `train_indices`, or `"dense"`, see
+            `dense_indices`.
+        rng: `np.random.Generator` or `None`.
+
+    Returns:
+        int64 array `(segments,)`, 0-based and ascending.
+
+    Raises:
+        ValueError: a count is not a positive integer.
+    """
+    if sampling == "dense":
+        return dense_indices(total_frames, segments, rng)
+    if rng is None:
+        return center_indices(total_frames, segments)
+    return train_indices(total_frames, segments, rng)
 
 
 def _first_window(total_frames, segments):

@@ -15,6 +15,7 @@ import config
 import fit
 import pack
 import run_folder
+from keras_stm import model_file
 from keras_stm.data import arrow_of_time
 from run_data import RunData
 from tests.data.catalog import shipped
@@ -221,7 +222,11 @@ def write_names_beside(weights, names):
     pathlib.Path(weights).with_name("class_names.txt").write_text("".join(f"{name}\n" for name in names))
 
 
-@pytest.mark.parametrize("write_names", [write_names_beside, run_folder.add_class_names])
+def write_names_within(weights, names):
+    model_file.annotate(weights, names, model_file.ClipSettings(8, 56, "segments"))
+
+
+@pytest.mark.parametrize("write_names", [write_names_beside, write_names_within])
 def test_another_runs_order_of_classes_is_taken_over_with_its_weights(write_names, weights, clips, caplog):
     names = arrow_of_time.CLASS_NAMES[::-1]
     write_names(weights, names)

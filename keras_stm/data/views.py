@@ -1,0 +1,222 @@
+"""A video -> the clips that a model is tested on, by the protocols of the paper (sections 4.2 and 4.6)."""
+
+import os
+
+import numpy as np
+
+from keras_stm.arguments import one_of, positive_int
+from keras_stm.data import augment, segments
+from keras_stm.data.frames import read_frames
+from keras_stm.data.left_out import LeftOut
+from keras_stm.data.parallel import in_order
+from keras_stm.data.video import VideoError
+
+# Clips over time and crops of each.
+PROTOCOLS = {"efficient": (1, 1), "paper": (10, 3)}
+CROPS = (1, 3)
+# Orders of the frames in a clip: what the accuracy owes to the right one is what the paper's Fig. 4 asks.
+FRAMES = ("ordered", "reversed", "shuffled", "still")
+
+
+def load_clip(path, num_frames=8, image_size=224):
+    """A video as a model takes it, by the paper's efficient test protocol (section 4.6).
+
+    The middle frames of `num_frames` equal segments, short side scaled to `image_size` * 256 / 224,
+    centre crop, normalised as `keras_stm.preprocess_input` does.
+
+    Args:
+        path: video file, or folder of its frames as `.jpg`.
+        num_frames: frames in the clip; a shorter video repeats its own.
+        image_size: height and width of the clip in pixels.
+
+    Returns:
+        float32 array `(1, num_frames, image_size, image_size, 3)`.
+
+    Raises:
+        VideoError: the file cannot be read.
+        ValueError: an argument is not a positive integer.
+    """
+    return read_views(path, num_frames, image_size)
+
+
+def read_views(source, num_frames=8, image_size=224, clips=1, crops=1, sampling="segments", rng=None):
+    """The views of one video, prepared as a model takes them.
+
+    Args:
+        source: video file, folder of its frames as `.jpg`, or its frames as a uint8 array
+            `(F, H, W, 3)`, RGB.
+        num_frames: frames in a clip; a shorter video repeats its own.
+        image_size: height and width of a clip in pixels.
+        clips: views over time: 1 is the middle frame of each segment, more are random frames, one of
+            each segment.
+        crops: views in space: 1 is the centre of a short side of `image_size` * 256 / 224, 3 are
+            squares of the whole short side at both ends and the middle of the longer one, resized.
+        sampling: `"segments"` of the whole video, or `"dense"`: of 64 frames in the middle, or of
+            `clips` windows of 64 frames evenly from first to last.
+        rng: `np.random.Generator` for the random frames; a new one of seed 0 where it is `None`.
+
+    Returns:
+        float32 array `(clips * crops, num_frames, image_size, image_size, 3)`, the crops of the first
+        clip first.
+
+    Raises:
+        VideoError: the file cannot be read.
+        ValueError: another argument is not as above.
+    """
+    positive_int("num_frames", num_frames)
+    positive_int("image_size", image_size)
+    positive_int("clips", clips)
+    one_of("crops", crops, CROPS)
+    one_of("sampling", sampling, segments.SAMPLING)
+
+    def choose(total_frames):
+        if clips == 1:
+            return segments.clip_indices(total_frames, num_frames, sampling)
+        if sampling == "dense":
+            return segments.dense_clips(total_frames, num_frames, clips).ravel()
+        generator = np.random.default_rng(0) if rng is None else rng
+        return segments.random_clips(total_frames, num_frames, clips, generator).ravel()
+
+    if isinstance(source, np.ndarray):
+        frames = _check_frames(source)[choose(len(source))]
+    else:
+        frames = read_frames(source, choose)
+    # Clip by clip: as floats all frames at once may be larger than the memory.
+    return np.stack([view for clip in np.split(frames, clips) for view in _prepare(clip, image_size, crops)])
+
+
+def make_views(
+    dataset,
+    protocol="efficient",
+    *,
+    clips=None,
+    crops=None,
+    num_frames=8,
+    image_size=224,
+    sampling="segments",
+    frames="ordered",
+    seed=0,
+    workers=None,
+    left_out=None,
+):
+    """The views of each video of a data set, for `keras_stm.evaluation.evaluate`.
+
+    Args:
+        dataset: what `open_dataset` returns.
+        protocol: `"efficient"` is one view, the middle frames and the centre crop (section 4.6);
+            `"paper"` is 10 random clips of 3 crops (section 4.2).
+        clips, crops: other numbers than the protocol's, see `read_views`.
+        num_frames, image_size, sampling: of a clip, see `read_views`.
+        frames: `"ordered"`, or what is done to the frames of each clip: `"reversed"`, `"shuffled"`,
+            or `"still"`, all the middle one.
+        seed: integer of at least 0 that the random frames and shuffles depend on, with the place of
+            a video in the data set.
+        workers: videos read at the same time, and ahead, so that the views of twice as many are in
+            memory; the number of processors where it is `None`.
+        left_out: `LeftOut` that collects what cannot be read; a new one where it is `None`.
+
+    Returns:
+        `Views`: an iterable of `(path, label, clips)`, videos that cannot be read left out, clips
+        being float32 `(views, num_frames, image_size, image_size, 3)`. Each iteration gives the same.
+
+    Raises:
+        ValueError: an argument is not as above; while iterating, once `left_out` stops.
+    """
+    one_of("protocol", protocol, tuple(PROTOCOLS))
+    one_of("frames", frames, FRAMES)
+    default_clips, default_crops = PROTOCOLS[protocol]
+    options = {
+        "num_frames": positive_int("num_frames", num_frames),
+        "image_size": positive_int("image_size", image_size),
+        "clips": positive_int("clips", default_clips if clips is None else clips),
+        "crops": one_of("crops", default_crops if crops is None else crops, CROPS),
+        "sampling": one_of("sampling", sampling, segments.SAMPLING),
+    }
+    workers = positive_int("workers", os.cpu_count() if workers is None else workers)
+    return Views(dataset, options, frames, seed, workers, left_out or LeftOut(len(dataset.records)))
+
+
+class Views:
+    """What `make_views` returns.
+
+    Attributes:
+        dataset: the `Dataset`.
+        options: dictionary of the arguments of `read_views`.
+        left_out: `LeftOut` of the videos that could not be read.
+    """
+
+    def __init__(self, dataset, options, frames, seed, workers, left_out):
+        self.dataset = dataset
+        self.options = options
+        self.left_out = left_out
+        self._frames = frames
+        self._seed = seed
+        self._workers = workers
+
+    def __len__(self):
+        """Videos, those that cannot be read included."""
+        return len(self.dataset.records)
+
+    def __iter__(self):
+        found = in_order(self._read, range(len(self)), self._workers)
+        for (path, label), views in zip(self.dataset.records, found, strict=True):
+            if views is not None:
+                yield path, label, views
+
+    def _read(self, index):
+        path, _ = self.dataset.records[index]
+        rng = np.random.default_rng((self._seed, index))
+        try:
+            views = read_views(path, **self.options, rng=rng)
+        except VideoError as error:
+            self.left_out.add(path, error)
+            return None
+        return _reorder(views, self._frames, rng)
+
+
+def _reorder(views, frames, rng):
+    """The views with their frames in another order; see `make_views`."""
+    if frames == "reversed":
+        return views[:, ::-1]
+    if frames == "shuffled":
+        return np.stack([rng.permutation(view) for view in views])
+    if frames == "still":
+        middle = views.shape[1] // 2
+        return np.repeat(views[:, middle : middle + 1], views.shape[1], axis=1)
+    return views
+
+
+def _check_frames(frames):
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
+        raise ValueError(
+            "`source` must be uint8 frames (F, H, W, 3), at least one. "
+            f"Received: source of {frames.dtype} {frames.shape}"
+        )
+    return frames
+
+
+def _prepare(clip, image_size, crops):
+    """The crops of a uint8 clip `(T, H, W, 3)`, each `(T, image_size, image_size, 3)`, normalised."""
+    size = augment.resize_size(image_size)
+    clip = _resize(clip, *augment.short_side_shape(*clip.shape[1:3], size))
+    if crops == 1:
+        return [augment.normalize(augment.center_crop(clip, image_size))]
+    boxes = augment.three_boxes(*clip.shape[1:3], size)
+    return [
+        augment.normalize(_resize(clip[:, top : top + side, left : left + side], image_size, image_size))
+        for top, left, side, _ in boxes
+    ]
+
+
+def _resize(clip, height, width):
+    """As `augment.resize`, but not through tf.image: predicting needs no TensorFlow under other backends."""
+    from keras import ops
+
+    clip = ops.image.resize(
+        ops.convert_to_tensor(clip, "float32"),
+        (height, width),
+        interpolation="bilinear",
+        antialias=True,
+        data_format="channels_last",
+    )
+    return ops.convert_to_numpy(clip)

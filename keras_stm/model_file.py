@@ -1,0 +1,55 @@
+"""What a `.keras` file tells of a model beside its weights: the names of its classes, and its clips.
+
+The file is a zip archive of which Keras reads its own parts, so that ours travel with it.
+"""
+
+import json
+import os
+import typing
+import zipfile
+
+from keras_stm.class_names import to_lines
+
+CLASS_NAMES = "class_names.txt"
+_CLIP = "clip.json"
+
+
+class ClipSettings(typing.NamedTuple):
+    """The clips that a model was trained on; see `keras_stm.data.make_pipeline`."""
+
+    num_frames: int
+    image_size: int
+    sampling: str
+
+
+def annotate(path, class_names, clip):
+    """Adds class names, in the order of the scores, and `ClipSettings` to a `.keras` file."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(CLASS_NAMES, to_lines(class_names))
+        archive.writestr(_CLIP, json.dumps(clip._asdict()))
+
+
+def read_class_names(path):
+    """The names of the classes that a file of weights is for, from within it or beside it, or `None`."""
+    names = _read(path, CLASS_NAMES)
+    if names is None:
+        beside = os.path.join(os.path.dirname(path), CLASS_NAMES)
+        if not os.path.isfile(beside):
+            return None
+        with open(beside, "rb") as file:
+            names = file.read()
+    return tuple(names.decode().splitlines())
+
+
+def read_clip(path):
+    """`ClipSettings` from within a `.keras` file, or `None`."""
+    content = _read(path, _CLIP)
+    return None if content is None else ClipSettings(**json.loads(content))
+
+
+def _read(path, name):
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if name in archive.namelist():
+                return archive.read(name)
+    return None
