@@ -46,7 +46,8 @@ def test_every_preset_tells_its_command_and_that_of_a_paper_its_result_and_devia
     assert text.startswith("python training/fit.py")
     if name in PAPERS:
         assert f"--preset={name} --data_dir=" in text
-        assert "The paper reports top-1" in text and "Not measured by us" in text
+        assert "paper: top-1" in text and "| yours |" in text and "| |" in text
+        assert "Not measured by us" in text
         assert "eviat" in text
 
 
