@@ -76,20 +76,28 @@ def predict_fn(model):
     """The function from prepared clips to scores that is fast on this backend and device.
 
     Args:
-        model: a `keras.Model` from clips to scores. It is not changed.
+        model: a `keras.Model` from clips to scores, of either data format. It is not changed.
 
     Returns:
-        Function of clips `(batch, T, H, W, C)`, an array or tensor, that returns a float32 array
+        Function of clips `(batch, T, H, W, 3)`, an array or tensor, that returns a float32 array
         `(batch, classes)`. A new shape of clips takes longer, as it is compiled.
     """
     # A copy that shares the weights: how a model is compiled belongs to whoever compiled it.
     copy = keras.Model(model.input, model.output, name=model.name)
     copy.compile(jit_compile=jit_compile())
+    transpose = is_channels_first(model)
 
     def predict(clips):
+        if transpose:
+            clips = keras.ops.transpose(clips, (0, 1, 4, 2, 3))
         return np.asarray(copy.predict_on_batch(clips), "float32")
 
     return predict
+
+
+def is_channels_first(model):
+    """Whether a model takes clips `(batch, T, 3, H, W)`, where one that leaves it open takes them last."""
+    return model.input_shape[2] == 3 and model.input_shape[4] != 3
 
 
 def jit_compile():

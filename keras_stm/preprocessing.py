@@ -1,4 +1,8 @@
-"""What goes into a model and what comes out of it, as pixels and names."""
+"""What goes into a model and what comes out of it, as frames, pixels and names.
+
+Which frames and pixels of a video those are is needed twice, by `keras_stm.data` and in the graph of an
+exported model: what says so here takes integers, or integer tensors of TensorFlow.
+"""
 
 import numpy as np
 from keras import ops
@@ -8,6 +12,45 @@ from keras_stm.arguments import positive_int, standardize_data_format
 # Of ImageNet's RGB pixels divided by 255, as torchvision trains with.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+# Which frames make a clip: one of each of T equal segments (section 4.2), or dense ones.
+SAMPLING = ("segments", "dense")
+# Frames that a dense clip spans, as TSM's on Kinetics.
+DENSE_WINDOW = 64
+# JPEG images are decoded smaller by the largest ratio that leaves the short side this many pixels.
+JPEG_RATIOS = (1, 2, 4, 8)
+JPEG_SHORT_SIDE = 256
+
+
+def center_indices(total_frames, segments):
+    """The middle frame of each segment, `(segments,)`; see `keras_stm.data.segments.center_indices`."""
+    # In integers: the float form of the published codes is off by one for some lengths.
+    return (2 * np.arange(segments) + 1) * total_frames // (2 * segments)
+
+
+def dense_window(total_frames, segments):
+    """Frames that a dense clip spans; see `keras_stm.data.segments.dense_indices`."""
+    return _minimum(total_frames, max(DENSE_WINDOW, segments))
+
+
+def resize_size(image_size):
+    """The short side in pixels that goes with crops of `image_size`: 256 with the paper's 224."""
+    return round(image_size * 256 / 224)
+
+
+def short_side_shape(height, width, size):
+    """Height and width once the short side is `size` pixels, the other rounded to the nearest."""
+    short = _minimum(height, width)
+    return tuple((2 * side * size + short) // (2 * short) for side in (height, width))
+
+
+def center_box(height, width, size):
+    """Box `(top, left, height, width)` of the middle `size` x `size` pixels, an odd one left at the end."""
+    return (height - size) // 2, (width - size) // 2, size, size
+
+
+def _minimum(first, second):
+    # min() does not take tensors.
+    return (first + second - abs(first - second)) // 2
 
 
 def preprocess_input(clip, data_format=None):

@@ -15,7 +15,7 @@ _DATA = (
     *("training/test_check_data.py", "training/test_config.py", "training/test_pack.py"),
     *("training/test_data_wait.py", "training/test_run_data.py"),
 )
-_DATA_AND_BACKEND = ("data/test_pipeline.py", "data/test_keras_augment.py")
+_DATA_AND_BACKEND = ("data/test_pipeline.py", "data/test_keras_augment.py", "data/test_views.py")
 
 
 def pytest_collection_modifyitems(items):

@@ -32,8 +32,7 @@ import config
 import keras_stm
 import run_folder
 from data_wait import DataWait
-from keras_stm import inference, model_file
-from keras_stm.data import arrow_of_time
+from keras_stm import evaluation, inference, model_file
 from run_data import RunData, absolute, clips_fingerprint
 
 config.define_flags()
@@ -152,8 +151,12 @@ def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_
         save_model(model, folder, data.train.class_names, clip)
         report(model, settings, data, output)
         folder.add_left_out(data.left_out.reasons)
-        class_names = data.train.class_names
-        keras_stm.export.save(inference_model(model), folder.file(run_folder.SERVING), class_names)
+        keras_stm.export.save(
+            inference_model(model),
+            folder.file(run_folder.SERVING),
+            data.train.class_names,
+            **clip._asdict(),
+        )
         folder.drop_checkpoints()
 
 
@@ -306,18 +309,18 @@ def report(model, settings, data, output):
     scores, labels = np.concatenate(scores), np.concatenate(labels)
     if data.one_hot():
         labels = labels.argmax(axis=1)
-    top1 = np.mean(scores.argmax(axis=1) == labels)
-    print(f"\n{settings.model}: top-1 {top1:.1%} of {len(labels)} validation clips")
+    result = evaluation.from_scores(scores, labels, data.validation.class_names)
+    print(f"\n{settings.model}: top-1 {result.top1:.1%} of {result.num_videos} validation clips")
     if data.embedded:
-        within = within_pair_accuracy(scores, labels, data.validation.class_names)
         print(
-            f"within-pair accuracy {within:.1%}: how often a clip is told from its own reversal; a model "
-            "that is blind to order has 50%"
+            f"within-pair accuracy {result.within_pair_accuracy:.1%}: how often a clip is told from its own "
+            "reversal; a model that is blind to order has 50%"
         )
     if data.left_out.reasons:
         count, total = len(data.left_out.reasons), data.left_out.num_clips
         print(f"{count} of {total} clips could not be read and were left out: {run_folder.LEFT_OUT}")
     print(f"Model, history, curves and SavedModel: {output}\nTry next:")
+    print(f"  python training/predict.py clip.mp4 --model={output}    also evaluate.py, visualize.py")
     if data.embedded:
         other = "tsn_small" if settings.model.startswith("stm") else "stm_small"
         print(f"  python training/fit.py --model={other}    the same recipe for another network")
@@ -325,20 +328,6 @@ def report(model, settings, data, output):
     else:
         print("  --preset=finetune    STM-ResNet-50 from ImageNet weights; wants a GPU")
         print("  --epochs, --learning_rate, --num_frames: see --help")
-
-
-def within_pair_accuracy(scores, labels, class_names):
-    """Share of clips whose class scores higher than its time reversal.
-
-    Args:
-        scores: `(clips, classes)`.
-        labels: `(clips,)`.
-        class_names: `arrow_of_time.CLASS_NAMES` in the order of the scores.
-    """
-    names = list(class_names)
-    reversal = np.array([names.index(arrow_of_time.REVERSED[name]) for name in names])
-    clips = np.arange(len(labels))
-    return np.mean(scores[clips, labels] > scores[clips, reversal[labels]])
 
 
 if __name__ == "__main__":

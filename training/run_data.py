@@ -49,7 +49,7 @@ class RunData:
         self.workers = workers
         self.embedded = settings.data_dir is None
         self.is_packed = not self.embedded and is_packed(settings.data_dir)
-        self.settings = _packed_settings(settings) if self.is_packed else settings
+        self.settings = packed_settings(settings) if self.is_packed else settings
         excluded = read_exclude(settings.exclude) if settings.exclude else []
         self.train, self.validation = self._open(excluded)
         self.missing = self._report_missing()
@@ -88,27 +88,7 @@ class RunData:
         return {"batch_size": self.batch_size, "workers": self.workers, "one_hot": self.one_hot(), **clip}
 
     def _open(self, exclude):
-        settings = self.settings
-        name, root, options = settings.dataset, settings.data_dir, {}
-        if self.embedded:
-            if settings.dataset != "folder":
-                raise ValueError(f"--data_dir is missing: the folder of {settings.dataset}.")
-            root = cache_folder(os.path.join("datasets", f"arrow_of_time-{arrow_of_time.FORMAT}"))
-            print(f"Embedded data set, made in half a minute where it is not there yet: {root}", flush=True)
-            arrow_of_time.make_dataset(root, progress=sys.stdout.isatty())
-        elif self.is_packed:
-            name = "packed"
-        elif name in ("ucf101", "hmdb51"):
-            options["fold"] = settings.fold
-        elif name == "something_v1":
-            options["class_order"] = settings.class_order
-        try:
-            return [
-                open_dataset(name, root, split=split, exclude=exclude, **options)
-                for split in ("train", "validation")
-            ]
-        except ValueError as error:
-            raise ValueError(f"--data_dir: {error}") from error
+        return open_splits(self.settings, ("train", "validation"), exclude)
 
     def _report_missing(self):
         # Where validation is set apart from a list, both know all that the list lacks.
@@ -154,6 +134,39 @@ class RunData:
             self.has_head = False
 
 
+def open_splits(settings, splits, exclude=()):
+    """Splits of the data set that the settings name.
+
+    Args:
+        settings: `config.Config`; of packed clips, what `packed_settings` returns.
+        splits: names as `open_dataset` knows them.
+        exclude: paths of clips to leave out.
+
+    Returns:
+        List of `Dataset`.
+
+    Raises:
+        ValueError: there is no such data.
+    """
+    name, root, options = settings.dataset, settings.data_dir, {}
+    if root is None:
+        if name != "folder":
+            raise ValueError(f"--data_dir is missing: the folder of {name}.")
+        root = cache_folder(os.path.join("datasets", f"arrow_of_time-{arrow_of_time.FORMAT}"))
+        print(f"Embedded data set, made in half a minute where it is not there yet: {root}", flush=True)
+        arrow_of_time.make_dataset(root, progress=sys.stdout.isatty())
+    elif is_packed(root):
+        name = "packed"
+    elif name in ("ucf101", "hmdb51"):
+        options["fold"] = settings.fold
+    elif name == "something_v1":
+        options["class_order"] = settings.class_order
+    try:
+        return [open_dataset(name, root, split=split, exclude=exclude, **options) for split in splits]
+    except ValueError as error:
+        raise ValueError(f"--data_dir: {error}") from error
+
+
 def absolute(path):
     """The same file or folder from every working directory; URLs are that already."""
     return path if path is None or "://" in path else os.path.abspath(os.path.expanduser(path))
@@ -181,7 +194,7 @@ def read_exclude(path):
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
-def _packed_settings(settings):
+def packed_settings(settings):
     """The settings with the data set that was packed; where they name another one, `ValueError`."""
     packing = read_settings(settings.data_dir)
     if settings.exclude:

@@ -17,6 +17,7 @@ import keras_stm
 from keras_stm.class_names import to_lines
 from keras_stm.inference import MODEL
 from keras_stm.model_file import CLASS_NAMES
+from keras_stm.replacing import replacing
 
 CONFIG = "config.json"
 HISTORY = "history.csv"
@@ -26,12 +27,14 @@ SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"
 # What later commands write into a run's folder.
 EVALUATION = "evaluation"
+ONNX = "model.onnx"
 _CHECKPOINT = "checkpoint.npz"
 _BEST = "best.npz"
 LOCK = ".lock"
 # All that a run writes, and so all that --overwrite may remove.
 _CONTENTS = (
-    *(CLASS_NAMES, HISTORY, CURVES, MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINT, _BEST, EVALUATION),
+    *(CLASS_NAMES, HISTORY, CURVES, MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINT, _BEST),
+    *(EVALUATION, ONNX),
     CONFIG,  # last, and written first: without it nobody would know that the rest is a run's
 )
 
@@ -125,15 +128,9 @@ class RunFolder:
         with self.replacing(CLASS_NAMES) as path, open(path, "wb") as file:
             file.write(to_lines(class_names))
 
-    @contextlib.contextmanager
     def replacing(self, name):
-        """Yields a path to write; what is there becomes `name` once the block ends without an error."""
-        partial = self.file(f".partial-{name}")
-        try:
-            yield partial
-            os.replace(partial, self.file(name))
-        finally:
-            _remove(partial)
+        """Gives a path to write; what is there becomes `name` once the block ends without an error."""
+        return replacing(self.file(name))
 
     def save_checkpoint(self, model, history, is_best):
         """Keeps the whole state of training after an epoch.

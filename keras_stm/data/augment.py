@@ -3,11 +3,11 @@
 A box is `(top, left, height, width)` in pixels.
 """
 
-import re
-
 import numpy as np
 
-from keras_stm.preprocessing import MEAN, STD
+from keras_stm.preprocessing import MEAN, STD, center_box, short_side_shape
+from keras_stm.preprocessing import resize_size as resize_size
+from keras_stm.twin_classes import twin_labels
 
 # (top, left) of a multi-scale crop in quarters of the space around it.
 _CORNERS = ((0, 0), (0, 4), (4, 0), (4, 4))
@@ -21,24 +21,6 @@ _MIRRORED = {
     "clockwise": "counterclockwise",
     "counterclockwise": "clockwise",
 }
-# Words end where the case changes, so that "SwipeLeft" is two. Numbers tell classes apart too.
-_LOWER = r"[^\W\d_A-Z]"
-_WORD = re.compile(rf"[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER})|\d+")
-
-
-def resize_size(image_size):
-    """The short side in pixels that goes with crops of `image_size`: 256 with the paper's 224."""
-    return round(image_size * 256 / 224)
-
-
-def short_side_shape(height, width, size):
-    """Height and width once the short side is `size` pixels, the other rounded to the nearest.
-
-    Takes integers or integer tensors.
-    """
-    # min() does not take tensors.
-    short = (height + width - abs(height - width)) // 2
-    return tuple((2 * side * size + short) // (2 * short) for side in (height, width))
 
 
 def resize_short_side(clip, size):
@@ -71,11 +53,6 @@ def center_crop(clip, size):
     """The middle `size` x `size` pixels of an array or tensor `(T, H, W, 3)`."""
     top, left, _, _ = center_box(*_height_and_width(clip), size)
     return clip[:, top : top + size, left : left + size]
-
-
-def center_box(height, width, size):
-    """The middle `size` x `size` pixels of a frame, an odd pixel left over at its end."""
-    return (height - size) // 2, (width - size) // 2, size, size
 
 
 def three_boxes(height, width, size):
@@ -146,10 +123,7 @@ def mirror_labels(class_names):
     Returns:
         int64 array `(classes,)`.
     """
-    names = [_words(name) for name in class_names]
-    labels = {words: label for label, words in enumerate(names)}
-    twins = [tuple(_MIRRORED.get(word, word) for word in words) for words in names]
-    return np.array([labels.get(twin, label) for label, twin in enumerate(twins)], "int64")
+    return twin_labels(class_names, _MIRRORED)
 
 
 def normalize(clip):
@@ -179,11 +153,6 @@ def _resize(clip, height, width):
     # Where no side shrinks both give the same, and the second does in a sixth of the time.
     shrinks = tf.logical_or(from_height > height, from_width > width)
     return tf.cond(shrinks, antialiased, lambda: tf.image.resize(clip, (height, width)))
-
-
-def _words(name):
-    words = " ".join(_WORD.findall(name)).lower()
-    return tuple(re.sub(r"\b(counter|anti) ?clockwise\b", "counterclockwise", words).split())
 
 
 def _height_and_width(clip):

@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from keras_stm.preprocessing import JPEG_RATIOS, JPEG_SHORT_SIDE
+
 # Pixels along a side, at most: the format has 16 bits for it.
 MAX_SIDE = 65535
-_RATIOS = (8, 4, 2, 1)
 
 
 class JpegError(ValueError):
@@ -16,7 +17,7 @@ class JpegError(ValueError):
         self.reason = reason
 
 
-def decode(images, short_side=256):
+def decode(images, short_side=JPEG_SHORT_SIDE):
     """Decodes the frames of a clip, smaller by 2, 4 or 8 where that leaves `short_side` pixels.
 
     Args:
@@ -28,8 +29,12 @@ def decode(images, short_side=256):
 
     Raises:
         JpegError: an image is damaged, or not as large as the first.
+        ImportError: TensorFlow is not installed.
     """
-    import tensorflow as tf
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError("Frames in JPEG files are decoded by TensorFlow: pip install tensorflow") from error
 
     ratio = 1
     frames = []
@@ -37,7 +42,7 @@ def decode(images, short_side=256):
         try:
             if i == 0:
                 short = min(tf.io.extract_jpeg_shape(image).numpy()[:2])
-                ratio = next((r for r in _RATIOS if -(-short // r) >= short_side), 1)
+                ratio = max((r for r in JPEG_RATIOS if -(-short // r) >= short_side), default=1)
             # TensorFlow's default method darkens every frame, and is hardly faster.
             frame = tf.io.decode_jpeg(image, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
             frames.append(frame.numpy())

@@ -2,11 +2,9 @@
 
 import numpy as np
 
+from keras_stm import preprocessing
 from keras_stm.arguments import positive_int
-
-SAMPLING = ("segments", "dense")
-# Frames that a dense clip spans, as TSM's on Kinetics.
-DENSE_WINDOW = 64
+from keras_stm.preprocessing import SAMPLING as SAMPLING
 
 
 def center_indices(total_frames, segments):
@@ -24,8 +22,7 @@ def center_indices(total_frames, segments):
     """
     total_frames = positive_int("total_frames", total_frames)
     segments = positive_int("segments", segments)
-    # In integers: the float form of the published codes is off by one for some lengths.
-    return (2 * np.arange(segments) + 1) * total_frames // (2 * segments)
+    return preprocessing.center_indices(total_frames, segments)
 
 
 def train_indices(total_frames, segments, rng):
@@ -137,5 +134,5 @@ def _first_window(total_frames, segments):
     centers = center_indices(total_frames, segments)
     if total_frames < segments:
         return centers, 0
-    window = min(total_frames, max(DENSE_WINDOW, segments))
+    window = preprocessing.dense_window(total_frames, segments)
     return np.arange(segments) * (window // segments), total_frames - window

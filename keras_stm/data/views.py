@@ -1,5 +1,7 @@
 """A video -> the clips that a model is tested on, by the protocols of the paper (sections 4.2 and 4.6)."""
 
+import functools
+import numbers
 import os
 
 import numpy as np
@@ -69,6 +71,8 @@ def read_views(source, num_frames=8, image_size=224, clips=1, crops=1, sampling=
     one_of("crops", crops, CROPS)
     one_of("sampling", sampling, segments.SAMPLING)
 
+    # Once: some files are looked into a second time, for other frames if they were drawn again.
+    @functools.cache
     def choose(total_frames):
         if clips == 1:
             return segments.clip_indices(total_frames, num_frames, sampling)
@@ -124,6 +128,8 @@ def make_views(
     """
     one_of("protocol", protocol, tuple(PROTOCOLS))
     one_of("frames", frames, FRAMES)
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
     default_clips, default_crops = PROTOCOLS[protocol]
     options = {
         "num_frames": positive_int("num_frames", num_frames),
@@ -177,7 +183,8 @@ class Views:
 def _reorder(views, frames, rng):
     """The views with their frames in another order; see `make_views`."""
     if frames == "reversed":
-        return views[:, ::-1]
+        # As a copy: PyTorch takes no array that runs backwards through memory.
+        return views[:, ::-1].copy()
     if frames == "shuffled":
         return np.stack([rng.permutation(view) for view in views])
     if frames == "still":
@@ -212,11 +219,13 @@ def _resize(clip, height, width):
     """As `augment.resize`, but not through tf.image: predicting needs no TensorFlow under other backends."""
     from keras import ops
 
+    # Where no side shrinks both give the same, and without is faster.
+    antialias = height < clip.shape[1] or width < clip.shape[2]
     clip = ops.image.resize(
         ops.convert_to_tensor(clip, "float32"),
         (height, width),
         interpolation="bilinear",
-        antialias=True,
+        antialias=antialias,
         data_format="channels_last",
     )
     return ops.convert_to_numpy(clip)

@@ -3,6 +3,7 @@ import os
 import numpy as np
 from keras import ops
 
+from keras_stm.replacing import replacing
 from keras_stm.weights import names
 
 
@@ -27,6 +28,5 @@ def save_safetensors(model, path):
         name: np.ascontiguousarray(names.to_reference(variable.path, ops.convert_to_numpy(variable)))
         for name, variable in names.reference_names(model).items()
     }
-    partial = f"{path}.partial"
-    safetensors.numpy.save_file(arrays, partial)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        safetensors.numpy.save_file(arrays, partial)

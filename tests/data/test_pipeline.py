@@ -1,12 +1,11 @@
 import itertools
 import threading
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_stm.data import Dataset, LeftOut, load_clip, make_pipeline, pipeline, steps_per_epoch
+from keras_stm.data import Dataset, LeftOut, make_pipeline, pipeline, steps_per_epoch
 from keras_stm.models import STMResNet
 from keras_stm.preprocessing import MEAN, STD
 from tests.data.videos import KINDS, decode_all, write_video
@@ -57,17 +56,6 @@ def test_evaluation_is_centers_short_side_center_crop_and_normalisation(dataset)
     clip = tf.image.resize(frames[[1, 4, 8, 11]].astype("float32"), (21, 16), antialias=True)
     expected = (clip.numpy()[:, 3:17, 1:15] / 255 - MEAN) / STD
     np.testing.assert_allclose(batches(dataset)[0][0][2], expected, atol=1e-5)
-
-
-def test_load_clip_gives_what_evaluation_does(dataset):
-    # Backends other than TensorFlow round the weights of the resampling otherwise.
-    atol = 1e-5 if keras.backend.backend() == "tensorflow" else 1e-3
-    expected = np.concatenate([clip for clip, _ in batches(dataset)])
-    for (path, _), clip in zip(dataset.records, expected, strict=True):
-        loaded = load_clip(path, num_frames=4, image_size=14)
-        assert isinstance(loaded, np.ndarray) and loaded.dtype == np.float32
-        assert loaded.shape == (1, 4, 14, 14, 3)
-        np.testing.assert_allclose(loaded[0], clip, atol=atol)
 
 
 def test_shapes_are_static(dataset):

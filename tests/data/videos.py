@@ -83,3 +83,12 @@ def decode_all(path):
     """Every frame of a file in presentation order, uint8 `(F, H, W, 3)`."""
     with av.open(path) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def damage(path, number):
+    """Overwrites the coded frame of this place in the file with zeros."""
+    packet = packet_bytes(path)[number]
+    with open(path, "rb") as file:
+        data = file.read()
+    with open(path, "wb") as file:
+        file.write(data.replace(packet, bytes(len(packet)), 1))

@@ -1,0 +1,318 @@
+"""The command that evaluates: what it writes and says, that it is right, and what it refuses."""
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import confusion_picture
+import evaluate
+import pack
+from keras_stm import evaluation, inference, model_file
+from keras_stm.data import arrow_of_time, make_pipeline, make_views, open_dataset
+from keras_stm.models import STMResNet
+from tests.data.catalog import shipped
+
+CLASS_NAMES = arrow_of_time.CLASS_NAMES
+FILES = ["confusion.png", "per_class.csv", "result.json", "scores.csv"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The folder of a run, of which only the model matters: one that is sure of what it says."""
+    output = tmp_path_factory.mktemp("run") / "finished"
+    output.mkdir()
+    keras.utils.set_random_seed(0)
+    model = STMResNet((1, 1, 1, 1), 16, classes=len(CLASS_NAMES))
+    kernel = model.get_layer("predictions").kernel
+    kernel.assign(np.random.default_rng(0).normal(size=kernel.shape))
+    model.save(output / "model.keras")
+    model_file.annotate(output / "model.keras", CLASS_NAMES, model_file.ClipSettings(4, 32, "segments"))
+    return output
+
+
+@pytest.fixture(scope="module")
+def result(finished, clips):
+    return evaluate.evaluate(finished, data_dir=clips)
+
+
+def folder_of(finished, name):
+    return finished / "evaluation" / name
+
+
+def read_table(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_is_as_good_as_training_says(finished, clips, result):
+    model = keras.saving.load_model(finished / "model.keras")
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    dataset = open_dataset("folder", clips, split="validation")
+    _, accuracy = model.evaluate(make_pipeline(dataset, batch_size=8, num_frames=4, image_size=32), verbose=0)
+    found = result["results"]["ordered"]
+    assert found["videos"] == 8
+    assert found["top1"] == pytest.approx(accuracy)
+
+
+def test_the_folder_in_the_run_holds_all_that_is_promised_and_nothing_else(finished, result):
+    folder = folder_of(finished, "clips-validation-efficient")
+    assert sorted(os.listdir(folder)) == FILES
+    assert not [name for name in os.listdir(finished / "evaluation") if name.startswith(".")]
+    assert json.loads((folder / "result.json").read_text()) == result
+    assert (folder / "confusion.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_result_tells_what_it_depends_on(finished, clips, result):
+    assert result["settings"] == {
+        **{"dataset": "folder", "fold": 1, "class_order": "sorted", "data_dir": clips, "exclude": None},
+        **{"split": "validation", "protocol": "efficient", "num_frames": 4, "image_size": 32},
+        **{"clips": 1, "crops": 1, "sampling": "segments", "frames": "ordered", "seed": 0},
+        "class_fingerprint": open_dataset("folder", clips).fingerprint,
+        "model_sha256": evaluate.sha256(finished / "model.keras"),
+    }
+    assert result["versions"]["keras"] == keras.__version__
+    assert result["left_out"] == {"missing": 0, "unreadable": 0}
+    assert {"command", "commit", "hardware", "model", "batch_size"} <= set(result)
+
+
+def test_the_tables_say_what_the_numbers_say(finished, result):
+    folder = folder_of(finished, "clips-validation-efficient")
+    rows = read_table(folder / "scores.csv")
+    assert list(rows[0]) == ["path", "label", "predicted", *CLASS_NAMES]
+    scores = np.array([[float(row[name]) for name in CLASS_NAMES] for row in rows])
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-4)
+    assert [row["predicted"] for row in rows] == [CLASS_NAMES[i] for i in scores.argmax(axis=1)]
+    assert [row["label"] for row in rows] == [pathlib.Path(row["path"]).parent.name for row in rows]
+    found = evaluation.from_scores(scores, [CLASS_NAMES.index(row["label"]) for row in rows], CLASS_NAMES)
+    assert evaluate.summarize(found) == result["results"]["ordered"]
+    classes = read_table(folder / "per_class.csv")
+    assert [row["name"] for row in classes] == list(CLASS_NAMES)
+    assert [float(row["top1"]) for row in classes] == found.class_accuracy.tolist()
+
+
+def test_the_scores_are_the_models(finished, clips, result):
+    trained = inference.load(finished)
+    views = make_views(open_dataset("folder", clips, split="validation"), num_frames=4, image_size=32)
+    rows = read_table(folder_of(finished, "clips-validation-efficient") / "scores.csv")
+    for row, (path, _, view) in zip(rows, views, strict=True):
+        assert row["path"] == path
+        expected = trained.model.predict_on_batch(view)[0]
+        np.testing.assert_allclose([float(row[name]) for name in CLASS_NAMES], expected, atol=1e-5)
+
+
+def test_the_same_command_again_gives_the_same_numbers(finished, clips, tmp_path):
+    arguments = {"data_dir": clips, "split": "test", "clips": 2, "frames": "shuffled"}
+    folder = folder_of(finished, "clips-test-2x1-shuffled")
+    found, scores = [], []
+    for _ in range(2):
+        found.append(evaluate.evaluate(finished, **arguments))
+        scores.append([(folder / f"scores{order}.csv").read_bytes() for order in ("", "_shuffled")])
+    assert found[0]["results"] == found[1]["results"] and found[0]["order"] == found[1]["order"]
+    assert scores[0] == scores[1]
+    assert scores[0][0] != scores[0][1]
+
+
+def test_reversed_clips_are_compared_with_the_ordered_ones(finished, clips, capsys):
+    """Each clip of the embedded data's validation is there backwards, as one of its class's partner."""
+    found = evaluate.evaluate(finished, data_dir=clips, num_frames=8, frames="reversed")
+    folder = folder_of(finished, "clips-validation-efficient-8frames-reversed")
+    assert sorted(os.listdir(folder)) == sorted(
+        [*FILES, "confusion_reversed.png", "per_class_reversed.csv", "scores_reversed.csv"]
+    )
+    ordered, altered = found["results"]["ordered"], found["results"]["reversed"]
+    assert ordered["reversible_classes"] == 8
+    assert altered["called_reversal"] == ordered["top1"]
+    assert altered["top1"] == ordered["called_reversal"]
+    assert altered["within_pair_accuracy"] == pytest.approx(1 - ordered["within_pair_accuracy"])
+    assert found["order"] == {
+        "frames": "reversed",
+        "top1_ordered": ordered["top1"],
+        "top1_reversed": altered["top1"],
+        "difference": ordered["top1"] - altered["top1"],
+    }
+    scores = {row["path"]: row for row in read_table(folder / "scores.csv")}
+    for row in read_table(folder / "scores_reversed.csv"):
+        label = row["label"]
+        partner = scores[row["path"].replace(f"/{label}/", f"/{arrow_of_time.REVERSED[label]}/")]
+        for name in CLASS_NAMES:
+            assert float(row[name]) == pytest.approx(float(partner[name]), abs=1e-5)
+    printed = capsys.readouterr().out
+    assert f"{100 * found['order']['difference']:.1f} points hang on the order of frames" in printed
+    assert f"{altered['called_reversal']:.1%} of the reversed clips of these classes are called" in printed
+
+
+def test_labels_follow_the_models_order_of_classes(finished, clips, result, tmp_path):
+    names = CLASS_NAMES[::-1]
+    lines = [
+        f"{path} {names.index(CLASS_NAMES[label])}\n"
+        for path, label in open_dataset("folder", clips, split="validation").records
+    ]
+    shipped.write(
+        tmp_path / "lists",
+        {"classes.txt": "\n".join(names), **dict.fromkeys(("train.txt", "validation.txt"), "".join(lines))},
+    )
+    found = evaluate.evaluate(finished, data_dir=str(tmp_path / "lists"), dataset="list")
+    assert found["results"] == result["results"]
+    assert folder_of(finished, "lists-validation-efficient").is_dir()
+
+
+def test_packed_clips_are_known_by_their_folder(finished, clips, tmp_path):
+    pack.pack(clips, str(tmp_path / "packed"))
+    found = evaluate.evaluate(finished, data_dir=str(tmp_path / "packed"))
+    assert found["results"]["ordered"]["videos"] == 8
+    assert found["settings"]["dataset"] == "folder"
+
+
+def test_what_cannot_be_read_is_left_out_counted_and_named(finished, clips, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(clips, data)
+    (data / "val" / "recede" / "notes.mp4").write_text("no video")
+    found = evaluate.evaluate(finished, tmp_path / "output", data_dir=str(data))
+    assert found["results"]["ordered"]["videos"] == 8
+    assert found["left_out"] == {"missing": 0, "unreadable": 1}
+    (line,) = (tmp_path / "output" / "left_out.txt").read_text().splitlines()
+    assert line.startswith(f"{data}/val/recede/notes.mp4: ")
+    assert "1 videos are unreadable and were left out: left_out.txt" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="1 of 9 clips cannot be read"):
+        evaluate.evaluate(finished, tmp_path / "other", data_dir=str(data), max_unreadable=0.1)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture
+def output(finished, result, tmp_path):
+    """A folder that holds an evaluation."""
+    return shutil.copytree(folder_of(finished, "clips-validation-efficient"), tmp_path / "output")
+
+
+def test_an_evaluation_that_stops_on_the_way_leaves_nothing_and_what_was_there(
+    finished, clips, output, tmp_path, monkeypatch
+):
+    before = {name: (output / name).read_bytes() for name in os.listdir(output)}
+
+    def stop(predict_fn, views, class_names, batch_size, on_video):
+        on_video("a.mp4", 0, np.ones(8))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "evaluate", stop)
+    for again in (output, tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.evaluate(finished, again, data_dir=clips)
+    assert os.listdir(tmp_path) == ["output"]
+    assert {name: (output / name).read_bytes() for name in os.listdir(output)} == before
+
+
+def test_a_folder_that_holds_something_else_is_refused(finished, clips, output):
+    with pytest.raises(ValueError, match=r"other settings \(seed 0 there, 1 here\); give another folder"):
+        evaluate.evaluate(finished, output, data_dir=clips, seed=1)
+    (output / "notes.txt").touch()
+    with pytest.raises(ValueError, match="is not the folder of an evaluation, as it holds notes.txt"):
+        evaluate.evaluate(finished, output, data_dir=clips)
+    with pytest.raises(ValueError, match="is a file; give another folder"):
+        evaluate.evaluate(finished, output / "notes.txt", data_dir=clips)
+    with pytest.raises(ValueError, match="is not the folder of an evaluation, as it holds "):
+        evaluate.evaluate(finished, clips, data_dir=clips)
+    (output / "notes.txt").unlink()
+    (output / "result.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no evaluation in its result.json"):
+        evaluate.evaluate(finished, output, data_dir=clips)
+
+
+def test_a_data_set_of_other_classes_is_refused_in_a_line_that_says_what_to_do(finished, clips, tmp_path):
+    shutil.copytree(pathlib.Path(clips, "val", "recede"), tmp_path / "data" / "wave")
+    shutil.copytree(pathlib.Path(clips, "val", "approach"), tmp_path / "data" / "nod")
+    for folder in ("wave", "nod"):
+        shutil.copy(tmp_path / "data" / folder / "00000.mp4", tmp_path / "data" / folder / "1.mp4")
+    with pytest.raises(ValueError) as error:
+        evaluate.evaluate(finished, data_dir=str(tmp_path / "data"))
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    for part in ("other classes", "'nod', 'wave'", "'approach'", "fit.py --weights="):
+        assert part in message
+
+
+def test_a_test_set_without_labels_is_refused(finished, tmp_path):
+    root = shipped.write(tmp_path / "jester", shipped.jester(CLASS_NAMES))
+    with pytest.raises(ValueError, match="--split: the test videos have no labels"):
+        evaluate.evaluate(finished, data_dir=root, dataset="jester", split="test")
+
+
+def test_a_model_that_does_not_tell_its_classes_is_refused(finished, tmp_path, clips):
+    keras.saving.load_model(finished / "model.keras").save(tmp_path / "model.keras")
+    assert model_file.read_class_names(tmp_path / "model.keras") is None
+    with pytest.raises(ValueError, match="a model without class_names.txt"):
+        evaluate.evaluate(tmp_path / "model.keras", data_dir=clips)
+
+
+def test_the_command_evaluates_and_its_errors_are_one_line(finished, clips, tmp_path):
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, evaluate.__file__, *arguments], capture_output=True, text=True, cwd=tmp_path
+        )
+
+    done = command(
+        f"--model={finished}", f"--data_dir={clips}", "--protocol=paper", "--clips=2", "--output=o"
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(os.listdir(tmp_path / "o")) == FILES
+    found = json.loads((tmp_path / "o" / "result.json").read_text())
+    assert (found["settings"]["clips"], found["settings"]["crops"]) == (2, 3)
+    assert "--clips=2" in found["command"]
+    assert f"top-1 {found['results']['ordered']['top1']:.1%}" in done.stdout
+
+    failed = command("--model=nothing", f"--data_dir={clips}")
+    assert failed.returncode == 1
+    assert "Traceback" not in failed.stderr
+    *_, line = failed.stderr.splitlines()
+    assert line.startswith("evaluate.py: `path` must be the folder of a finished run")
+
+
+def test_no_model_and_words_that_are_no_flags_are_errors(monkeypatch):
+    with pytest.raises(SystemExit, match="evaluate.py: unknown argument 'clip.mp4'"):
+        evaluate.main([evaluate.__file__, "clip.mp4"])
+    monkeypatch.setattr(evaluate.flags, "FLAGS", type("Values", (), {"model": None}))
+    with pytest.raises(SystemExit, match="evaluate.py: --model is missing"):
+        evaluate.main([evaluate.__file__])
+
+
+@pytest.mark.parametrize(
+    "settings,expected",
+    [
+        ({}, "clips-validation-efficient"),
+        ({"data_dir": None}, "arrow_of_time-validation-efficient"),
+        ({"data_dir": "/data/my.clips.txt", "dataset": "list"}, "my.clips-validation-efficient"),
+        ({"dataset": "jester", "split": "test", "frames": "still"}, "jester-test-efficient-still"),
+        ({"protocol": "paper", "clips": 10, "crops": 3}, "clips-validation-paper"),
+        ({"protocol": "paper", "clips": 10}, "clips-validation-10x1"),
+        ({"num_frames": 16, "image_size": 64}, "clips-validation-efficient-16frames-64px"),
+        ({"dataset": "ucf101", "fold": 2, "seed": 3}, "ucf101-validation-efficient-fold2-seed3"),
+    ],
+)
+def test_a_folder_is_named_for_what_is_not_as_usual(settings, expected):
+    usual = {
+        **{"dataset": "folder", "data_dir": "/data/clips/", "split": "validation", "protocol": "efficient"},
+        **{"clips": 1, "crops": 1, "num_frames": 8, "image_size": 56, "frames": "ordered"},
+        **{"fold": 1, "seed": 0},
+    }
+    trained = inference.Trained(None, (), 8, 56, "segments", "/model.keras")
+    assert evaluate.name_evaluation({**usual, **settings}, trained) == expected
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="no backend takes part in drawing")
+@pytest.mark.parametrize("classes", [1, 2, 8, 174])
+def test_any_number_of_classes_makes_a_picture_on_which_names_can_be_read(tmp_path, classes):
+    names = [f"class {i} " + "of a long name " * 8 for i in range(classes)]
+    labels = np.arange(classes)
+    found = evaluation.from_scores(np.roll(np.eye(classes), 1, axis=1), labels, names)
+    confusion_picture.plot(tmp_path / "picture.png", found, "title")
+    content = (tmp_path / "picture.png").read_bytes()
+    width, height = (int.from_bytes(content[start : start + 4]) for start in (16, 20))
+    # A line of text is 7 points, at 120 dots an inch.
+    assert min(width, height) > classes * 7 / 72 * 120 and max(width, height) < 2**13
