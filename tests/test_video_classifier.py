@@ -1,0 +1,309 @@
+"""A model meets files: answers are those of the model on the views of the file, however they are batched."""
+
+import itertools
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+
+from keras_stm import model_file, preprocess_input
+from keras_stm.data.video import VideoError
+from keras_stm.data.views import load_clip, read_views
+from keras_stm.data.windows import iterate_windows
+from keras_stm.video_classifier import VideoClassifier
+from tests.data.videos import damage, decode_all, write_audio, write_video
+
+NAMES = ("clap", "jump", "wave")
+REAL_CLIPS = pathlib.Path(__file__).parents[2] / "shared" / "real_clips"
+
+
+def make_model(shape=(None, None, None, 3)):
+    """A model, small so that it compiles fast, whose scores depend on all of a clip and its order."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input(shape)
+    x = keras.layers.Conv3D(8, 3, padding="same", activation="relu", data_format="channels_last")(inputs)
+    x = keras.layers.GlobalAveragePooling3D(data_format="channels_last")(x)
+    scores = keras.layers.Dense(3, activation="softmax", kernel_initializer="he_normal")(x)
+    return keras.Model(inputs, scores)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    """Five videos of 3 to 27 frames."""
+    folder = tmp_path_factory.mktemp("videos")
+    return [write_video(folder / f"{i}.mp4", 6 * i + 3, brightness=40 * i, height=40) for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def classifier(model):
+    return VideoClassifier(model, NAMES, num_frames=4, image_size=32)
+
+
+def by_hand(model, views):
+    """An answer from prepared views: the mean of one prediction a view, best first."""
+    scores = [keras.ops.convert_to_numpy(model(view[np.newaxis], training=False))[0] for view in views]
+    scores = np.mean(scores, axis=0)
+    return [{"label": NAMES[i], "score": scores[i]} for i in np.argsort(-scores)]
+
+
+def assert_equal(found, expected):
+    assert [row["label"] for row in found] == [row["label"] for row in expected]
+    np.testing.assert_allclose([row["score"] for row in found], [row["score"] for row in expected], atol=1e-5)
+
+
+def test_an_answer_is_that_of_the_model_on_the_loaded_clip(classifier, model, paths):
+    answers = [classifier(path) for path in paths]
+    for answer, path in zip(answers, paths, strict=True):
+        assert_equal(answer, by_hand(model, load_clip(path, 4, 32)))
+        assert all(type(row["score"]) is float for row in answer)
+    # Without this, a model that answers the same to all would do.
+    scores = [row["score"] for answer in answers for row in answer]
+    assert len(set(np.round(scores, 4))) > 6
+
+
+def test_the_papers_protocol_is_the_mean_of_its_views(model, paths):
+    classifier = VideoClassifier(model, NAMES, num_frames=4, image_size=32, protocol="paper", batch_size=7)
+    for answer, path in zip(classifier(paths[2:4]), paths[2:4], strict=True):
+        views = read_views(path, 4, 32, clips=10, crops=3)
+        assert len(views) == 30
+        assert_equal(answer, by_hand(model, views))
+
+
+@pytest.mark.parametrize("protocol, sizes", [("efficient", [1, 3, 8]), ("paper", [16, 30, 200])])
+def test_the_batch_size_changes_no_answer_and_no_batch_is_larger(protocol, sizes, model, paths):
+    expected = None
+    for size in sizes:
+        classifier = VideoClassifier(
+            model, NAMES, num_frames=2, image_size=32, protocol=protocol, batch_size=size
+        )
+        batches = []
+        predict = classifier._predict
+
+        def count(batch, batches=batches, predict=predict):
+            batches.append(len(batch))
+            return predict(batch)
+
+        classifier._predict = count
+        answers = classifier(paths)
+        # All but the last are full: videos share them.
+        assert set(batches[:-1]) <= {size} and 1 <= batches[-1] <= size
+        assert sum(batches) == len(paths) * {"efficient": 1, "paper": 30}[protocol]
+        for answer, other in zip(answers, expected or answers, strict=True):
+            assert_equal(answer, other)
+        expected = answers
+
+
+def test_a_list_gives_a_list_in_its_order_and_may_mix_paths_and_arrays(classifier, paths):
+    clips = [paths[3], decode_all(paths[1]), pathlib.Path(paths[0])]
+    answers = classifier(clips)
+    for answer, path in zip(answers, (paths[3], paths[1], paths[0]), strict=True):
+        assert_equal(answer, classifier(path))
+    assert len(classifier(paths[:1])) == 1
+    assert classifier([]) == []
+
+
+def test_frames_in_a_folder_are_a_clip(classifier, model, tmp_path):
+    tf = pytest.importorskip("tensorflow", reason="JPEG files are decoded by TensorFlow")
+    rng = np.random.default_rng(0)
+    for i in range(9):
+        pixels = rng.integers(0, 255, (5, 7, 3)).repeat(8, axis=0).repeat(8, axis=1).astype("uint8")
+        (tmp_path / f"{i + 1:05d}.jpg").write_bytes(tf.io.encode_jpeg(pixels).numpy())
+    assert_equal(classifier(tmp_path), by_hand(model, load_clip(tmp_path, 4, 32)))
+
+
+@pytest.mark.parametrize("top_k, expected", [(1, 1), (2, 2), (3, 3), (5, 3)])
+def test_top_k_classes_are_named_best_first(top_k, expected, model, paths):
+    answer = VideoClassifier(model, NAMES, num_frames=4, image_size=32, top_k=top_k)(paths[0])
+    assert len(answer) == expected
+    assert all(a["score"] >= b["score"] for a, b in itertools.pairwise(answer))
+    assert_equal(answer, VideoClassifier(model, NAMES, num_frames=4, image_size=32)(paths[0])[:top_k])
+
+
+@pytest.fixture
+def broken(tmp_path):
+    (tmp_path / "notes.mp4").write_bytes(b"no video")
+    return str(tmp_path / "notes.mp4"), write_audio(tmp_path / "sound.mp4")
+
+
+def test_a_broken_file_is_named(classifier, paths, broken):
+    for path in (*broken, "nowhere.mp4"):
+        with pytest.raises(VideoError) as found:
+            classifier(path)
+        assert found.value.path == path
+    with pytest.raises(VideoError, match="notes.mp4: not a video"):
+        classifier([paths[0], broken[0], paths[1]])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_iterating_gives_the_errors_in_their_places_and_all_other_answers(batch_size, model, paths, broken):
+    classifier = VideoClassifier(model, NAMES, num_frames=4, image_size=32, batch_size=batch_size)
+    clips = [broken[0], paths[0], paths[1], broken[1], paths[2], "nowhere.mp4"]
+    answers = list(classifier.iterate(iter(clips)))
+    for clip, answer in zip(clips, answers, strict=True):
+        if clip in paths:
+            assert_equal(answer, classifier(clip))
+        else:
+            assert isinstance(answer, VideoError) and answer.path == clip
+
+
+def test_answers_come_before_the_last_clip_is_read(model, paths):
+    """Without end, and so with all in memory, this would not return."""
+    classifier = VideoClassifier(model, NAMES, num_frames=2, image_size=32, batch_size=2)
+    answers = classifier.iterate(itertools.cycle(paths))
+    assert len(list(itertools.islice(answers, 12))) == 12
+    answers.close()
+
+
+@pytest.mark.parametrize(
+    "clips, message",
+    [
+        (np.zeros((0, 40, 40, 3), "uint8"), r"at least one. Received: source of uint8 \(0, 40, 40, 3\)"),
+        (
+            np.zeros((4, 40, 40, 3), "float32"),
+            r"uint8 frames .* Received: source of float32 \(4, 40, 40, 3\)",
+        ),
+        (np.zeros((40, 40, 3), "uint8"), r"Received: source of uint8 \(40, 40, 3\)"),
+        (np.zeros((1, 4, 40, 40, 3), "uint8"), r"Received: source of uint8 \(1, 4, 40, 40, 3\)"),
+        (np.zeros((4, 40, 40, 1), "uint8"), r"Received: source of uint8 \(4, 40, 40, 1\)"),
+        (7, "`clips` must be a path, an array of frames, or a list of these. Received: clips of int"),
+        ([None], "Received: clips of NoneType"),
+    ],
+)
+def test_what_is_no_clip_is_named(clips, message, classifier):
+    with pytest.raises(ValueError, match=message):
+        classifier(clips)
+
+
+def test_channels_first_models_get_their_channels_first():
+    inputs = keras.Input((4, 3, 32, 32))
+    scores = keras.layers.Lambda(lambda x: keras.ops.softmax(keras.ops.mean(x, axis=(1, 3, 4))))(inputs)
+    classifier = VideoClassifier(keras.Model(inputs, scores), ("red", "green", "blue"))
+    for i, name in enumerate(("red", "green", "blue")):
+        frames = np.zeros((5, 40, 50, 3), "uint8")
+        frames[..., i] = 255
+        best = classifier(frames)[0]
+        pixel = preprocess_input(frames[:1, 0, 0], data_format="channels_last")[0]
+        assert best["label"] == name
+        assert best["score"] == pytest.approx(np.exp(pixel[i]) / np.exp(pixel).sum(), abs=1e-5)
+
+
+def test_the_sizes_that_a_model_fixes_are_those_of_its_clips(model):
+    fixed = make_model((4, 64, 64, 3))
+    classifier = VideoClassifier(fixed, NAMES)
+    assert (classifier.num_frames, classifier.image_size, classifier.sampling) == (4, 64, "segments")
+    classifier = VideoClassifier(model, NAMES)
+    assert (classifier.num_frames, classifier.image_size) == (8, 224)
+    for name, value in (("num_frames", 4), ("image_size", 64)):
+        message = f"`{name}` must be {value}, as the model takes no other. Received: {name}=16"
+        with pytest.raises(ValueError, match=message):
+            VideoClassifier(fixed, NAMES, **{name: 16})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"class_names": None}, "`class_names` must be given with a keras.Model. Received: class_names=None"),
+        (
+            {"class_names": ("a", "b")},
+            r"as many as the model's scores, 3. Received: class_names=\('a', 'b'\)",
+        ),
+        ({"protocol": "best"}, "`protocol` must be one of .* Received: protocol='best'"),
+        ({"sampling": "all"}, "`sampling` must be one of .* Received: sampling='all'"),
+        ({"top_k": 0}, "Received: top_k=0"),
+        ({"batch_size": 2.5}, "Received: batch_size=2.5"),
+        ({"num_frames": 0}, "Received: num_frames=0"),
+        ({"image_size": -1}, "Received: image_size=-1"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message, model):
+    with pytest.raises(ValueError, match=message):
+        VideoClassifier(model, **{"class_names": NAMES, **arguments})
+
+
+@pytest.mark.parametrize(
+    "shape, classes",
+    [((32, 32, 3), 3), ((4, 32, 32, 1), 3), ((4, 32, 48, 3), 3), ((4, 32, 32, 3), None)],
+)
+def test_models_that_are_not_from_clips_to_scores_are_refused(shape, classes):
+    inputs = keras.Input(shape)
+    outputs = keras.layers.Dense(classes)(keras.layers.Flatten()(inputs)) if classes else inputs
+    with pytest.raises(ValueError, match="must be a model from square RGB clips.* Received: a model from"):
+        VideoClassifier(keras.Model(inputs, outputs), NAMES)
+
+
+@pytest.fixture(scope="module")
+def run(model, tmp_path_factory):
+    """The folder of a run."""
+    folder = tmp_path_factory.mktemp("run")
+    model.save(folder / "model.keras")
+    clip = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense")
+    model_file.annotate(folder / "model.keras", NAMES, clip)
+    return folder
+
+
+def test_a_folder_tells_all_and_arguments_override_it(run, model, paths):
+    long = np.concatenate([decode_all(path) for path in paths] * 2)
+    classifier = VideoClassifier(run)
+    assert classifier.class_names == NAMES
+    assert_equal(classifier(long), by_hand(model, read_views(long, 4, 32, sampling="dense")))
+    classifier = VideoClassifier(
+        run / "model.keras", ("a", "b", "c"), num_frames=6, image_size=48, sampling="segments"
+    )
+    answer = classifier(long)
+    assert {row["label"] for row in answer} == {"a", "b", "c"}
+    expected = by_hand(model, read_views(long, 6, 48))
+    np.testing.assert_allclose([r["score"] for r in answer], [r["score"] for r in expected], atol=1e-5)
+
+
+def test_a_folder_without_class_names_is_refused_in_a_line(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="class_names.txt.* Received: path=") as error:
+        VideoClassifier(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("protocol, crops", [("efficient", 1), ("paper", 3)])
+def test_a_timeline_is_the_answers_to_its_windows(protocol, crops, run, model, paths):
+    classifier = VideoClassifier(run, protocol=protocol, sampling="segments", batch_size=2)
+    found = list(classifier.timeline(paths[4], window=1, stride=0.5))
+    windows = list(iterate_windows(paths[4], 1, 0.5, 4, 32, crops))
+    assert len(found) == len(windows) == 5
+    for answer, window in zip(found, windows, strict=True):
+        assert (answer["start"], answer["end"]) == (window.start, window.end)
+        assert_equal(answer["predictions"], by_hand(model, window.views))
+
+
+def test_windows_overlap_by_half_unless_said_otherwise(classifier, paths):
+    starts = [answer["start"] for answer in classifier.timeline(paths[4], window=1)]
+    assert starts == pytest.approx([0, 0.5, 1, 1.5, 1.7])
+
+
+def test_what_is_wrong_with_a_timeline_shows_at_once(classifier, paths):
+    with pytest.raises(ValueError, match="Received: stride=3"):
+        classifier.timeline(paths[0], window=2, stride=3)
+    with pytest.raises(VideoError, match="nowhere.mp4: no such file"):
+        classifier.timeline("nowhere.mp4", window=2)
+
+
+def test_damage_met_on_the_way_ends_a_timeline_with_an_error(classifier, tmp_path):
+    path = write_video(tmp_path / "video.mp4", 200, options={"g": "1", "bf": "0"})
+    damage(path, 195)
+    timeline = classifier.timeline(path, window=1, stride=1)
+    found = []
+    with pytest.raises(VideoError, match="video.mp4: "):
+        for answer in timeline:
+            found.append(answer["start"])
+    # Batches of eight windows.
+    assert found == pytest.approx(range(16), abs=0.01)
+
+
+@pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="no real clips beside the checkout")
+def test_real_clips_are_answered(classifier, model):
+    for path in sorted(REAL_CLIPS.iterdir()):
+        assert_equal(classifier(path), by_hand(model, load_clip(path, 4, 32)))
