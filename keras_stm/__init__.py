@@ -12,6 +12,7 @@ from keras_stm.models import (
     TSNResNet50,
 )
 from keras_stm.models.count_macs import count_macs
+from keras_stm.models.fold_batch_norm import fold_batch_norm
 from keras_stm.preprocessing import decode_predictions, preprocess_input
 
 __version__ = "0.1.0"
@@ -23,8 +24,10 @@ __all__ = [
     "STMResNet152",
     "TSMResNet50",
     "TSNResNet50",
+    "VideoClassifier",
     "count_macs",
     "decode_predictions",
+    "fold_batch_norm",
     "layers",
     "optimizers",
     "preprocess_input",
@@ -32,14 +35,16 @@ __all__ = [
 ]
 
 # Loaded when first used: they need packages that a model does not.
-_LAZY = ("data", "export")
+_LAZY = ("data", "evaluation", "export", "inference", "visualization")
 
 
 def __getattr__(name):
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "VideoClassifier":
+        return importlib.import_module(f"{__name__}.video_classifier").VideoClassifier
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return [*globals(), *_LAZY]
+    return [*globals(), *_LAZY, "VideoClassifier"]

@@ -22,6 +22,14 @@ model = keras_stm.STMResNet((1, 1, 1, 1), width=16, classes=3)
 scores = model.predict(np.zeros((1, 2, 32, 32, 3), "float32"), verbose=0)
 assert scores.shape == (1, 3)
 """
+CLASSIFY_FRAMES = """
+import numpy as np
+import keras_stm
+
+model = keras_stm.STMResNet((1, 1, 1, 1), width=16, classes=3)
+classify = keras_stm.VideoClassifier(model, ("a", "b", "c"), num_frames=2, image_size=32)
+assert len(classify(np.zeros((4, 40, 50, 3), "uint8"))) == 3
+"""
 # As if it were not installed.
 BLOCK_TENSORFLOW = """
 from importlib.machinery import PathFinder
@@ -58,7 +66,7 @@ def test_a_model_runs_without_importing_tensorflow(backend):
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_model_runs_where_tensorflow_cannot_be_imported(backend):
-    run(BLOCK_TENSORFLOW + RUN_A_MODEL, backend)
+    run(BLOCK_TENSORFLOW + RUN_A_MODEL + CLASSIFY_FRAMES, backend)
 
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)
@@ -117,26 +125,38 @@ def imports(path, top_level):
 
 
 def importers(module, folder, top_level=False):
-    """Files of `folder` that import `module` or something below it."""
+    """Files of `folder`, or that file alone, that import `module` or something below it."""
     return {
         path.relative_to(ROOT).as_posix()
-        for path in folder.rglob("*.py")
+        for path in ([folder] if folder.is_file() else folder.rglob("*.py"))
         if any(f"{name}.".startswith(f"{module}.") for name in imports(path, top_level))
     }
+
+
+_BEHIND_A_MODEL = ("inference", "evaluation", "video_classifier", "visualization")
+
+
+def test_the_classifier_is_the_one_door_where_a_model_meets_a_file():
+    doors = importers("keras_stm.inference", PACKAGE) & importers("keras_stm.data", PACKAGE)
+    assert doors == {"keras_stm/video_classifier.py"}
 
 
 @pytest.mark.parametrize(
     "folder, forbidden",
     [
-        ("layers", ["models", "weights", "data", "export"]),
-        ("models", ["data", "export"]),
-        ("weights", ["models", "data", "export"]),
-        ("data", ["layers", "models", "weights", "export"]),
+        ("layers", ["models", "weights", "data", "export", *_BEHIND_A_MODEL]),
+        ("models", ["data", "export", *_BEHIND_A_MODEL]),
+        ("weights", ["models", "data", "export", *_BEHIND_A_MODEL]),
+        ("data", ["layers", "models", "weights", "export", *_BEHIND_A_MODEL]),
+        ("export", ["data"]),
+        ("inference.py", ["data"]),
+        ("evaluation.py", ["data", "models", "layers", "weights", "inference"]),
+        ("visualization.py", ["data"]),
     ],
 )
 def test_arrows_go_one_way(folder, forbidden):
-    files = list((PACKAGE / folder).rglob("*.py"))
-    assert files
+    path = PACKAGE / folder
+    assert path.is_file() or list(path.rglob("*.py"))
     for module in forbidden:
         assert not importers(f"keras_stm.{module}", PACKAGE / folder), module
 
@@ -147,7 +167,7 @@ def test_nothing_in_the_package_imports_training():
 
 
 def test_tensorflow_is_imported_only_where_data_is_read_and_models_are_exported():
-    allowed = ("keras_stm/data/", "keras_stm/export.py")
+    allowed = ("keras_stm/data/", "keras_stm/export/")
     files = importers("tensorflow", PACKAGE)
     assert all(file.startswith(allowed) for file in files), files
 

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import positive_int, standardize_data_format
+from keras_stm.arguments import one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
     PerFrame,
     batch_norm,
@@ -25,6 +25,8 @@ class CMM(keras.layers.Layer):
         strides: spatial strides, taken by a max pool at the end; time is never strided.
         reduction: the motion is computed on `filters // reduction` channels (the paper's r).
         data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        use_batch_norm: if false, the convolution before it has a bias instead, see
+            `keras_stm.fold_batch_norm`.
 
     Input shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
@@ -37,7 +39,7 @@ class CMM(keras.layers.Layer):
         ValueError: if an argument is not as above, or `reduction` leaves no channel.
     """
 
-    def __init__(self, filters, strides=1, reduction=16, data_format=None, **kwargs):
+    def __init__(self, filters, strides=1, reduction=16, data_format=None, use_batch_norm=True, **kwargs):
         super().__init__(**kwargs)
         self.filters = positive_int("filters", filters)
         self.strides = positive_int("strides", strides)
@@ -47,6 +49,7 @@ class CMM(keras.layers.Layer):
                 f"`reduction` must not exceed filters={filters}. Received: reduction={reduction!r}"
             )
         self.data_format = standardize_data_format(data_format)
+        self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
 
         # The published code leaves CMM at PyTorch's default, U(-b, b) with b = 1 / sqrt(fan_in).
@@ -54,9 +57,14 @@ class CMM(keras.layers.Layer):
             return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
         self.reduce_conv = frame_conv(
-            filters // reduction, 1, name="reduce_conv", initializer=uniform(), **shared
+            filters // reduction,
+            1,
+            name="reduce_conv",
+            initializer=uniform(),
+            use_bias=not use_batch_norm,
+            **shared,
         )
-        self.reduce_bn = batch_norm(name="reduce_bn", **shared)
+        self.reduce_bn = batch_norm(name="reduce_bn", used=use_batch_norm, **shared)
         motion_conv = keras.layers.DepthwiseConv2D(
             3,
             padding="same",
@@ -100,5 +108,6 @@ class CMM(keras.layers.Layer):
             "strides": self.strides,
             "reduction": self.reduction,
             "data_format": self.data_format,
+            "use_batch_norm": self.use_batch_norm,
         }
         return {**super().get_config(), **config}

@@ -24,6 +24,8 @@ class CSTM(keras.layers.Layer):
         temporal_conv: `"channelwise"` as in the paper, `"ordinary"` for the dense convolution of
             Table 8, or `None` for none: the plain 3x3 of a residual block.
         data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        use_batch_norm: if false, the convolution before it has a bias instead, see
+            `keras_stm.fold_batch_norm`.
 
     Input shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
@@ -36,18 +38,27 @@ class CSTM(keras.layers.Layer):
         ValueError: if an argument is not as above.
     """
 
-    def __init__(self, filters, strides=1, temporal_conv="channelwise", data_format=None, **kwargs):
+    def __init__(
+        self,
+        filters,
+        strides=1,
+        temporal_conv="channelwise",
+        data_format=None,
+        use_batch_norm=True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         one_of("temporal_conv", temporal_conv, (*KINDS, None))
         self.filters = positive_int("filters", filters)
         self.strides = positive_int("strides", strides)
         self.data_format = standardize_data_format(data_format)
+        self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
         self.temporal_conv = None
         if temporal_conv:
             self.temporal_conv = TemporalConv(temporal_conv, name="temporal_conv", **shared)
-        self.conv = frame_conv(filters, 3, strides, name="conv", **shared)
-        self.bn = batch_norm(name="bn", **shared)
+        self.conv = frame_conv(filters, 3, strides, name="conv", use_bias=not use_batch_norm, **shared)
+        self.bn = batch_norm(name="bn", used=use_batch_norm, **shared)
 
     def build(self, input_shape):
         if self.temporal_conv:
@@ -69,5 +80,6 @@ class CSTM(keras.layers.Layer):
             "strides": self.strides,
             "temporal_conv": self.temporal_conv.kind if self.temporal_conv else None,
             "data_format": self.data_format,
+            "use_batch_norm": self.use_batch_norm,
         }
         return {**super().get_config(), **config}

@@ -59,8 +59,10 @@ class SymmetricConv2D(keras.layers.Conv2D):
         return ops.conv(inputs, kernel, strides=self.strides, padding="valid", data_format=self.data_format)
 
 
-def frame_conv(filters, kernel_size, strides=1, *, name, dtype, data_format, initializer=None):
-    """A convolution without bias on every frame, as all convolutions of the network.
+def frame_conv(
+    filters, kernel_size, strides=1, *, name, dtype, data_format, initializer=None, use_bias=False
+):
+    """A convolution on every frame; without bias, as all of the network are until BatchNorm is folded.
 
     It starts from He normal, fan-out, unless told otherwise: the usual start of a ResNet that is trained
     from scratch. The paper only trains from ImageNet weights and describes none.
@@ -72,7 +74,7 @@ def frame_conv(filters, kernel_size, strides=1, *, name, dtype, data_format, ini
         kernel_size,
         strides=strides,
         padding="same",
-        use_bias=False,
+        use_bias=use_bias,
         kernel_initializer=initializer or he_normal,
         data_format=data_format,
         dtype=dtype,
@@ -81,8 +83,13 @@ def frame_conv(filters, kernel_size, strides=1, *, name, dtype, data_format, ini
     return PerFrame(conv, name=name, dtype=dtype)
 
 
-def batch_norm(*, name, dtype, data_format):
-    """BatchNormalization over batch, time and space, with PyTorch's epsilon and momentum."""
+def batch_norm(*, name, dtype, data_format, used=True):
+    """BatchNormalization over batch, time and space, with PyTorch's epsilon and momentum.
+
+    Not `used`, as where it was folded into the convolution before it, it passes on what it gets.
+    """
+    if not used:
+        return keras.layers.Identity(name=name, dtype=dtype)
     return keras.layers.BatchNormalization(
         axis=channel_axis(data_format), momentum=0.9, epsilon=1e-5, name=name, dtype=dtype
     )

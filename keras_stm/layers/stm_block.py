@@ -39,6 +39,8 @@ class STMBlock(keras.layers.Layer):
         temporal_conv: `"channelwise"` or `"ordinary"`, of CSTM (Table 8).
         reduction: of CMM.
         data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        use_batch_norm: if false, here and in CSTM and CMM, the convolutions before it have a bias
+            instead, see `keras_stm.fold_batch_norm`.
 
     Input shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
@@ -60,6 +62,7 @@ class STMBlock(keras.layers.Layer):
         temporal_conv="channelwise",
         reduction=16,
         data_format=None,
+        use_batch_norm=True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -70,25 +73,30 @@ class STMBlock(keras.layers.Layer):
         self.temporal_conv = one_of("temporal_conv", temporal_conv, KINDS)
         self.reduction = positive_int("reduction", reduction)
         self.data_format = standardize_data_format(data_format)
+        self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
 
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
-        self.reduce_conv = frame_conv(filters, 1, name="reduce_conv", **shared)
-        self.reduce_bn = batch_norm(name="reduce_bn", **shared)
+        use_bias = not use_batch_norm
+        self.reduce_conv = frame_conv(filters, 1, name="reduce_conv", use_bias=use_bias, **shared)
+        self.reduce_bn = batch_norm(name="reduce_bn", used=use_batch_norm, **shared)
         self.cstm = CSTM(
             filters,
             strides,
             temporal_conv=temporal_conv if "cstm" in branches else None,
+            use_batch_norm=use_batch_norm,
             name="cstm",
             **shared,
         )
         self.cmm = None
         self.fusion_conv = None
         if "cmm" in branches:
-            self.cmm = CMM(filters, strides, reduction=reduction, name="cmm", **shared)
+            self.cmm = CMM(
+                filters, strides, reduction=reduction, use_batch_norm=use_batch_norm, name="cmm", **shared
+            )
             if fusion == "concat":
                 self.fusion_conv = frame_conv(filters, 1, name="fusion_conv", **shared)
-        self.restore_conv = frame_conv(4 * filters, 1, name="restore_conv", **shared)
-        self.restore_bn = batch_norm(name="restore_bn", **shared)
+        self.restore_conv = frame_conv(4 * filters, 1, name="restore_conv", use_bias=use_bias, **shared)
+        self.restore_bn = batch_norm(name="restore_bn", used=use_batch_norm, **shared)
         self.shortcut_conv = None
         self.shortcut_bn = None
 
@@ -111,8 +119,15 @@ class STMBlock(keras.layers.Layer):
         # By channels: a shape that comes from a file is a list, and equals no tuple.
         if self.strides > 1 or input_shape[channel_axis(self.data_format)] != 4 * self.filters:
             shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
-            self.shortcut_conv = frame_conv(4 * self.filters, 1, self.strides, name="shortcut_conv", **shared)
-            self.shortcut_bn = batch_norm(name="shortcut_bn", **shared)
+            self.shortcut_conv = frame_conv(
+                4 * self.filters,
+                1,
+                self.strides,
+                name="shortcut_conv",
+                use_bias=not self.use_batch_norm,
+                **shared,
+            )
+            self.shortcut_bn = batch_norm(name="shortcut_bn", used=self.use_batch_norm, **shared)
             self.shortcut_conv.build(input_shape)
             self.shortcut_bn.build(output)
 
@@ -153,5 +168,6 @@ class STMBlock(keras.layers.Layer):
             "temporal_conv": self.temporal_conv,
             "reduction": self.reduction,
             "data_format": self.data_format,
+            "use_batch_norm": self.use_batch_norm,
         }
         return {**super().get_config(), **config}

@@ -8,12 +8,19 @@ class TSMBlock(STMBlock):
     """The ordinary bottleneck with a `TemporalShift` before the first 1x1 of its residual branch.
 
     Args:
-        filters, strides, data_format: as of `STMBlock`, shapes likewise.
+        filters, strides, data_format, use_batch_norm: as of `STMBlock`, shapes likewise.
         shift_div: of `TemporalShift`.
     """
 
-    def __init__(self, filters, strides=1, shift_div=8, data_format=None, **kwargs):
-        super().__init__(filters, strides, branches=(), data_format=data_format, **kwargs)
+    def __init__(self, filters, strides=1, shift_div=8, data_format=None, use_batch_norm=True, **kwargs):
+        super().__init__(
+            filters,
+            strides,
+            branches=(),
+            data_format=data_format,
+            use_batch_norm=use_batch_norm,
+            **kwargs,
+        )
         self.shift = TemporalShift(shift_div, data_format=data_format, name="shift", dtype=self.dtype_policy)
 
     def build(self, input_shape):

@@ -206,11 +206,15 @@ def check_layer(layer_class, arguments, shape):
     """Makes a test of a layer with one case for each promise and data format.
 
     `arguments` are all of the constructor's, at values that are not the defaults, but for
-    `data_format`, which is tried both ways. `shape` is a clip's, channels last.
+    `data_format`, which is tried both ways, and `use_batch_norm`: without BatchNormalization there is
+    less to check. `shape` is a clip's, channels last.
     """
 
     def cases(data_format, check):
-        CHECKS[check](layer_class, {**arguments, "data_format": data_format}, shape)
+        more = {"data_format": data_format}
+        if "use_batch_norm" in inspect.signature(layer_class.__init__).parameters:
+            more["use_batch_norm"] = CHECKS[check] is not check_config
+        CHECKS[check](layer_class, {**arguments, **more}, shape)
 
     cases = pytest.mark.parametrize("check", CHECKS)(cases)
     return pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])(cases)

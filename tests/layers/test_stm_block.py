@@ -123,6 +123,7 @@ def test_kernels_of_one_block_differ():
         ("temporal_conv", None),
         ("reduction", True),
         ("data_format", "NHWC"),
+        ("use_batch_norm", "no"),
     ],
 )
 def test_wrong_argument_is_named(name, value):

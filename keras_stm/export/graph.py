@@ -1,0 +1,116 @@
+"""Videos -> prepared clips -> scores, as functions that TensorFlow traces into a graph."""
+
+import numpy as np
+
+from keras_stm import preprocessing
+
+
+def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
+    """What `keras_stm.data.load_clip` does, in a graph.
+
+    Args:
+        clip: uint8 tensor `(N, F, H, W, 3)`, of any F, H and W.
+        num_frames, image_size, resize_size, sampling: as of `keras_stm.export.save`.
+
+    Returns:
+        float32 tensor `(N, num_frames, image_size, image_size, 3)`.
+    """
+    import tensorflow as tf
+
+    shape = tf.shape(clip)
+    batch, total_frames, height, width = shape[0], shape[1], shape[2], shape[3]
+    checks = [
+        tf.debugging.Assert(total_frames > 0, ["`clip` has no frames (N, F, H, W, 3): F is 0"]),
+        tf.debugging.Assert(height * width > 0, ["`clip` has no pixels (N, F, H, W, 3): H or W is 0"]),
+    ]
+    with tf.control_dependencies(checks):
+        clip = tf.gather(clip, frame_indices(total_frames, num_frames, sampling), axis=1)
+
+    shape = preprocessing.short_side_shape(height, width, resize_size)
+    top, left, *_ = preprocessing.center_box(*shape, image_size)
+    rows = resize_weights(height, shape[0], top, image_size)
+    columns = resize_weights(width, shape[1], left, image_size)
+    # One side after the other, each a product of matrices: unlike tf.image.resize with antialias=True, other
+    # runtimes know that.
+    clip = tf.reshape(tf.cast(clip, tf.float32), (batch * num_frames, height, width * 3))
+    clip = tf.reshape(tf.matmul(rows, clip), (batch * num_frames * image_size, width, 3))
+    # Channels apart, as three columns would make a slow product.
+    clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (-1, width))
+    clip = tf.reshape(tf.matmul(clip, columns, transpose_b=True), (-1, 3, image_size))
+    clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (batch, num_frames, image_size, image_size, 3))
+    mean, std = (np.array(value, "float32") * 255 for value in (preprocessing.MEAN, preprocessing.STD))
+    return (clip - mean) / std
+
+
+def frame_indices(total_frames, num_frames, sampling):
+    """What `keras_stm.data.segments.clip_indices` gives without randomness, as an int32 tensor."""
+    import tensorflow as tf
+
+    centers = preprocessing.center_indices(total_frames, num_frames)
+    if sampling == "segments":
+        return centers
+    window = preprocessing.dense_window(total_frames, num_frames)
+    dense = tf.range(num_frames) * (window // num_frames) + (total_frames - window) // 2
+    return tf.where(total_frames < num_frames, centers, dense)
+
+
+def resize_weights(from_size, to_size, start, size):
+    """The rows from `start` on of the matrix that resizes a side as `tf.image.resize(antialias=True)` does.
+
+    Each is a triangle around the place of its pixel, as wide as the pixels are apart.
+
+    Args:
+        from_size, to_size: pixels before and after, integer tensors.
+        start, size: which of the pixels after.
+
+    Returns:
+        float32 tensor `(size, from_size)`.
+    """
+    import tensorflow as tf
+
+    scale = tf.cast(from_size, tf.float32) / tf.cast(to_size, tf.float32)
+    centers = (tf.cast(start + tf.range(size), tf.float32) + 0.5) * scale
+    pixels = tf.cast(tf.range(from_size), tf.float32) + 0.5
+    distances = tf.abs(pixels - centers[:, tf.newaxis]) / tf.maximum(scale, 1.0)
+    weights = tf.nn.relu(1 - distances)
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+def decode_clip(images, num_frames, sampling):
+    """The frames of one video that make its clip, decoded as `keras_stm.data.jpeg.decode` does.
+
+    Args:
+        images: tensor of strings `(F,)`, JPEG files.
+        num_frames, sampling: as of `keras_stm.export.save`.
+
+    Returns:
+        uint8 tensor `(num_frames, H, W, 3)`.
+    """
+    import tensorflow as tf
+
+    total_frames = tf.shape(images)[0]
+    check = tf.debugging.Assert(total_frames > 0, ["`images` has no frames (N, F): F is 0"])
+    with tf.control_dependencies([check]):
+        images = tf.gather(images, frame_indices(total_frames, num_frames, sampling))
+    is_jpeg = tf.strings.substr(images, 0, 3) == b"\xff\xd8\xff"
+    check = tf.debugging.Assert(tf.reduce_all(is_jpeg), ["`images` must be JPEG files (N, F)"])
+    with tf.control_dependencies([check]):
+        sizes = tf.map_fn(
+            lambda image: tf.io.extract_jpeg_shape(image)[:2], images, fn_output_signature=tf.int32
+        )
+    is_equal = tf.reduce_all(sizes == sizes[:1])
+    check = tf.debugging.Assert(is_equal, ["`images` of one video must have one size, but have", sizes])
+
+    def decode(ratio):
+        return tf.map_fn(
+            # TensorFlow's default method darkens every frame.
+            lambda image: tf.io.decode_jpeg(image, 3, ratio, dct_method="INTEGER_ACCURATE"),
+            images,
+            fn_output_signature=tf.TensorSpec((None, None, 3), tf.uint8),
+        )
+
+    with tf.control_dependencies([check]):
+        ratios = np.array(preprocessing.JPEG_RATIOS[1:])
+        large_enough = -(-tf.reduce_min(sizes) // ratios) >= preprocessing.JPEG_SHORT_SIDE
+        branches = [lambda ratio=ratio: decode(ratio) for ratio in preprocessing.JPEG_RATIOS]
+        return tf.switch_case(tf.math.count_nonzero(large_enough, dtype=tf.int32), branches)

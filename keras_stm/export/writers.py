@@ -1,0 +1,107 @@
+"""Folded model -> files, under the TensorFlow backend; also a process for the other backends."""
+
+import functools
+import json
+import os
+import sys
+
+import keras
+
+from keras_stm.class_names import to_lines
+from keras_stm.export import example, graph
+
+CLIP_SHAPE = (None, None, None, None, 3)
+
+
+def write_saved_model(model, path, class_names, top_k, **clip):
+    """Writes the folder that `keras_stm.export.save` describes.
+
+    Args:
+        model: without BatchNormalization.
+        path: a folder that does not exist.
+        class_names, top_k: as of `keras_stm.export.save`.
+        **clip: the arguments of `graph.prepare_clips`.
+    """
+    import tensorflow as tf
+
+    classes = model.output_shape[-1]
+    names = tf.constant(class_names or [str(index) for index in range(classes)])
+
+    # A function of its own, so that the model is in the graph once and not in each signature.
+    @tf.function(input_signature=[tf.TensorSpec(_channels_last(model.input_shape), tf.float32)])
+    def answer(clips):
+        scores = _scores(model, clips)
+        top_scores, indices = tf.math.top_k(scores, min(top_k, classes))
+        return {"scores": scores, "labels": tf.gather(names, indices), "top_scores": top_scores}
+
+    def prepare_images(images):
+        frames = graph.decode_clip(images, clip["num_frames"], clip["sampling"])
+        return graph.prepare_clips(frames[tf.newaxis], **clip)[0]
+
+    def prepare_batch(images):
+        shape = (clip["num_frames"], clip["image_size"], clip["image_size"], 3)
+        return tf.map_fn(prepare_images, images, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+
+    def add(name, prepare, argument, shape, dtype):
+        def endpoint(inputs):
+            # A signature states its shape, and checks it only here.
+            return answer(prepare(tf.ensure_shape(inputs, shape)))
+
+        archive.add_endpoint(name, endpoint, input_signature=[tf.TensorSpec(shape, dtype, argument)])
+
+    # The first is what is served by default.
+    add("serving_default", functools.partial(graph.prepare_clips, **clip), "clip", CLIP_SHAPE, tf.uint8)
+    add("jpeg", prepare_batch, "images", (None, None), tf.string)
+    add("float", tf.identity, "clip", _channels_last(model.input_shape), tf.float32)
+    archive.write_out(path, verbose=False)
+
+    extra = os.path.join(path, "assets.extra")
+    os.mkdir(extra)
+    if class_names:
+        with open(os.path.join(extra, "class_names.txt"), "wb") as file:
+            file.write(to_lines(class_names))
+    example.write_example(path, clip["num_frames"])
+
+
+def write_onnx(model, path, class_names, **clip):
+    """Writes the file that `keras_stm.export.save_onnx` describes; arguments as of `write_saved_model`."""
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    proto, _ = tf2onnx.convert.from_function(
+        tf.function(lambda clips: {"scores": _scores(model, graph.prepare_clips(clips, **clip))}),
+        [tf.TensorSpec(CLIP_SHAPE, tf.uint8, "clip")],
+        opset=17,
+    )
+    if class_names:
+        onnx.helper.set_model_props(proto, {"class_names": json.dumps(class_names)})
+    onnx.save(proto, path)
+
+
+WRITERS = {"saved_model": write_saved_model, "onnx": write_onnx}
+
+
+def _scores(model, clips):
+    """Scores, float32, of prepared clips with channels last."""
+    import tensorflow as tf
+
+    if model.input_shape != _channels_last(model.input_shape):
+        clips = tf.transpose(clips, (0, 1, 4, 2, 3))
+    return tf.cast(model(clips, training=False), tf.float32)
+
+
+def _channels_last(shape):
+    batch, time, *frame = shape
+    height, width = frame[:2] if frame[2] == 3 else frame[1:]
+    return batch, time, height, width, 3
+
+
+if __name__ == "__main__":
+    import keras_stm  # noqa: F401  registers the layers
+
+    kind, file, path = sys.argv[1:]
+    WRITERS[kind](keras.saving.load_model(file, compile=False), path, **json.load(sys.stdin))

@@ -1,0 +1,169 @@
+import collections
+
+import keras
+import numpy as np
+
+from keras_stm.layers.cmm import CMM
+from keras_stm.layers.cstm import CSTM
+from keras_stm.layers.per_frame import PerFrame
+from keras_stm.layers.stm_block import STMBlock
+
+# The layers with weights in each, and the BatchNormalization behind them.
+_CHILDREN = {
+    STMBlock: {
+        "reduce_conv": "reduce_bn",
+        "fusion_conv": None,
+        "restore_conv": "restore_bn",
+        "shortcut_conv": "shortcut_bn",
+    },
+    CSTM: {"temporal_conv": None, "conv": "bn"},
+    CMM: {"reduce_conv": "reduce_bn", "motion_conv": None, "restore_conv": None},
+}
+_BLOCKS = tuple(_CHILDREN)
+_MODELS = (keras.Function, keras.Sequential)
+
+
+def fold_batch_norm(model):
+    """A model for inference whose convolutions do what BatchNormalization did behind them.
+
+    With its moving statistics fixed, BatchNormalization is a factor and a shift for each channel: the
+    factor goes into the kernel of the convolution before it, the shift into a new bias.
+
+    Args:
+        model: a model of this package, or one with further layers around it. It is not changed.
+
+    Returns:
+        A `keras.Model` without BatchNormalization and not compiled, from the same inputs to outputs that
+        are equal but for rounding, its other layers under their names.
+
+    Raises:
+        ValueError: if a BatchNormalization follows no convolution or dense layer that it could be folded
+            into, or `model` is neither functional nor a `Sequential` that knows its input.
+    """
+    if isinstance(model, keras.Sequential) and model.built:
+        model = keras.Model(*model.inputs, *model.outputs, name=model.name)
+    if not isinstance(model, keras.Function):
+        raise ValueError(
+            "`model` must be functional, or a Sequential that knows its input. "
+            f"Received: model={model.name!r} of {type(model).__name__}"
+        )
+    batch_norms = _find_convolutions(model)
+    clones = {}
+
+    def clone(layer):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return layer
+        clones[layer] = _clone(layer, with_bias=layer in batch_norms)
+        return clones[layer]
+
+    def call(layer, *args, **kwargs):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            return args[0] if args else kwargs["inputs"]
+        return layer(*args, **kwargs)
+
+    folded = keras.models.clone_model(model, clone_function=clone, call_function=call)
+    for layer, copy in clones.items():
+        if layer in batch_norms:
+            _fold(layer, batch_norms[layer], copy)
+        elif isinstance(layer, _BLOCKS):
+            _fold_block(layer, copy)
+        elif not isinstance(layer, _MODELS):
+            copy.set_weights(layer.get_weights())
+    # A new model, as a clone is compiled where its original is.
+    return keras.Model(folded.input, folded.output, name=model.name)
+
+
+def _clone(layer, with_bias):
+    """A layer of the same kind, its weights still to come, that needs no BatchNormalization."""
+    if isinstance(layer, _MODELS):
+        return fold_batch_norm(layer)
+    config = layer.get_config()
+    if with_bias:
+        (config["layer"]["config"] if isinstance(layer, PerFrame) else config)["use_bias"] = True
+    elif isinstance(layer, _BLOCKS):
+        config["use_batch_norm"] = False
+    else:
+        for child in layer._flatten_layers():
+            if isinstance(child, keras.layers.BatchNormalization):
+                raise _unfoldable(f"{child.name!r} in the layer {layer.name!r}")
+    return type(layer).from_config(config)
+
+
+def _find_convolutions(model):
+    """`{layer: the BatchNormalization that can be folded into it}` of a functional model."""
+    nodes = [node for level in model._nodes_by_depth.values() for node in level]
+    calls = collections.Counter(node.operation for node in nodes)
+    producers = {id(tensor): node for node in nodes for tensor in node.output_tensors}
+    uses = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    uses.update(id(tensor) for tensor in model.outputs)
+
+    found = {}
+    for node in nodes:
+        batch_norm = node.operation
+        if isinstance(batch_norm, keras.layers.BatchNormalization):
+            (tensor,) = node.input_tensors
+            layer = producers[id(tensor)].operation
+            foldable = (
+                calls[batch_norm] == calls[layer] == uses[id(tensor)] == 1
+                and batch_norm.axis % len(tensor.shape) == _channel_axis(layer, len(tensor.shape))
+                and not node.arguments.kwargs.get("training")
+            )
+            if not foldable:
+                raise _unfoldable(f"{batch_norm.name!r} in the model {model.name!r}")
+            found[layer] = batch_norm
+    return found
+
+
+def _channel_axis(layer, rank):
+    """Axis of the channels that a linear convolution or dense layer gives, or `None` for any other."""
+    inner = layer.layer if isinstance(layer, PerFrame) else layer
+    kinds = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
+    if not isinstance(inner, kinds) or inner.activation is not keras.activations.linear:
+        return None
+    if getattr(inner, "data_format", "channels_last") == "channels_last":
+        return rank - 1
+    return 1 if inner is layer else 2
+
+
+def _unfoldable(what):
+    return ValueError(
+        "`model` must have every BatchNormalization right behind a convolution or dense layer without "
+        f"activation whose only use that is. Received: a BatchNormalization {what}"
+    )
+
+
+def _fold_block(block, copy):
+    """Gives the `copy` of a block, or of a branch, its weights."""
+    for name in ("cstm", "cmm"):
+        if getattr(block, name, None):
+            _fold_block(getattr(block, name), getattr(copy, name))
+    kind = next(kind for kind in _BLOCKS if isinstance(block, kind))
+    for name, batch_norm in _CHILDREN[kind].items():
+        layer = getattr(block, name)
+        if layer:
+            _fold(layer, batch_norm and getattr(block, batch_norm), getattr(copy, name))
+
+
+def _fold(layer, batch_norm, copy):
+    """Gives the `copy` of a layer its weights, those of the `batch_norm` behind it multiplied in."""
+    # A block may itself be without.
+    if not isinstance(batch_norm, keras.layers.BatchNormalization):
+        copy.set_weights(layer.get_weights())
+        return
+    if isinstance(layer, PerFrame):
+        layer, copy = layer.layer, copy.layer
+    scale = 1 / np.sqrt(_array(batch_norm.moving_variance) + batch_norm.epsilon)
+    if batch_norm.gamma is not None:
+        scale *= _array(batch_norm.gamma)
+    shift = -_array(batch_norm.moving_mean)
+    if layer.bias is not None:
+        shift += _array(layer.bias)
+    shift *= scale
+    if batch_norm.beta is not None:
+        shift += _array(batch_norm.beta)
+    copy.kernel.assign(_array(layer.kernel) * scale)
+    copy.bias.assign(shift)
+
+
+def _array(variable):
+    return keras.ops.convert_to_numpy(variable).astype("float64")

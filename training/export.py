@@ -1,0 +1,121 @@
+"""Writes a trained model for serving: videos in, names of classes out, all in one file or folder.
+
+  python training/export.py --model=saved_models/RUN                     # RUN/serving/<next version>
+  python training/export.py --model=saved_models/RUN --output=served/actions/1
+  python training/export.py --model=saved_models/RUN --format=onnx       # RUN/model.onnx
+
+fit.py writes serving/1 itself. TF Serving takes the highest version of those it finds; none is replaced.
+
+A SavedModel also holds an example of a request to TF Serving and its response, which are checked here:
+  assets.extra/request.json, assets.extra/response.json
+"""
+
+import os
+import re
+import sys
+
+# Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+from absl import app, flags, logging
+
+import run_folder
+from keras_stm import export as keras_stm_export
+from keras_stm import inference
+
+_SERVING = os.path.dirname(run_folder.SERVING)
+
+
+def define_flags():
+    """Defines the flags, which share names with other commands': not where this file is only imported."""
+    flags.DEFINE_string("model", None, "Folder of a run of fit.py, or the .keras file in it.")
+    flags.DEFINE_enum("format", "saved_model", ["saved_model", "onnx"], "What to write.")
+    flags.DEFINE_string(
+        "output",
+        None,
+        "What to write, which must not exist. Default: beside the model, the next version in serving/, or "
+        "model.onnx.",
+    )
+    flags.DEFINE_integer("top_k", 5, "saved_model: labels in an answer.", lower_bound=1)
+
+
+def main(argv):
+    if len(argv) > 1:
+        sys.exit(f"export.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
+    values = flags.FLAGS
+    if not values.model:
+        sys.exit("export.py: --model is missing: the folder of a run of fit.py, or a .keras file")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        export(values.model, values.output, values.format, values.top_k)
+    except KeyboardInterrupt:
+        sys.exit("\nexport.py: stopped; nothing was written.")
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        sys.exit(f"export.py: {error}")
+
+
+def export(model, output=None, format="saved_model", top_k=5):
+    """Writes a trained model, and says how to use what was written.
+
+    Args:
+        model: folder of a run, or `.keras` file.
+        output: what to write; `None` is beside the model the next version in `serving`, or `model.onnx`.
+        format: `"saved_model"` or `"onnx"`.
+        top_k: labels in an answer of the SavedModel.
+
+    Returns:
+        Path of what was written.
+
+    Raises:
+        ValueError: if there is no such model, or `output` exists.
+    """
+    trained = inference.load(model)
+    folder = os.path.dirname(trained.file)
+    options = {
+        "class_names": trained.class_names,
+        "num_frames": trained.num_frames,
+        "image_size": trained.image_size,
+        "sampling": trained.sampling,
+    }
+    if format == "onnx":
+        output = os.path.expanduser(output or os.path.join(folder, run_folder.ONNX))
+        keras_stm_export.save_onnx(trained.model, output, **options)
+        print(f"{output}: `clip`, uint8 (N, F, H, W, 3), to `scores`")
+        return output
+
+    output = os.path.expanduser(output or next_version(os.path.join(folder, _SERVING)))
+    keras_stm_export.save(trained.model, output, **options, top_k=top_k)
+    if keras.backend.backend() != "tensorflow":
+        import tensorflow as tf
+
+        # It only answers the example, and would take the GPU's memory from the backend.
+        tf.config.set_visible_devices([], "GPU")
+    keras_stm_export.check_example(output)
+    report(os.path.abspath(output))
+    return output
+
+
+def next_version(folder):
+    """The path in `folder` that is numbered one above the highest there, from 1."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return os.path.join(folder, str(1 + max((int(name) for name in names if name.isdecimal()), default=0)))
+
+
+def report(path):
+    """Prints how to serve the SavedModel at an absolute path, and how to ask it."""
+    print(f"{path}: signatures serving_default, jpeg and float; answers its example request as it should")
+    versions, version = os.path.split(path)
+    if not version.isdecimal():
+        print("TF Serving wants a folder of versions: give --output=.../1 for it.")
+        return
+    folder = os.path.dirname(versions) if os.path.basename(versions) == _SERVING else versions
+    name = re.sub(r"[^\w.-]", "_", os.path.basename(folder))
+    print(f"""Try next:
+  docker run -p 8501:8501 -v "{versions}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
+  curl -d "@{path}/assets.extra/request.json" http://localhost:8501/v1/models/{name}:predict""")
+
+
+if __name__ == "__main__":
+    define_flags()
+    app.run(main)
