@@ -9,22 +9,25 @@ import keras
 import pytest
 
 _ROOT = pathlib.Path(__file__).parent
-# What prepares data has nothing to do with the backend, but for what runs beside a model.
+# What prepares data has nothing to do with the backend, but for what runs beside a model; nor have commands
+# that hand on what the library does, which is tested under each.
 _DATA = (
     "data",
     *("training/test_check_data.py", "training/test_config.py", "training/test_pack.py"),
     *("training/test_data_wait.py", "training/test_run_data.py"),
 )
+_COMMANDS = ("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py")
 _DATA_AND_BACKEND = ("data/test_pipeline.py", "data/test_keras_augment.py", "data/test_views.py")
 
 
 def pytest_collection_modifyitems(items):
     if keras.backend.backend() == "tensorflow":
         return
-    skip = pytest.mark.skip(reason="data tests run once, under the tensorflow backend")
+    skip = pytest.mark.skip(reason="tests of data and commands run once, under the tensorflow backend")
     for item in items:
         path = item.path.relative_to(_ROOT)
-        if any(path.is_relative_to(data) for data in _DATA) and path.as_posix() not in _DATA_AND_BACKEND:
+        once = any(path.is_relative_to(name) for name in (*_DATA, *_COMMANDS))
+        if once and path.as_posix() not in _DATA_AND_BACKEND:
             item.add_marker(skip)
 
 

@@ -1,0 +1,40 @@
+"""`notebooks/first_steps.ipynb` runs from top to bottom, with a model of a minute for the main job's."""
+
+import dataclasses
+import pathlib
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+import config
+import fit
+from keras_stm.data import arrow_of_time
+
+NOTEBOOK = pathlib.Path(__file__).parents[1] / "notebooks" / "first_steps.ipynb"
+
+
+def code_cells():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    return notebook, [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_notebook_is_saved_with_its_outputs_and_pictures_and_without_errors():
+    _, cells = code_cells()
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error"]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    clips = tmp_path / "clips"
+    arrow_of_time.make_dataset(clips, num_train=64, num_validation=8, num_test=8, progress=False)
+    settings = dataclasses.replace(config.PRESETS["small"], data_dir=str(clips), epochs=1)
+    fit.fit(settings, str(tmp_path / "run"))
+    monkeypatch.setenv("KERAS_STM_RUN", str(tmp_path / "run"))
+    notebook, cells = code_cells()
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    # The last one compares what was exported with the model itself.
+    assert "is called" in cells[-1].outputs[-1].text
