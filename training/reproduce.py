@@ -1,0 +1,241 @@
+"""Runs the paper's ablations on the embedded data set's harder variant, each table beside the paper's.
+
+Clips are arrays made from a seed: no files, and under jax and torch no TensorFlow. Writes into its folder
+results/ (a JSON file and the scores of the test clips for each run), tables.md, a picture for each table and
+summary.json.
+
+  python training/reproduce.py                     # an hour and more on two cores; may be stopped
+  python training/reproduce.py --tables=5,6 --seeds=3
+  python training/reproduce.py --quick             # everything tiny: does it work?
+  python training/reproduce.py --network=resnet50 --mixed_precision=bfloat16   # wants a GPU
+
+The same command again goes on where it was stopped. Where all runs are there it only writes the report anew.
+"""
+
+import dataclasses
+import json
+import os
+import shlex
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+from absl import app, flags, logging
+
+import reproduce_counts
+import reproduce_report
+import reproduce_runs
+import reproduce_tables
+import run_folder
+from keras_stm.data import arrow_of_time
+from reproduce_runs import Settings
+
+_OUTPUT = flags.DEFINE_string("output", os.path.join("saved_models", "reproduce"), "Folder to fill.")
+_QUICK = flags.DEFINE_boolean("quick", False, "Everything tiny, to see that it works.")
+_NETWORK = flags.DEFINE_enum(
+    "network",
+    "small",
+    ["small", "resnet50"],
+    "small: all tables. resnet50: TSN and STM of the published size, 112 pixels, 3 seeds, for Table 5.",
+)
+_TABLES = flags.DEFINE_list("tables", None, f"Some of {','.join(reproduce_tables.NAMES)}. Default: all.")
+_SEEDS = flags.DEFINE_integer(
+    "seeds",
+    None,
+    f"Runs of each network. Default: 5 for Tables 5 and 6. The others have at most "
+    f"{reproduce_tables.FEW_SEEDS}.",
+    lower_bound=1,
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Height and width of a clip in pixels.", lower_bound=32
+)
+_EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training clips.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=1)
+_LEARNING_RATE = flags.DEFINE_float(
+    "learning_rate",
+    None,
+    "Its peak for a batch of 64 clips; that of the runs is in proportion.",
+    lower_bound=0.0,
+)
+_MIXED_PRECISION = flags.DEFINE_enum(
+    "mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU."
+)
+
+_SETTINGS = "settings.json"
+_TINY = {
+    "depths": (2, 1, 1, 1),
+    "width": 4,
+    "image_size": 32,
+    "num_train": 16,
+    "num_validation": 8,
+    "num_test": 8,
+    "epochs": 1,
+    "plain_epochs": 0,
+    "batch_size": 16,
+    "published": ((1, 1, 1, 1), 16),
+    "published_size": 64,
+    "eager": True,
+}
+
+
+def main(argv):
+    if len(argv) > 1:
+        sys.exit(f"reproduce.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
+    # TensorFlow warns of the number of models.
+    logging.set_verbosity(logging.ERROR)
+    small = _NETWORK.value == "small"
+    try:
+        reproduce(
+            settings_from_flags(),
+            _OUTPUT.value,
+            tables=_TABLES.value or (reproduce_tables.NAMES if small else ["5"]),
+            seeds=_SEEDS.value or (1 if _QUICK.value else 5 if small else 3),
+            command=shlex.join(["python", *sys.argv]),
+            variants=None if small else ("tsn", "stm"),
+        )
+    except KeyboardInterrupt:
+        sys.exit("\nStopped. The same command goes on with the run that was stopped.")
+    except (ValueError, ImportError, OSError, RuntimeError) as error:
+        sys.exit(f"reproduce.py: {error}")
+
+
+def settings_from_flags():
+    """`Settings` of the flags."""
+    settings = Settings()
+    if _NETWORK.value == "resnet50":
+        depths, width = settings.published
+        settings = dataclasses.replace(settings, depths=depths, width=width, reduction=16, image_size=112)
+    if _QUICK.value:
+        settings = dataclasses.replace(settings, **_TINY)
+    given = {
+        "image_size": _IMAGE_SIZE.value,
+        "epochs": _EPOCHS.value,
+        "batch_size": _BATCH_SIZE.value,
+        "learning_rate": _LEARNING_RATE.value,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(settings, mixed_precision=_MIXED_PRECISION.value, **given)
+
+
+def reproduce(settings, output, tables, seeds, command, variants=None):
+    """Trains what is not there yet, and writes the report.
+
+    Args:
+        settings: `Settings`.
+        output: the folder.
+        tables: names of tables, of `reproduce_tables.NAMES`.
+        seeds: runs of each network.
+        command: what the files of results say that they were made by.
+        variants: names of networks, of `reproduce_runs.VARIANTS`, to leave it at; `None` is all.
+
+    Raises:
+        ValueError: if there is no such table, or the folder holds results of other settings.
+    """
+    unknown = sorted(set(tables) - set(reproduce_tables.NAMES))
+    if unknown:
+        raise ValueError(
+            f"`tables` must be any of {', '.join(reproduce_tables.NAMES)}. Received: tables={tables!r}"
+        )
+    output = os.path.expanduser(output)
+    claim(output, settings)
+    if settings.mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}")
+    results = reproduce_runs.Results(os.path.join(output, "results"), command)
+    with results.lock():
+        measure(settings, results)
+        train(reproduce_tables.plan(settings, tables, seeds, variants), settings, results)
+    reproduce_report.write(settings, results, tables, seeds, output)
+
+
+class Progress:
+    """How far all runs together have come: a bar where a person watches, else a line for each run.
+
+    Args:
+        total: cost of all runs.
+    """
+
+    def __init__(self, total):
+        self.total = total
+        self.done = 0.0
+        self.start = time.monotonic()
+        self.bar = keras.utils.Progbar(round(total), unit_name="step") if sys.stdout.isatty() else None
+
+    def watch(self, cost):
+        """A callback for a run whose steps are worth `cost` each."""
+        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: self._add(cost))
+
+    def tell(self, line):
+        if self.bar is None:
+            left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
+            print(f"{line}; about {left / 60:.0f} minutes left", flush=True)
+
+    def _add(self, cost):
+        self.done += cost
+        if self.bar is not None:
+            self.bar.update(min(round(self.done), self.bar.target))
+
+
+def claim(output, settings):
+    """Makes the folder that of these settings; raises `ValueError` where it is that of others."""
+    path = os.path.join(output, _SETTINGS)
+    # As they will be read again: JSON knows no tuples.
+    mine = json.loads(
+        json.dumps(
+            {
+                **dataclasses.asdict(settings),
+                "clips": arrow_of_time.FORMAT,
+                "backend": keras.backend.backend(),
+            }
+        )
+    )
+    if os.path.exists(path):
+        with open(path) as file:
+            theirs = json.load(file)
+        different = [
+            f"{name} {theirs.get(name)!r} there, {mine.get(name)!r} here"
+            for name in sorted({*theirs, *mine})
+            if theirs.get(name) != mine.get(name)
+        ]
+        if different:
+            raise ValueError(
+                f"{output} holds results of other settings ({'; '.join(different)}); give another folder "
+                "with --output."
+            )
+        return
+    if os.path.isdir(output) and os.listdir(output):
+        raise ValueError(f"{output} holds something else; give another folder with --output.")
+    os.makedirs(output, exist_ok=True)
+    with run_folder.RunFolder(output, {}).replacing(_SETTINGS) as partial, open(partial, "w") as file:
+        json.dump(mine, file, indent=2)
+
+
+def measure(settings, results):
+    """Counts and times the published networks, where that was not done before."""
+    for name, function in (
+        ("counts", reproduce_counts.count),
+        ("speed", reproduce_counts.measure_speed),
+    ):
+        if not results.has(name):
+            print(f"{name} of the published networks", flush=True)
+            results.write(name, function(settings))
+
+
+def train(runs, settings, results):
+    """Trains the runs that have no files yet, with an estimate of the time left."""
+    missing = [run for run in runs if not results.is_finished(run)]
+    if not missing:
+        print(f"All {len(runs)} runs are there.")
+        return
+    print(f"{len(missing)} of {len(runs)} runs to go")
+    progress = Progress(sum(run.cost(settings) for run in missing))
+    for number, run in enumerate(missing, 1):
+        record = reproduce_runs.train(
+            run, settings, results, [progress.watch(run.cost(settings) / run.steps(settings))]
+        )
+        progress.tell(f"{number}/{len(missing)} {run.name}: motion {record['test']['motion']:.1%}")
+
+
+if __name__ == "__main__":
+    app.run(main)
