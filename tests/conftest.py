@@ -16,7 +16,10 @@ _DATA = (
     *("training/test_check_data.py", "training/test_config.py", "training/test_pack.py"),
     *("training/test_data_wait.py", "training/test_run_data.py"),
 )
-_COMMANDS = ("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py")
+_COMMANDS = (
+    *("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py"),
+    "training/test_reproduce.py",
+)
 _DATA_AND_BACKEND = ("data/test_pipeline.py", "data/test_keras_augment.py", "data/test_views.py")
 
 

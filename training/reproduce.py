@@ -1,8 +1,8 @@
 """Runs the paper's ablations on the embedded data set's harder variant, each table beside the paper's.
 
-Clips are arrays made from a seed: no files, and under jax and torch no TensorFlow. Writes into its folder
-results/ (a JSON file and the scores of the test clips for each run), tables.md, a picture for each table and
-summary.json.
+Clips are arrays made from a seed: no files and, under jax and torch, no TensorFlow; filelock and matplotlib
+are needed. Writes into its folder results/ (a JSON file and the scores of the test clips for each run),
+tables.md, a picture for each table and summary.json.
 
   python training/reproduce.py                     # an hour and more on two cores; may be stopped
   python training/reproduce.py --tables=5,6 --seeds=3
@@ -59,6 +59,7 @@ _LEARNING_RATE = flags.DEFINE_float(
     "Its peak for a batch of 64 clips; that of the runs is in proportion.",
     lower_bound=0.0,
 )
+_REPORT_ONLY = flags.DEFINE_boolean("report_only", False, "Write the report of what is there; train nothing.")
 _MIXED_PRECISION = flags.DEFINE_enum(
     "mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU."
 )
@@ -94,6 +95,7 @@ def main(argv):
             seeds=_SEEDS.value or (1 if _QUICK.value else 5 if small else 3),
             command=shlex.join(["python", *sys.argv]),
             variants=None if small else ("tsn", "stm"),
+            report_only=_REPORT_ONLY.value,
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The same command goes on with the run that was stopped.")
@@ -119,7 +121,7 @@ def settings_from_flags():
     return dataclasses.replace(settings, mixed_precision=_MIXED_PRECISION.value, **given)
 
 
-def reproduce(settings, output, tables, seeds, command, variants=None):
+def reproduce(settings, output, tables, seeds, command, variants=None, report_only=False):
     """Trains what is not there yet, and writes the report.
 
     Args:
@@ -129,6 +131,7 @@ def reproduce(settings, output, tables, seeds, command, variants=None):
         seeds: runs of each network.
         command: what the files of results say that they were made by.
         variants: names of networks, of `reproduce_runs.VARIANTS`, to leave it at; `None` is all.
+        report_only: whether to leave out what is missing.
 
     Raises:
         ValueError: if there is no such table, or the folder holds results of other settings.
@@ -143,6 +146,9 @@ def reproduce(settings, output, tables, seeds, command, variants=None):
     if settings.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}")
     results = reproduce_runs.Results(os.path.join(output, "results"), command)
+    if report_only:
+        reproduce_report.write(settings, results, tables, seeds, output)
+        return
     with results.lock():
         measure(settings, results)
         train(reproduce_tables.plan(settings, tables, seeds, variants), settings, results)

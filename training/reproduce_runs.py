@@ -66,8 +66,8 @@ class Settings:
     plain_epochs: int = 4
     tuning_epochs: int = 1
     tuning_rate: float = 0.3
-    batch_size: int = 32
-    learning_rate: float = 0.004
+    batch_size: int = 8
+    learning_rate: float = 0.008
     weight_decay: float = 0.01
     mixed_precision: str = "none"
     published: tuple = ((3, 4, 6, 3), 64)

@@ -210,9 +210,9 @@ def environment():
         # What reads no video and trains without tf.data needs not all of them.
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    git = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=os.path.dirname(__file__), capture_output=True, text=True
-    )
+    # With "-dirty" behind it where the code is not that of the commit.
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    git = subprocess.run(describe, cwd=os.path.dirname(__file__), capture_output=True, text=True)
     return {
         "versions": versions,
         "commit": git.stdout.strip() or None,

@@ -323,6 +323,10 @@ def test_a_run_that_was_stopped_is_trained_again_and_only_that(finished, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         campaign(output, ["8"], 1)
     assert not list((output / "results").glob("*.partial*"))
+    monkeypatch.setattr(reproduce_runs, "train", train)
+    reproduce.reproduce(TINY, str(output), ["8"], 1, "", report_only=True)
+    assert "| ordinary | 46.9 | – |" in (output / "tables.md").read_text()
+    monkeypatch.setattr(reproduce_runs, "train", stop_at_second)
     campaign(output, ["8"], 1)
     assert trained == ["cstm-8x32-seed0", "ordinary-8x32-seed0", "ordinary-8x32-seed0"]
 
