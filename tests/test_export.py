@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import keras_stm
+from keras_stm import inference
 from keras_stm.data import arrow_of_time, frames, load_clip, segments, views
 from tests.layers.check_layer import randomize
 from tests.reference.backend import BACKEND, compute, numpy, oriented
@@ -39,6 +40,11 @@ def tiny(**arguments):
 @pytest.fixture(scope="module")
 def model():
     return tiny()
+
+
+@pytest.fixture(scope="module")
+def predict(model):
+    return inference.predict_fn(model)
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +89,9 @@ def random_frames(num_frames, height, width, seed=0):
     return noise.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].astype("uint8")
 
 
-def expected_scores(model, source, data_format="channels_last"):
+def expected_scores(predict, source):
     """What Python's evaluation gives: `source` as of `views.read_views`."""
-    return numpy(compute(model, oriented(views.read_views(source, T, SIZE), data_format)))
+    return predict(views.read_views(source, T, SIZE))
 
 
 def assert_scores(actual, expected):
@@ -99,26 +105,28 @@ def assert_scores(actual, expected):
     [(9, 50, 41), (24, 31, 77), (3, 37, 37), (1, 20, 9), (70, 97, 64), (4, 32, 32), (5, 1, 3)],
     ids=str,
 )
-def test_frames_of_any_number_and_size_give_the_scores_of_pythons_evaluation(shape, model, call):
+def test_frames_of_any_number_and_size_give_the_scores_of_pythons_evaluation(shape, predict, call):
     source = random_frames(*shape)
-    assert_scores(call("serving_default", clip=source[np.newaxis])["scores"], expected_scores(model, source))
+    assert_scores(
+        call("serving_default", clip=source[np.newaxis])["scores"], expected_scores(predict, source)
+    )
 
 
-def test_clips_of_arrow_of_time_are_answered_as_in_python(model, call):
+def test_clips_of_arrow_of_time_are_answered_as_in_python(predict, call):
     expected = []
     for seed, name in enumerate(arrow_of_time.CLASS_NAMES):
         source = arrow_of_time.make_clip(name, seed).frames
-        expected.append(expected_scores(model, source))
+        expected.append(expected_scores(predict, source))
         assert_scores(call("serving_default", clip=source[np.newaxis])["scores"], expected[-1])
     # Else an answer that is always the same would do.
     assert len(np.unique(np.argmax(expected, axis=-1))) > 1 and np.ptp(expected, axis=0).max() > 0.05
 
 
 @pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="no real clips beside the checkout")
-def test_real_clips_are_answered_as_in_python(model, call):
+def test_real_clips_are_answered_as_in_python(predict, call):
     for path in sorted(REAL_CLIPS.iterdir()):
         source = frames.read_frames(path, range)
-        expected = numpy(compute(model, load_clip(path, T, SIZE)))
+        expected = predict(load_clip(path, T, SIZE))
         assert_scores(call("serving_default", clip=source[np.newaxis])["scores"], expected)
 
 
@@ -169,11 +177,11 @@ def test_jpeg_files_are_decoded_to_the_pixels_of_python(size):
     np.testing.assert_array_equal(frames, decode([images[0], images[2]]))
 
 
-def test_jpeg_files_of_two_sizes_are_answered_as_folders_of_them(model, call, tmp_path):
+def test_jpeg_files_of_two_sizes_are_answered_as_folders_of_them(predict, call, tmp_path):
     videos = [encode(random_frames(6, 513, 560)), encode(random_frames(6, 40, 31, seed=1))]
     scores = call("jpeg", images=videos)["scores"]
     for i, images in enumerate(videos):
-        expected = expected_scores(model, frame_folder(tmp_path / str(i), images))
+        expected = expected_scores(predict, frame_folder(tmp_path / str(i), images))
         assert_scores(scores[i : i + 1], expected)
 
 
@@ -185,11 +193,10 @@ def test_only_the_frames_that_are_picked_are_decoded(call):
     np.testing.assert_array_equal(call("jpeg", images=[spoilt])["scores"], scores)
 
 
-def test_prepared_clips_of_any_length_and_size_are_taken_as_the_model_takes_them(model, call):
+def test_prepared_clips_of_any_length_and_size_are_taken_as_the_model_takes_them(predict, call):
     for shape in ((2, 4, 32, 32, 3), (1, 3, 45, 33, 3)):
         clip = np.random.default_rng(0).normal(size=shape).astype("float32")
-        expected = numpy(compute(model, clip))
-        np.testing.assert_allclose(call("float", clip=clip)["scores"], expected, atol=1e-5)
+        np.testing.assert_allclose(call("float", clip=clip)["scores"], predict(clip), atol=1e-5)
 
 
 def test_labels_are_the_names_of_the_best_scores_in_their_order(call):
@@ -242,12 +249,12 @@ def test_a_request_that_makes_no_sense_fails_with_a_line_that_says_why(signature
 
 
 @pytest.fixture(scope="module")
-def question(model, tmp_path_factory):
+def question(predict, tmp_path_factory):
     """A file of clips and the scores of the model."""
     path = tmp_path_factory.mktemp("question") / "clip.npy"
     clip = np.stack([random_frames(9, 50, 41, seed) for seed in range(2)])
     np.save(path, clip)
-    return path, np.concatenate([expected_scores(model, each) for each in clip])
+    return path, np.concatenate([expected_scores(predict, each) for each in clip])
 
 
 def python(code, *arguments):

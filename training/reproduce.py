@@ -32,38 +32,6 @@ import run_folder
 from keras_stm.data import arrow_of_time
 from reproduce_runs import Settings
 
-_OUTPUT = flags.DEFINE_string("output", os.path.join("saved_models", "reproduce"), "Folder to fill.")
-_QUICK = flags.DEFINE_boolean("quick", False, "Everything tiny, to see that it works.")
-_NETWORK = flags.DEFINE_enum(
-    "network",
-    "small",
-    ["small", "resnet50"],
-    "small: all tables. resnet50: TSN and STM of the published size, 112 pixels, 3 seeds, for Table 5.",
-)
-_TABLES = flags.DEFINE_list("tables", None, f"Some of {','.join(reproduce_tables.NAMES)}. Default: all.")
-_SEEDS = flags.DEFINE_integer(
-    "seeds",
-    None,
-    f"Runs of each network. Default: 5 for Tables 5 and 6. The others have at most "
-    f"{reproduce_tables.FEW_SEEDS}.",
-    lower_bound=1,
-)
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Height and width of a clip in pixels.", lower_bound=32
-)
-_EPOCHS = flags.DEFINE_integer("epochs", None, "Passes over the training clips.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=1)
-_LEARNING_RATE = flags.DEFINE_float(
-    "learning_rate",
-    None,
-    "Its peak for a batch of 64 clips; that of the runs is in proportion.",
-    lower_bound=0.0,
-)
-_REPORT_ONLY = flags.DEFINE_boolean("report_only", False, "Write the report of what is there; train nothing.")
-_MIXED_PRECISION = flags.DEFINE_enum(
-    "mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU."
-)
-
 _SETTINGS = "settings.json"
 _TINY = {
     "depths": (2, 1, 1, 1),
@@ -81,21 +49,52 @@ _TINY = {
 }
 
 
+def define_flags():
+    """Defines the flags, which share names with other commands': not where this file is only imported."""
+    flags.DEFINE_string("output", os.path.join("saved_models", "reproduce"), "Folder to fill.")
+    flags.DEFINE_boolean("quick", False, "Everything tiny, to see that it works.")
+    flags.DEFINE_enum(
+        "network",
+        "small",
+        ["small", "resnet50"],
+        "small: all tables. resnet50: TSN and STM of the published size, 112 pixels, 3 seeds, for Table 5.",
+    )
+    flags.DEFINE_list("tables", None, f"Some of {','.join(reproduce_tables.NAMES)}. Default: all.")
+    flags.DEFINE_integer(
+        "seeds",
+        None,
+        f"Runs of each network. Default: 5 for Tables 5 and 6. The others have at most "
+        f"{reproduce_tables.FEW_SEEDS}.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer("image_size", None, "Height and width of a clip in pixels.", lower_bound=32)
+    flags.DEFINE_integer("epochs", None, "Passes over the training clips.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=1)
+    flags.DEFINE_float(
+        "learning_rate",
+        None,
+        "Its peak for a batch of 64 clips; that of the runs is in proportion.",
+        lower_bound=0.0,
+    )
+    flags.DEFINE_boolean("report_only", False, "Write the report of what is there; train nothing.")
+    flags.DEFINE_enum("mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU.")
+
+
 def main(argv):
     if len(argv) > 1:
         sys.exit(f"reproduce.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
     # TensorFlow warns of the number of models.
     logging.set_verbosity(logging.ERROR)
-    small = _NETWORK.value == "small"
+    small = flags.FLAGS.network == "small"
     try:
         reproduce(
             settings_from_flags(),
-            _OUTPUT.value,
-            tables=_TABLES.value or (reproduce_tables.NAMES if small else ["5"]),
-            seeds=_SEEDS.value or (1 if _QUICK.value else 5 if small else 3),
+            flags.FLAGS.output,
+            tables=flags.FLAGS.tables or (reproduce_tables.NAMES if small else ["5"]),
+            seeds=flags.FLAGS.seeds or (1 if flags.FLAGS.quick else 5 if small else 3),
             command=shlex.join(["python", *sys.argv]),
             variants=None if small else ("tsn", "stm"),
-            report_only=_REPORT_ONLY.value,
+            report_only=flags.FLAGS.report_only,
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The same command goes on with the run that was stopped.")
@@ -106,19 +105,19 @@ def main(argv):
 def settings_from_flags():
     """`Settings` of the flags."""
     settings = Settings()
-    if _NETWORK.value == "resnet50":
+    if flags.FLAGS.network == "resnet50":
         depths, width = settings.published
         settings = dataclasses.replace(settings, depths=depths, width=width, reduction=16, image_size=112)
-    if _QUICK.value:
+    if flags.FLAGS.quick:
         settings = dataclasses.replace(settings, **_TINY)
     given = {
-        "image_size": _IMAGE_SIZE.value,
-        "epochs": _EPOCHS.value,
-        "batch_size": _BATCH_SIZE.value,
-        "learning_rate": _LEARNING_RATE.value,
+        "image_size": flags.FLAGS.image_size,
+        "epochs": flags.FLAGS.epochs,
+        "batch_size": flags.FLAGS.batch_size,
+        "learning_rate": flags.FLAGS.learning_rate,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(settings, mixed_precision=_MIXED_PRECISION.value, **given)
+    return dataclasses.replace(settings, mixed_precision=flags.FLAGS.mixed_precision, **given)
 
 
 def reproduce(settings, output, tables, seeds, command, variants=None, report_only=False):
@@ -244,4 +243,5 @@ def train(runs, settings, results):
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)
