@@ -226,6 +226,7 @@ def test_counts_of_the_published_networks_are_the_papers():
     assert counts["stm"]["macs"]["16"] == 2 * counts["stm"]["macs"]["8"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_tells_what_it_may_depend_on(finished):
     run = Run("stm", 1, 8, 32)
     with open(finished / "results" / f"{run.name}.json") as file:
@@ -239,6 +240,7 @@ def test_a_finished_run_tells_what_it_may_depend_on(finished):
     assert set(record["test"]) == {"motion", "appearance"}
 
 
+@pytest.mark.slow
 def test_the_test_accuracy_is_that_of_the_scores_beside_it(finished):
     results = Results(finished / "results", "")
     name = Run("cmm", 0, 8, 32).name
@@ -248,6 +250,7 @@ def test_the_test_accuracy_is_that_of_the_scores_beside_it(finished):
     assert len(hits) == 2 * TINY.num_test
 
 
+@pytest.mark.slow
 def test_fine_tuning_starts_from_the_trained_networks_weights(finished):
     results = Results(finished / "results", "")
     trained = results.read_scores(Run("stm", 0, 8, 32).name)
@@ -256,6 +259,7 @@ def test_fine_tuning_starts_from_the_trained_networks_weights(finished):
     assert not np.allclose(tuned["motion"], trained["motion"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_report_holds_each_table_beside_the_papers_column_and_a_picture(finished):
     text = (finished / "tables.md").read_text()
     table = text[text.index("## Table 5") : text.index("![")]
@@ -268,6 +272,7 @@ def test_the_report_holds_each_table_beside_the_papers_column_and_a_picture(fini
         assert f"({picture})" in text and content.startswith(b"\x89PNG") and len(content) > 10_000
 
 
+@pytest.mark.slow
 def test_the_summarys_numbers_are_those_of_the_results(finished):
     results = Results(finished / "results", "")
     with open(finished / "summary.json") as file:
@@ -287,6 +292,7 @@ def test_the_summarys_numbers_are_those_of_the_results(finished):
     assert before["mean"] == pytest.approx(accuracy["stm"][0])
 
 
+@pytest.mark.slow
 def test_tsn_cannot_tell_a_clip_from_its_reversal(finished):
     with open(finished / "summary.json") as file:
         tsn = json.load(file)["tables"]["5"]["rows"][0]
@@ -296,6 +302,7 @@ def test_tsn_cannot_tell_a_clip_from_its_reversal(finished):
     assert tsn["variant"] == "tsn" and tsn["motion"]["mean"] <= 0.5
 
 
+@pytest.mark.slow
 def test_all_runs_there_only_the_report_is_written_anew(finished, monkeypatch, capsys):
     before = contents(finished / "results")
     report = {name: (finished / name).read_text() for name in ("tables.md", "summary.json")}
@@ -308,6 +315,7 @@ def test_all_runs_there_only_the_report_is_written_anew(finished, monkeypatch, c
     assert "are there" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_is_trained_again_and_only_that(finished, tmp_path, monkeypatch):
     output = tmp_path / "reproduce"
     trained = []
@@ -339,6 +347,7 @@ def test_an_unfinished_campaign_has_a_report_of_what_is_there(tmp_path):
     assert (tmp_path / "table9.png").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_of_other_settings_or_of_something_else_is_refused(finished, tmp_path):
     before = contents(finished)
     with pytest.raises(ValueError, match=r"other settings \(epochs 1 there, 2 here\)"):
