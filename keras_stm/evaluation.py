@@ -117,8 +117,7 @@ class Evaluation:
 
     def worst_confusions(self, count=10):
         """The most frequent mistakes, as a list of at most `count` `Confusion`."""
-        mistakes = self.confusion_matrix - np.diag(self.confusion_matrix.diagonal())
-        counts = self.class_counts
+        mistakes, counts = self._mistakes, self.class_counts
         true, predicted = np.nonzero(mistakes)
         found = [
             Confusion(
@@ -131,9 +130,7 @@ class Evaluation:
     def per_class(self):
         """List of `ClassResult`, in the order of the classes."""
         counts, names = self.class_counts, self.class_names
-        mistakes = self.confusion_matrix - np.diag(self.confusion_matrix.diagonal())
-        worst = mistakes.argmax(axis=1)
-        mistakes = mistakes.max(axis=1)
+        worst, mistakes = self._mistakes.argmax(axis=1), self._mistakes.max(axis=1)
         columns = (
             names,
             counts.tolist(),
@@ -145,6 +142,10 @@ class Evaluation:
             _share(self._called_reversal, counts).tolist(),
         )
         return [ClassResult(*row) for row in zip(*columns, strict=True)]
+
+    @property
+    def _mistakes(self):
+        return self.confusion_matrix - np.diag(self.confusion_matrix.diagonal())
 
     @property
     def _reversals(self):

@@ -34,6 +34,7 @@ import run_folder
 from data_wait import DataWait
 from keras_stm import evaluation, inference, model_file
 from run_data import RunData, absolute, clips_fingerprint
+from schedules import warmed_up_cosine
 
 config.define_flags()
 flags.adopt_module_key_flags(config)
@@ -193,14 +194,7 @@ def make_optimizer(settings, batch_size, steps_per_epoch):
             [learning_rate / 10**i for i in range(len(settings.decay_epochs) + 1)],
         )
     else:
-        steps = steps_per_epoch * settings.epochs
-        warmup_steps = steps // 10
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0 if warmup_steps else learning_rate,
-            steps - warmup_steps,
-            warmup_target=learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
-        )
+        schedule = warmed_up_cosine(learning_rate, steps_per_epoch * settings.epochs)
     options = {"weight_decay": settings.weight_decay, "global_clipnorm": settings.clip_norm or None}
     if settings.optimizer == "adamw":
         return keras.optimizers.AdamW(schedule, **options)

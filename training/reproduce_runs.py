@@ -14,6 +14,7 @@ import run_folder
 from keras_stm.inference import jit_compile
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
 from reproduce_data import CLASS_NAMES, SHAPES, EvaluationBatches, TrainingBatches
+from schedules import warmed_up_cosine
 
 # Function and arguments of each network that is compared.
 VARIANTS = {
@@ -137,10 +138,7 @@ class Results:
 
     def write_weights(self, name, model):
         with self.folder.replacing(f"{name}.weights.h5") as path:
-            # Keras insists on the ending.
-            temporary = f"{path}.weights.h5"
-            model.save_weights(temporary)
-            os.replace(temporary, path)
+            model.save_weights(path)
 
     def weights_file(self, name):
         return self.folder.file(f"{name}.weights.h5")
@@ -267,12 +265,5 @@ def _compile(model, run, settings):
 
 
 def _optimizer(settings, peak, steps):
-    """AdamW, warmed up for a tenth of the steps, then falling to 0: fit.py's recipe from scratch."""
-    warmup_steps = steps // 10
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup_steps else peak,
-        steps - warmup_steps,
-        warmup_target=peak if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+    """fit.py's recipe from scratch."""
+    return keras.optimizers.AdamW(warmed_up_cosine(peak, steps), weight_decay=settings.weight_decay)

@@ -9,6 +9,7 @@ import keras
 
 from keras_stm.class_names import to_lines
 from keras_stm.export import example, graph
+from keras_stm.inference import is_channels_first
 
 CLIP_SHAPE = (None, None, None, None, 3)
 
@@ -89,7 +90,7 @@ def _scores(model, clips):
     """Scores, float32, of prepared clips with channels last."""
     import tensorflow as tf
 
-    if model.input_shape != _channels_last(model.input_shape):
+    if is_channels_first(model):
         clips = tf.transpose(clips, (0, 1, 4, 2, 3))
     return tf.cast(model(clips, training=False), tf.float32)
 

@@ -8,25 +8,12 @@ import tensorflow as tf
 from keras_stm.data import Dataset, LeftOut, make_pipeline, pipeline, steps_per_epoch
 from keras_stm.models import STMResNet
 from keras_stm.preprocessing import MEAN, STD
-from tests.data.videos import KINDS, decode_all, write_video
+from tests.data.videos import decode_all, write_video
 
 AUGMENTATION = {
     **{"flip": "labels", "color_jitter": 0.3, "random_erasing": 0.5, "sampling": "dense"},
     **{"mix_up": 0.2, "cut_mix": 1.0, "one_hot": True},
 }
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Ten videos of several containers, lengths and shapes."""
-    folder = tmp_path_factory.mktemp("videos")
-    kinds = itertools.cycle(KINDS.values())
-    records = []
-    for i, (codec, options, extension) in zip(range(10), kinds, strict=False):
-        shape = {"num_frames": 5 + 4 * i, "height": 32 + 16 * (i % 3), "width": 48}
-        path = write_video(folder / f"{i}{extension}", codec=codec, options=options, **shape)
-        records.append((path, i % 3))
-    return Dataset(records, ("a", "b", "c"))
 
 
 def batches(dataset, **arguments):

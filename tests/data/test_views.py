@@ -1,6 +1,5 @@
 """Videos -> the clips of the test protocols, also against a loop that decodes all frames."""
 
-import itertools
 import threading
 
 import numpy as np
@@ -10,23 +9,10 @@ import tensorflow as tf
 from keras_stm.data import Dataset, LeftOut, VideoError, load_clip, make_pipeline, make_views, views
 from keras_stm.data.views import read_views
 from keras_stm.preprocessing import MEAN, STD
-from tests.data.videos import KINDS, decode_all, write_video
+from tests.data.videos import decode_all
 
 # 1e-5 of the range of values, which is from -2.2 to 2.7.
 ATOL = 5e-5
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """Ten videos of several containers and lengths: upright, square and lying."""
-    folder = tmp_path_factory.mktemp("videos")
-    kinds = itertools.cycle(KINDS.values())
-    records = []
-    for i, (codec, options, extension) in zip(range(10), kinds, strict=False):
-        shape = {"num_frames": 5 + 4 * i, "height": 32 + 16 * (i % 3), "width": 48}
-        path = write_video(folder / f"{i}{extension}", codec=codec, options=options, **shape)
-        records.append((path, i % 3))
-    return Dataset(records, ("a", "b", "c"))
 
 
 def clips_of(dataset, *args, **arguments):
