@@ -9,6 +9,7 @@ from absl import flags
 import keras_stm
 from keras_stm.data import catalog, pipeline, segments
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
+from schedules import REFERENCE_BATCH
 
 _SMALL = {"depths": (1, 1, 1, 1), "width": 32}
 
@@ -22,9 +23,6 @@ MODELS = {
     "tsn_resnet50": keras_stm.TSNResNet50,
     "tsm_resnet50": keras_stm.TSMResNet50,
 }
-
-# Clips in the batch that a learning rate is stated for: the paper's.
-REFERENCE_BATCH = 64
 
 # What a folder may be said to hold: that it is packed is known by itself.
 UNPACKED = [name for name in catalog.NAMES if name != "packed"]

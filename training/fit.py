@@ -31,10 +31,10 @@ from absl import app, flags, logging
 import config
 import keras_stm
 import run_folder
+import schedules
 from data_wait import DataWait
 from keras_stm import evaluation, inference, model_file
 from run_data import RunData, absolute, clips_fingerprint
-from schedules import warmed_up_cosine
 
 config.define_flags()
 flags.adopt_module_key_flags(config)
@@ -186,7 +186,7 @@ def build_model(settings, data):
 
 def make_optimizer(settings, batch_size, steps_per_epoch):
     """The optimizer, its learning rate in proportion to `batch_size` and on the schedule of the settings."""
-    learning_rate = settings.learning_rate * batch_size / config.REFERENCE_BATCH
+    learning_rate = settings.learning_rate * batch_size / schedules.REFERENCE_BATCH
     if settings.schedule == "steps":
         # Keras keeps a value for the step of the boundary itself, which is here the last of an epoch.
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
@@ -194,7 +194,7 @@ def make_optimizer(settings, batch_size, steps_per_epoch):
             [learning_rate / 10**i for i in range(len(settings.decay_epochs) + 1)],
         )
     else:
-        schedule = warmed_up_cosine(learning_rate, steps_per_epoch * settings.epochs)
+        schedule = schedules.warmed_up_cosine(learning_rate, steps_per_epoch * settings.epochs)
     options = {"weight_decay": settings.weight_decay, "global_clipnorm": settings.clip_norm or None}
     if settings.optimizer == "adamw":
         return keras.optimizers.AdamW(schedule, **options)

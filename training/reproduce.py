@@ -4,7 +4,7 @@ Clips are arrays made from a seed: no files and, under jax and torch, no TensorF
 are needed. Writes into its folder results/ (a JSON file and the scores of the test clips for each run),
 tables.md, a picture for each table and summary.json.
 
-  python training/reproduce.py                     # an hour and more on two cores; may be stopped
+  python training/reproduce.py --processes=2       # HOURS on two cores; may be stopped
   python training/reproduce.py --tables=5,6 --seeds=3
   python training/reproduce.py --quick             # everything tiny: does it work?
   python training/reproduce.py --network=resnet50 --mixed_precision=bfloat16   # wants a GPU
@@ -25,11 +25,13 @@ import keras
 from absl import app, flags, logging
 
 import reproduce_counts
+import reproduce_pool
 import reproduce_report
 import reproduce_runs
 import reproduce_tables
 import run_folder
 from keras_stm.data import arrow_of_time
+from reproduce_pool import Job
 from reproduce_runs import Settings
 
 _SETTINGS = "settings.json"
@@ -37,6 +39,8 @@ _TINY = {
     "depths": (2, 1, 1, 1),
     "width": 4,
     "image_size": 32,
+    "num_stills": 32,
+    "still_epochs": 1,
     "num_train": 16,
     "num_validation": 8,
     "num_test": 8,
@@ -76,6 +80,12 @@ def define_flags():
         "Its peak for a batch of 64 clips; that of the runs is in proportion.",
         lower_bound=0.0,
     )
+    flags.DEFINE_integer(
+        "processes",
+        1,
+        "Networks trained at a time, each with its part of the cores. 1 is for a GPU.",
+        lower_bound=1,
+    )
     flags.DEFINE_boolean("report_only", False, "Write the report of what is there; train nothing.")
     flags.DEFINE_enum("mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU.")
 
@@ -94,6 +104,7 @@ def main(argv):
             seeds=flags.FLAGS.seeds or (1 if flags.FLAGS.quick else 5 if small else 3),
             command=shlex.join(["python", *sys.argv]),
             variants=None if small else ("tsn", "stm"),
+            processes=flags.FLAGS.processes,
             report_only=flags.FLAGS.report_only,
         )
     except KeyboardInterrupt:
@@ -120,7 +131,7 @@ def settings_from_flags():
     return dataclasses.replace(settings, mixed_precision=flags.FLAGS.mixed_precision, **given)
 
 
-def reproduce(settings, output, tables, seeds, command, variants=None, report_only=False):
+def reproduce(settings, output, tables, seeds, command, variants=None, processes=1, report_only=False):
     """Trains what is not there yet, and writes the report.
 
     Args:
@@ -130,6 +141,7 @@ def reproduce(settings, output, tables, seeds, command, variants=None, report_on
         seeds: runs of each network.
         command: what the files of results say that they were made by.
         variants: names of networks, of `reproduce_runs.VARIANTS`, to leave it at; `None` is all.
+        processes: how many networks to train at a time.
         report_only: whether to leave out what is missing.
 
     Raises:
@@ -142,44 +154,42 @@ def reproduce(settings, output, tables, seeds, command, variants=None, report_on
         )
     output = os.path.expanduser(output)
     claim(output, settings)
-    if settings.mixed_precision != "none":
-        keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}")
     results = reproduce_runs.Results(os.path.join(output, "results"), command)
     if report_only:
         reproduce_report.write(settings, results, tables, seeds, output)
         return
     with results.lock():
         measure(settings, results)
-        train(reproduce_tables.plan(settings, tables, seeds, variants), settings, results)
+        train(reproduce_tables.plan(settings, tables, seeds, variants), settings, results, processes)
     reproduce_report.write(settings, results, tables, seeds, output)
 
 
 class Progress:
-    """How far all runs together have come: a bar where a person watches, else a line for each run.
+    """How far all training together has come: a bar where a person watches, else a line for each run.
 
     Args:
-        total: cost of all runs.
+        total: cost of all.
     """
 
     def __init__(self, total):
         self.total = total
-        self.done = 0.0
+        self.before = self.done = 0.0
         self.start = time.monotonic()
         self.bar = keras.utils.Progbar(round(total), unit_name="step") if sys.stdout.isatty() else None
 
-    def watch(self, cost):
-        """A callback for a run whose steps are worth `cost` each."""
-        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: self._add(cost))
+    def start_at(self, cost):
+        """Whoever calls `show` from now on counts from 0 again, behind so much."""
+        self.before = cost
+
+    def show(self, done):
+        self.done = self.before + done
+        if self.bar is not None:
+            self.bar.update(min(round(self.done), self.bar.target))
 
     def tell(self, line):
         if self.bar is None:
             left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
             print(f"{line}; about {left / 60:.0f} minutes left", flush=True)
-
-    def _add(self, cost):
-        self.done += cost
-        if self.bar is not None:
-            self.bar.update(min(round(self.done), self.bar.target))
 
 
 def claim(output, settings):
@@ -218,28 +228,57 @@ def claim(output, settings):
 
 def measure(settings, results):
     """Counts and times the published networks, where that was not done before."""
-    for name, function in (
-        ("counts", reproduce_counts.count),
-        ("speed", reproduce_counts.measure_speed),
-    ):
-        if not results.has(name):
-            print(f"{name} of the published networks", flush=True)
-            results.write(name, function(settings))
+    missing = [
+        Job(_measure, (name, function, settings, results))
+        for name, function in (
+            ("counts", reproduce_counts.count),
+            ("speed", reproduce_counts.measure_speed),
+        )
+        if not results.has(name)
+    ]
+    # Not in this process: on a GPU its memory would lack in those that train.
+    for job, _ in reproduce_pool.run(missing, 1, settings.mixed_precision):
+        print(f"{job.arguments[0]} of the published networks", flush=True)
 
 
-def train(runs, settings, results):
+def _measure(name, function, settings, results):
+    results.write(name, function(settings))
+
+
+def train(runs, settings, results, processes):
     """Trains the runs that have no files yet, with an estimate of the time left."""
     missing = [run for run in runs if not results.is_finished(run)]
     if not missing:
         print(f"All {len(runs)} runs are there.")
         return
     print(f"{len(missing)} of {len(runs)} runs to go")
-    progress = Progress(sum(run.cost(settings) for run in missing))
-    for number, run in enumerate(missing, 1):
-        record = reproduce_runs.train(
-            run, settings, results, [progress.watch(run.cost(settings) / run.steps(settings))]
+    stills = [] if results.has_stills() else [_stills_job(settings, results)]
+    jobs = [
+        Job(reproduce_runs.train, (run, settings, results), run.cost(settings), run.steps(settings))
+        for run in missing
+    ]
+    progress = Progress(sum(job.cost for job in stills + jobs))
+    for job, record in reproduce_pool.run(stills, 1, settings.mixed_precision, show=progress.show):
+        progress.start_at(job.cost)
+        progress.tell(f"stills: appearance {record['history']['val_appearance_accuracy'][-1]:.1%}")
+
+    def is_ready(job):
+        origin = job.arguments[0].origin(settings)
+        return origin is None or results.is_finished(origin)
+
+    ended = reproduce_pool.run(jobs, processes, settings.mixed_precision, is_ready, progress.show)
+    for number, (job, record) in enumerate(ended, 1):
+        progress.tell(
+            f"{number}/{len(jobs)} {job.arguments[0].name}: motion {record['test']['motion']:.1%}, "
+            f"appearance {record['test']['appearance']:.1%}"
         )
-        progress.tell(f"{number}/{len(missing)} {run.name}: motion {record['test']['motion']:.1%}")
+
+
+def _stills_job(settings, results):
+    steps = settings.still_epochs * settings.still_steps
+    # As of runs: in steps of as many clips of 8 frames.
+    cost = steps * settings.still_batch_size / (settings.batch_size * reproduce_runs.NUM_FRAMES)
+    return Job(reproduce_runs.train_on_stills, (settings, results), cost, steps)
 
 
 if __name__ == "__main__":

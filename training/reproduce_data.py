@@ -4,6 +4,7 @@ No TensorFlow and no files, so that every backend trains on the same numbers.
 """
 
 import concurrent.futures
+import itertools
 import os
 import typing
 
@@ -16,14 +17,14 @@ CLASS_NAMES = arrow_of_time.CLASS_NAMES
 SHAPES = arrow_of_time.SHAPES
 # Frames of a clip, of which a model sees 4, 8 or 16: at least two in every segment.
 CLIP_FRAMES = 32
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test", "stills")
 _REVERSED = np.array([CLASS_NAMES.index(arrow_of_time.REVERSED[name]) for name in CLASS_NAMES])
 
 
 class Clips(typing.NamedTuple):
     """Clips in memory.
 
-    `frames` uint8 `(N, CLIP_FRAMES, S, S, 3)` RGB; `motion` `(N,)`, indices into `CLASS_NAMES`;
+    `frames` uint8 `(N, F, S, S, 3)` RGB; `motion` `(N,)`, indices into `CLASS_NAMES`;
     `appearance` `(N,)`, indices into `SHAPES`.
     """
 
@@ -32,7 +33,7 @@ class Clips(typing.NamedTuple):
     appearance: np.ndarray
 
 
-def make_clips(split, count, image_size, hard=True):
+def make_clips(split, count, image_size, hard=True, num_frames=CLIP_FRAMES):
     """The first `count` clips of a split, somewhat larger than crops of `image_size` pixels.
 
     No two splits share a seed. The same clips at another size show the same, drawn finer or coarser.
@@ -42,9 +43,9 @@ def make_clips(split, count, image_size, hard=True):
 
     def make(i):
         clip_seed = (SPLITS.index(split), i)
-        return arrow_of_time.make_clip(CLASS_NAMES[names[i]], clip_seed, hard, CLIP_FRAMES, size)
+        return arrow_of_time.make_clip(CLASS_NAMES[names[i]], clip_seed, hard, num_frames, size)
 
-    frames = np.empty((count, CLIP_FRAMES, size, size, 3), "uint8")
+    frames = np.empty((count, num_frames, size, size, 3), "uint8")
     appearance = np.empty(count, "int64")
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for i, clip in enumerate(pool.map(make, range(count))):
@@ -53,57 +54,40 @@ def make_clips(split, count, image_size, hard=True):
     return Clips(frames, names, appearance)
 
 
-class TrainingBatches(keras.utils.PyDataset):
-    """Shuffled batches: one random frame of each segment and a random crop, the same in all frames.
+def training_batches(clips_of_epochs, num_frames, image_size, batch_size, seed, difference=False):
+    """Shuffled batches without end: one random frame of each segment, and a random crop for all frames.
 
-    What an epoch holds depends on `seed` and the number of the epoch alone. Clips left over at the end
-    of an epoch are left out.
+    What an epoch holds depends on `seed` and its number alone. Clips left over at its end are left out.
+    A generator, as Keras starts a `PyDataset` twice in every epoch under TensorFlow, which takes as long as
+    to train on it.
 
     Args:
-        clips_of_epochs: list of `Clips`, one for each epoch, all of one length.
+        clips_of_epochs: list of `Clips`, one for each epoch; the last one is for all after it.
         num_frames, image_size: of what the model sees.
         batch_size: clips in a batch.
         seed: integer of at least 0.
         difference: whether to add a fourth channel, see `prepare`.
     """
-
-    def __init__(self, clips_of_epochs, num_frames, image_size, batch_size, seed, difference=False):
-        super().__init__()
-        self.clips_of_epochs = clips_of_epochs
-        self.num_frames = num_frames
-        self.image_size = image_size
-        self.num_clips = len(clips_of_epochs[0].motion)
-        self.batch_size = min(batch_size, self.num_clips)
-        self.seed = seed
-        self.difference = difference
-        self.epoch = 0
-
-    def __len__(self):
-        return self.num_clips // self.batch_size
-
-    def __getitem__(self, index):
-        # Keras counts the last epoch's end too.
-        clips = self.clips_of_epochs[min(self.epoch, len(self.clips_of_epochs) - 1)]
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_clips)
-        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
-        rng = np.random.default_rng((self.seed, self.epoch, index))
-        space = clips.frames.shape[2] - self.image_size + 1
-        batch = []
-        for clip in clips.frames[chosen]:
-            indices = segments.train_indices(CLIP_FRAMES, self.num_frames, rng)
-            top, left = rng.integers(space, size=2)
-            batch.append(clip[indices, top : top + self.image_size, left : left + self.image_size])
-        labels = {"motion": clips.motion[chosen], "appearance": clips.appearance[chosen]}
-        return prepare(np.stack(batch), self.difference), labels
-
-    def on_epoch_end(self):
-        self.epoch += 1
+    for epoch in itertools.count():
+        clips = clips_of_epochs[min(epoch, len(clips_of_epochs) - 1)]
+        rng = np.random.default_rng((seed, epoch))
+        order = rng.permutation(len(clips.motion))
+        space = clips.frames.shape[2] - image_size + 1
+        for start in range(0, len(order) - batch_size + 1, batch_size):
+            chosen = order[start : start + batch_size]
+            batch = []
+            for clip in clips.frames[chosen]:
+                indices = segments.train_indices(len(clip), num_frames, rng)
+                top, left = rng.integers(space, size=2)
+                batch.append(clip[indices, top : top + image_size, left : left + image_size])
+            labels = {"motion": clips.motion[chosen], "appearance": clips.appearance[chosen]}
+            yield prepare(np.stack(batch), difference), labels
 
 
 class EvaluationBatches(keras.utils.PyDataset):
     """Every clip and, behind it, the same frames in opposite order: centre frames, centre crop.
 
-    Arguments as of `TrainingBatches`.
+    Arguments as of `training_batches`.
     """
 
     def __init__(self, clips, num_frames, image_size, batch_size, difference=False):
@@ -121,7 +105,7 @@ class EvaluationBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         pairs = self.batch_size // 2
         chosen = slice(index * pairs, (index + 1) * pairs)
-        indices = segments.center_indices(CLIP_FRAMES, self.num_frames)
+        indices = segments.center_indices(self.clips.frames.shape[1], self.num_frames)
         frames = self.clips.frames[chosen][:, indices]
         top, left, _, _ = augment.center_box(*frames.shape[2:4], self.image_size)
         frames = frames[:, :, top : top + self.image_size, left : left + self.image_size]

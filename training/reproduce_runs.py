@@ -13,8 +13,8 @@ import reproduce_data
 import run_folder
 from keras_stm.inference import jit_compile
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
-from reproduce_data import CLASS_NAMES, SHAPES, EvaluationBatches, TrainingBatches
-from schedules import warmed_up_cosine
+from reproduce_data import CLASS_NAMES, SHAPES, EvaluationBatches, training_batches
+from schedules import REFERENCE_BATCH, warmed_up_cosine
 
 # Function and arguments of each network that is compared.
 VARIANTS = {
@@ -31,6 +31,8 @@ VARIANTS = {
     "tsn_difference": (TSNResNet, {"input_shape": (None, None, None, 4)}),
 }
 NUM_FRAMES = 8
+# What the files of the network that all runs start from are called.
+STILLS = "stills"
 # Tasks that are learned together, and their classes.
 _TASKS = {"motion": CLASS_NAMES, "appearance": SHAPES}
 
@@ -43,13 +45,16 @@ class Settings:
         depths, width, reduction: of the networks, see `keras_stm.models.STMResNet`. A narrow network wants
             a small reduction: with 4 of width 16 CMM has as many filters as in the published one.
         image_size: height and width of a clip in pixels.
+        num_stills: single frames that a TSN first learns to name the shape in, once for all runs: all start
+            from its weights, as the paper's do from ImageNet's.
+        still_epochs, still_batch_size: of that.
         num_train, num_validation, num_test: clips; the last two are doubled by their reversals.
         epochs: passes over the training clips.
         plain_epochs: how many of them see the same motions without distractors, drift and pauses. From
-            the harder clips alone a small network learns next to nothing in as many steps.
+            the harder clips alone a small network learns little in as many steps.
         tuning_epochs, tuning_rate: passes of the fine-tuning, and its learning rate as a part of the other.
         batch_size: clips in a training step.
-        learning_rate: its peak for a batch of 64 clips.
+        learning_rate, still_rate: its peak for a batch of 64 clips, or stills.
         weight_decay: AdamW's.
         mixed_precision: `"none"` or `"bfloat16"`.
         published: depths and width of the networks that are counted and timed, at `published_size`.
@@ -60,6 +65,9 @@ class Settings:
     width: int = 16
     reduction: int = 4
     image_size: int = 48
+    num_stills: int = 12_000
+    still_epochs: int = 25
+    still_batch_size: int = 32
     num_train: int = 1600
     num_validation: int = 96
     num_test: int = 240
@@ -68,17 +76,27 @@ class Settings:
     tuning_epochs: int = 1
     tuning_rate: float = 0.3
     batch_size: int = 8
-    learning_rate: float = 0.008
+    learning_rate: float = 0.016
+    still_rate: float = 0.002
     weight_decay: float = 0.01
     mixed_precision: str = "none"
     published: tuple = ((3, 4, 6, 3), 64)
     published_size: int = 224
     eager: bool = False
 
+    @property
+    def steps_per_epoch(self):
+        return self.num_train // self.batch_size
+
+    @property
+    def still_steps(self):
+        """In an epoch of stills."""
+        return self.num_stills // self.still_batch_size
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A network trained from scratch, or (`tuned`) the STM of 8 frames fine-tuned to another clip."""
+    """A network trained on clips, or (`tuned`) the STM of 8 frames fine-tuned to another clip."""
 
     variant: str
     seed: int
@@ -96,11 +114,17 @@ class Run:
         """Whether another run starts from this one's weights."""
         return (self.variant, self.num_frames, self.tuned) == ("stm", NUM_FRAMES, False)
 
+    def origin(self, settings):
+        """The run that a tuned one starts from, else `None`."""
+        if not self.tuned:
+            return None
+        return dataclasses.replace(self, num_frames=NUM_FRAMES, image_size=settings.image_size, tuned=False)
+
     def epochs(self, settings):
         return settings.tuning_epochs if self.tuned else settings.epochs
 
     def steps(self, settings):
-        return self.epochs(settings) * max(settings.num_train // settings.batch_size, 1)
+        return self.epochs(settings) * settings.steps_per_epoch
 
     def cost(self, settings):
         """Clips of 8 frames and the usual size that its training is worth, in steps."""
@@ -125,6 +149,9 @@ class Results:
 
     def has(self, name, extra=()):
         return all(os.path.exists(self.folder.file(f"{name}.{end}")) for end in ("json", *extra))
+
+    def has_stills(self):
+        return self.has(STILLS, ("weights.h5",))
 
     def write(self, name, record):
         """Writes a JSON file, to which it adds when, where and by what it was made."""
@@ -156,9 +183,9 @@ class Results:
 
 
 @functools.cache
-def clips(split, count, image_size, hard=True):
-    """Clips of a split, drawn once for all runs of this process."""
-    return reproduce_data.make_clips(split, count, image_size, hard)
+def clips(split, count, image_size, **options):
+    """Clips of a split, see `reproduce_data.make_clips`, drawn once for all runs of this process."""
+    return reproduce_data.make_clips(split, count, image_size, **options)
 
 
 def build_model(settings, variant):
@@ -181,6 +208,66 @@ def build_model(settings, variant):
             name=task,
         )(backbone.output)
     return keras.Model(backbone.input, outputs, name=variant)
+
+
+def train_on_stills(settings, results, callbacks=()):
+    """Trains the network that all runs start from, a TSN that names the shape in a single frame.
+
+    Returns:
+        The record that was written.
+    """
+    start = time.perf_counter()
+    keras.utils.set_random_seed(0)
+    model = build_model(settings, "tsn")
+    options = {"num_frames": 1, "image_size": settings.image_size, "batch_size": settings.still_batch_size}
+    # Nothing in a still tells how it moves.
+    weights = {"motion": 0.0, "appearance": 1.0}
+    _compile(
+        model,
+        settings,
+        settings.still_rate * settings.still_batch_size,
+        settings.still_epochs * settings.still_steps,
+        weights,
+    )
+    history = model.fit(
+        training_batches(
+            [clips("stills", settings.num_stills, settings.image_size, num_frames=2)], seed=0, **options
+        ),
+        steps_per_epoch=settings.still_steps,
+        epochs=settings.still_epochs,
+        validation_data=EvaluationBatches(
+            clips("validation", settings.num_validation, settings.image_size), **options
+        ),
+        shuffle=False,
+        callbacks=list(callbacks),
+        verbose=0,
+    ).history
+    results.write_weights(STILLS, model)
+    record = {
+        "settings": dataclasses.asdict(settings),
+        "history": {name: values for name, values in history.items() if "appearance" in name},
+        "seconds": round(time.perf_counter() - start, 1),
+    }
+    results.write(STILLS, record)
+    return record
+
+
+def start_from_stills(model, settings, results):
+    """Gives a network the weights of `train_on_stills`, all but the head for motion.
+
+    Temporal convolutions and CMM, of which that network has none, stay as they are.
+    """
+    source = build_model(settings, "tsn")
+    source.load_weights(results.weights_file(STILLS))
+    arrays = {weight.path: keras.ops.convert_to_numpy(weight) for weight in source.weights}
+    for weight in model.weights:
+        array = arrays.get(weight.path)
+        if array is None or weight.path.startswith("motion/"):
+            continue
+        if array.shape != weight.shape:
+            # The fourth channel of the input starts as the mean of red, green and blue.
+            array = np.concatenate([array, array.mean(axis=2, keepdims=True)], axis=2)
+        weight.assign(array)
 
 
 def train(run, settings, results, callbacks=()):
@@ -206,10 +293,13 @@ def train(run, settings, results, callbacks=()):
     }
     test = EvaluationBatches(clips("test", settings.num_test, run.image_size), **options)
     scores = {f"{task}_labels": labels for task, labels in test.labels.items()}
+    rate = settings.learning_rate * settings.batch_size
     if run.tuned:
-        origin = dataclasses.replace(run, num_frames=NUM_FRAMES, image_size=settings.image_size, tuned=False)
-        model.load_weights(results.weights_file(origin.name))
-    _compile(model, run, settings)
+        model.load_weights(results.weights_file(run.origin(settings).name))
+        rate *= settings.tuning_rate
+    else:
+        start_from_stills(model, settings, results)
+    _compile(model, settings, rate, run.steps(settings))
     if run.tuned:
         scores |= {f"{task}_before": values for task, values in model.predict(test, verbose=0).items()}
     best = keras.callbacks.EarlyStopping(
@@ -222,7 +312,8 @@ def train(run, settings, results, callbacks=()):
     ]
     validation = clips("validation", settings.num_validation, run.image_size)
     history = model.fit(
-        TrainingBatches(training_clips, seed=run.seed, **options),
+        training_batches(training_clips, seed=run.seed, **options),
+        steps_per_epoch=settings.steps_per_epoch,
         epochs=run.epochs(settings),
         validation_data=EvaluationBatches(validation, **options),
         shuffle=False,
@@ -249,21 +340,16 @@ def train(run, settings, results, callbacks=()):
     return record
 
 
-def _compile(model, run, settings):
-    peak = settings.learning_rate * settings.batch_size / 64
-    if run.tuned:
-        peak *= settings.tuning_rate
+def _compile(model, settings, rate, steps, loss_weights=None):
+    """`rate` is that of a batch of one clip; AdamW and its schedule are fit.py's from scratch."""
     # JAX compiles every operation of an eager step by itself, which takes longer.
     eager = settings.eager and keras.backend.backend() != "jax"
+    schedule = warmed_up_cosine(rate / REFERENCE_BATCH, steps)
     model.compile(
-        _optimizer(settings, peak, run.steps(settings)),
-        loss="sparse_categorical_crossentropy",
+        keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay),
+        loss=dict.fromkeys(_TASKS, "sparse_categorical_crossentropy"),
+        loss_weights=loss_weights,
         metrics={task: ["accuracy"] for task in _TASKS},
         jit_compile=False if eager else jit_compile(),
         run_eagerly=eager,
     )
-
-
-def _optimizer(settings, peak, steps):
-    """fit.py's recipe from scratch."""
-    return keras.optimizers.AdamW(warmed_up_cosine(peak, steps), weight_decay=settings.weight_decay)

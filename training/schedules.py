@@ -2,6 +2,9 @@
 
 import keras
 
+# Clips in the batch that a learning rate is stated for: the paper's.
+REFERENCE_BATCH = 64
+
 
 def warmed_up_cosine(peak, steps):
     """Rises to `peak` in a tenth of the steps, where that is at least one, and falls to 0 in the others."""

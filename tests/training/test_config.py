@@ -9,6 +9,7 @@ from absl.testing import flagsaver
 
 import config
 import fit  # noqa: F401  defines the flags
+import schedules
 
 PAPERS = [name for name in config.PRESETS if name not in ("small", "finetune", "arrow_of_time")]
 
@@ -36,7 +37,7 @@ def test_presets_of_the_paper_have_its_recipe(name):
     assert preset.parameter_groups == "none" and preset.clip_norm == 0
     # The paper's rate is for 8 GPUs of 8 clips, or of 4 where they have 16 frames.
     assert preset.batch_size * preset.num_frames == 512
-    rate = preset.learning_rate * preset.batch_size / config.REFERENCE_BATCH
+    rate = preset.learning_rate * preset.batch_size / schedules.REFERENCE_BATCH
     assert rate == pytest.approx(0.001 if small else 0.01)
 
 

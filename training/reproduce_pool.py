@@ -1,0 +1,109 @@
+"""Jobs of reproduce.py in processes of their own, several at a time, each with its part of the cores."""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import typing
+
+import keras
+
+# For TensorFlow, and for NumPy, oneDNN and PyTorch; JAX has no such setting.
+_THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
+# In a process of the pool: what all its processes have done so far, in units of cost.
+_done = None
+
+
+class Job(typing.NamedTuple):
+    """A call, `function(*arguments)`, that a process can be sent.
+
+    Where it has a `cost`, in any unit, it trains for `steps`, and is given `callbacks=` that count them.
+    """
+
+    function: typing.Callable
+    arguments: tuple
+    cost: float = 0.0
+    steps: int = 1
+
+
+def run(jobs, processes, mixed_precision, is_ready=lambda job: True, show=lambda done: None):
+    """Does jobs, each as soon as a process is free and it is ready; yields `(job, result)` as they end.
+
+    Where this is left early, by Ctrl-C too, the processes are stopped.
+
+    Args:
+        jobs: list of `Job`.
+        processes: how many at a time.
+        mixed_precision: `"none"` or `"bfloat16"`.
+        is_ready: whether what a job needs is there; asked again whenever one has ended.
+        show: called about once a second with the cost of what is done.
+
+    Raises:
+        RuntimeError: if a process was killed.
+    """
+    waiting, running = list(jobs), {}
+    with _pool(processes, mixed_precision) as (pool, done):
+        while waiting or running:
+            ready = [job for job in waiting if is_ready(job)][: processes - len(running)]
+            for job in ready:
+                waiting.remove(job)
+                running[pool.submit(_do, job)] = job
+            ended, _ = concurrent.futures.wait(running, 1, concurrent.futures.FIRST_COMPLETED)
+            show(done.value)
+            for future in ended:
+                yield running.pop(future), future.result()
+
+
+@contextlib.contextmanager
+def _pool(processes, mixed_precision):
+    # Neither TensorFlow nor CUDA bears a fork.
+    context = multiprocessing.get_context("spawn")
+    done = context.Value("d", 0.0)
+    environment = dict(os.environ)
+    if processes > 1:
+        # Inherited, as a backend reads them before anything else could tell it.
+        os.environ.update(dict.fromkeys(_THREADS, str(max(os.cpu_count() // processes, 1))))
+    try:
+        with concurrent.futures.ProcessPoolExecutor(
+            processes, context, _begin, (done, mixed_precision)
+        ) as pool:
+            try:
+                yield pool, done
+            except BaseException:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+def _begin(done, mixed_precision):
+    global _done
+    _done = done
+    # Ctrl-C reaches all processes of a terminal; the first one decides what becomes of the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    if mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
+
+
+def _end_with_parent():
+    """Leaves no process behind when the first one is killed, which frees the folder for the next command."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _do(job):
+    if not job.cost:
+        return job.function(*job.arguments)
+
+    def count(batch, logs):
+        with _done.get_lock():
+            _done.value += job.cost / job.steps
+
+    # A process does many jobs; what a backend keeps of earlier models would add up.
+    keras.utils.clear_session()
+    return job.function(*job.arguments, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=count)])
