@@ -192,8 +192,9 @@ def evaluate(
         # It only reads data, and would take the GPU's memory from the backend.
         tf.config.set_visible_devices([], "GPU")
     trained = inference.load(model)
-    data, opened = open_data(trained, split, data_dir, dataset, fold, class_order, exclude)
-    left_out = LeftOut(len(opened.records), max_unreadable, print)
+    given = {"dataset": dataset, "fold": fold, "class_order": class_order}
+    data = data_settings(data_dir=data_dir, exclude=exclude, **given)
+    opened, left_out = open_data(trained, split, data, max_unreadable, workers)
     options = {
         "clips": clips,
         "crops": crops,
@@ -209,7 +210,7 @@ def evaluate(
         for order in dict.fromkeys(("ordered", frames))
     }
     settings = {
-        **data,
+        **{name: getattr(data, name) for name in (*given, "data_dir", "exclude")},
         "split": split,
         "protocol": protocol,
         **orders["ordered"].options,
@@ -224,8 +225,6 @@ def evaluate(
     )
     evaluation_folder.check(output, settings)
     print(f"{trained.model.name}: {describe(settings)}", flush=True)
-    if opened.missing:
-        print(f"{len(opened.missing)} videos are in the data set's lists, but not there.")
 
     predict_fn = inference.predict_fn(trained.model)
     with evaluation_folder.replacing(output) as folder:
@@ -256,31 +255,42 @@ def evaluate(
     return result
 
 
-def open_data(trained, split, data_dir, dataset, fold, class_order, exclude):
-    """The settings of the data, and the `Dataset` with the labels in the model's order."""
-    given = {"dataset": dataset, "fold": fold, "class_order": class_order}
+def data_settings(data_dir, exclude, **given):
+    """The `config.Config` of some data, of packed clips that of what was packed."""
     settings = dataclasses.replace(
         config.PRESETS["small"],
         data_dir=run_data.absolute(data_dir),
         exclude=run_data.absolute(exclude),
         **given,
     )
-    if data_dir is not None and is_packed(settings.data_dir):
-        settings = run_data.packed_settings(settings)
+    return run_data.packed_settings(settings) if data_dir and is_packed(settings.data_dir) else settings
+
+
+def open_data(trained, split, settings, max_unreadable, workers):
+    """The clips with their labels in the model's order, and the `LeftOut` of those that cannot be read."""
     excluded = run_data.read_exclude(settings.exclude) if settings.exclude else ()
     (opened,) = run_data.open_splits(settings, (split,), excluded)
+    if opened.set_apart:
+        # fit.py sets apart from the clips that it can read. Of others, some that it trained on would be here.
+        of_run = run_data.RunData(
+            dataclasses.replace(settings, batch_size=1), max_unreadable, workers or os.cpu_count()
+        )
+        opened, left_out = getattr(of_run, split), of_run.left_out
+    else:
+        left_out = LeftOut(len(opened.records), max_unreadable, print)
+        if opened.missing:
+            print(f"{len(opened.missing)} videos are in the data set's lists, but not there.")
     if any(label is None for _, label in opened.records):
         raise ValueError(
             f"--split: the {split} videos have no labels to compare with; predict.py names what is in them."
         )
     try:
-        opened = opened.with_class_names(trained.class_names)
+        return opened.with_class_names(trained.class_names), left_out
     except ValueError as error:
         raise ValueError(
             f"--model was trained for other classes than the data set has: {error}. Give the data set that "
             f"it was trained on, or train it for these classes: fit.py --weights={trained.file}"
         ) from error
-    return {name: getattr(settings, name) for name in (*given, "data_dir", "exclude")}, opened
 
 
 def describe(settings):

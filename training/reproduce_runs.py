@@ -188,6 +188,15 @@ def clips(split, count, image_size, **options):
     return reproduce_data.make_clips(split, count, image_size, **options)
 
 
+def clips_of_epochs(run, settings):
+    """The training clips of each epoch of a run: plain ones first, but for a run that is `tuned`."""
+    plain_epochs = 0 if run.tuned else settings.plain_epochs
+    return [
+        clips("train", settings.num_train, run.image_size, hard=epoch >= plain_epochs)
+        for epoch in range(run.epochs(settings))
+    ]
+
+
 def build_model(settings, variant):
     """A network with two heads: what moves how, and what it is. From clips to `{task: scores}`.
 
@@ -305,14 +314,9 @@ def train(run, settings, results, callbacks=()):
     best = keras.callbacks.EarlyStopping(
         monitor="val_motion_accuracy", mode="max", patience=run.epochs(settings), restore_best_weights=True
     )
-    plain_epochs = 0 if run.tuned else settings.plain_epochs
-    training_clips = [
-        clips("train", settings.num_train, run.image_size, hard=epoch >= plain_epochs)
-        for epoch in range(run.epochs(settings))
-    ]
     validation = clips("validation", settings.num_validation, run.image_size)
     history = model.fit(
-        training_batches(training_clips, seed=run.seed, **options),
+        training_batches(clips_of_epochs(run, settings), seed=run.seed, **options),
         steps_per_epoch=settings.steps_per_epoch,
         epochs=run.epochs(settings),
         validation_data=EvaluationBatches(validation, **options),

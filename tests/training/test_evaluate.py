@@ -15,6 +15,7 @@ import pytest
 import confusion_picture
 import evaluate
 import pack
+import run_data
 from keras_stm import evaluation, inference, model_file
 from keras_stm.data import arrow_of_time, make_pipeline, make_views, open_dataset
 from keras_stm.models import STMResNet
@@ -184,6 +185,24 @@ def test_what_cannot_be_read_is_left_out_counted_and_named(finished, clips, tmp_
     with pytest.raises(ValueError, match="1 of 9 clips cannot be read"):
         evaluate.evaluate(finished, tmp_path / "other", data_dir=str(data), max_unreadable=0.1)
     assert not (tmp_path / "other").exists()
+
+
+def test_validation_is_what_training_set_apart_although_some_clips_cannot_be_read(finished, clips, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(pathlib.Path(clips) / "train", data)
+    first = sorted(data.glob("recede/*.mp4"))[0]
+    for i in range(10):
+        shutil.copy(first, data / "recede" / f"copy{i}.mp4")
+    # Of 12 clips a fifth is two, of 13 three.
+    (data / "recede" / "notes.mp4").write_text("no video")
+    found = evaluate.evaluate(finished, tmp_path / "output", data_dir=str(data))
+    settings = evaluate.data_settings(str(data), None)
+    trained_on = run_data.RunData(settings, 0.5, 2)
+    rows = read_table(tmp_path / "output" / "scores.csv")
+    assert sorted(row["path"] for row in rows) == sorted(path for path, _ in trained_on.validation.records)
+    naive = open_dataset("folder", data, split="validation").records
+    assert {path for path, _ in naive} & {path for path, _ in trained_on.train.records}
+    assert found["left_out"]["unreadable"] == 1
 
 
 @pytest.fixture

@@ -1,13 +1,18 @@
 """The paper's ablations as one command: its clips, its runs, its numbers and its report."""
 
 import dataclasses
+import itertools
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 
 import keras
 import numpy as np
+import psutil
 import pytest
 
 import reproduce
@@ -36,13 +41,15 @@ def finished(tmp_path_factory):
     return output
 
 
-def campaign(output, tables=("5", "clips"), seeds=2, settings=TINY):
+def campaign(output, tables=("5", "clips"), seeds=2, settings=TINY, processes=1):
     with pytest.MonkeyPatch.context() as patch:
         # Two seeds of Table 5 are enough to tell them apart.
         patch.setattr(reproduce_tables, "FEW_SEEDS", 1)
         for module in (reproduce_tables, reproduce_report):
             patch.setattr(module, "clips_tried", lambda settings: [(4, 32), (8, 32)])
-        reproduce.reproduce(settings, str(output), list(tables), seeds, "python training/reproduce.py")
+        reproduce.reproduce(
+            settings, str(output), list(tables), seeds, "python training/reproduce.py", processes=processes
+        )
 
 
 def contents(folder):
@@ -61,10 +68,8 @@ def test_no_two_splits_share_a_clip_and_the_clips_are_the_harder_variant(clips):
 
 def test_training_batches_depend_on_seed_and_epoch_alone(clips):
     def epochs(seed):
-        batches = reproduce_data.TrainingBatches([clips, clips], 4, 32, 4, seed)
-        for _ in range(2):
-            yield [batches[i] for i in (1, 0)][::-1]
-            batches.on_epoch_end()
+        batches = reproduce_data.training_batches([clips], 4, 32, 4, seed)
+        return [list(itertools.islice(batches, 2)) for _ in range(2)]
 
     (first, second), (again, _), (other, _) = epochs(0), epochs(0), epochs(1)
     np.testing.assert_array_equal(first[1][0], again[1][0])
@@ -75,23 +80,48 @@ def test_training_batches_depend_on_seed_and_epoch_alone(clips):
     assert orders[0] != orders[1]
 
 
-def test_the_first_epochs_see_the_same_motions_in_plain_clips(tmp_path, monkeypatch):
-    seen = []
+def test_each_epoch_has_its_own_clips_and_leaves_out_those_that_fill_no_batch(clips):
+    others = clips._replace(motion=clips.motion + 100)
+    batches = reproduce_data.training_batches([clips, others], 4, 32, 3, 0)
+    labels = [labels["motion"] for _, labels in itertools.islice(batches, 6)]
+    assert [(part >= 100).all() for part in labels] == [False, False, True, True, True, True]
+    assert all(len(part) == 3 for part in labels)
+    assert len(np.unique(np.concatenate(labels[:2]))) == 6
 
-    class Spy(reproduce_data.TrainingBatches):
-        def __init__(self, clips_of_epochs, **options):
-            seen.extend(clips.frames for clips in clips_of_epochs)
-            super().__init__(clips_of_epochs, **options)
 
-    monkeypatch.setattr(reproduce_runs, "TrainingBatches", Spy)
-    os.makedirs(tmp_path / "results")
+def test_the_first_epochs_see_the_same_motions_in_plain_clips_but_not_those_of_fine_tuning():
     settings = dataclasses.replace(TINY, epochs=2, plain_epochs=1)
-    reproduce_runs.train(Run("tsn", 0, 4, 32), settings, Results(tmp_path / "results", ""))
     plain, hard = (reproduce_data.make_clips("train", 16, 32, hard) for hard in (False, True))
-    assert len(seen) == 2 and not np.array_equal(plain.frames, hard.frames)
-    np.testing.assert_array_equal(seen[0], plain.frames)
-    np.testing.assert_array_equal(seen[1], hard.frames)
+    assert not np.array_equal(plain.frames, hard.frames)
     np.testing.assert_array_equal(plain.motion, hard.motion)
+    first, second = reproduce_runs.clips_of_epochs(Run("tsn", 0, 4, 32), settings)
+    np.testing.assert_array_equal(first.frames, plain.frames)
+    np.testing.assert_array_equal(second.frames, hard.frames)
+    (tuned,) = reproduce_runs.clips_of_epochs(Run("stm", 0, 4, 32, tuned=True), settings)
+    np.testing.assert_array_equal(tuned.frames, hard.frames)
+
+
+def test_all_networks_start_from_the_one_that_learned_stills_but_for_the_head_of_motion(tmp_path):
+    os.makedirs(tmp_path / "results")
+    results = Results(tmp_path / "results", "")
+    source = reproduce_runs.build_model(TINY, "tsn")
+    results.write_weights(reproduce_runs.STILLS, source)
+    arrays = {weight.path: keras.ops.convert_to_numpy(weight) for weight in source.weights}
+    for variant in reproduce_runs.VARIANTS:
+        model = reproduce_runs.build_model(TINY, variant)
+        before = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+        reproduce_runs.start_from_stills(model, TINY, results)
+        after = {weight.path: keras.ops.convert_to_numpy(weight) for weight in model.weights}
+        assert set(arrays) <= set(after)
+        for path, array in after.items():
+            if path in arrays and not path.startswith("motion/"):
+                known = array[:, :, : arrays[path].shape[2]] if array.ndim == 4 else array
+                np.testing.assert_array_equal(known, arrays[path])
+            else:
+                np.testing.assert_array_equal(array, before[path])
+        if variant == "tsn_difference":
+            kernel = after["conv1_conv/conv/kernel"]
+            np.testing.assert_allclose(kernel[:, :, 3], kernel[:, :, :3].mean(axis=2), atol=1e-7)
 
 
 def test_a_training_clip_holds_a_frame_of_each_segment_in_order_cropped_alike():
@@ -100,8 +130,7 @@ def test_a_training_clip_holds_a_frame_of_each_segment_in_order_cropped_alike():
     row, column = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
     frames = np.stack([np.stack([np.full_like(row, t), row, column], -1) for t in range(32)])
     clips = reproduce_data.Clips(frames[None].astype("uint8"), np.zeros(1, int), np.zeros(1, int))
-    batches = reproduce_data.TrainingBatches([clips], 8, 32, 1, 0)
-    batch, _ = batches[0]
+    batch, _ = next(reproduce_data.training_batches([clips], 8, 32, 1, 0))
     assert batch.shape == (1, 8, 32, 32, 3)
     prepared = reproduce_data.prepare(frames[None].astype("uint8"), False)
     value = {channel: np.unique(prepared[..., channel]) for channel in range(3)}
@@ -316,27 +345,50 @@ def test_all_runs_there_only_the_report_is_written_anew(finished, monkeypatch, c
 
 
 @pytest.mark.slow
-def test_a_run_that_was_stopped_is_trained_again_and_only_that(finished, tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_is_trained_again_and_only_that(finished, tmp_path):
     output = tmp_path / "reproduce"
-    trained = []
-    train = reproduce_runs.train
+    shutil.copytree(finished, output)
+    before = contents(output / "results")
+    # The scores come before the record.
+    stopped = Run("stm", 0, 8, 32, tuned=True).name
+    (output / "results" / f"{stopped}.json").unlink()
+    campaign(output, processes=2)
+    after = contents(output / "results")
+    assert set(after) == set(before)
+    changed = {name for name in after if after[name] != before[name]}
+    assert f"{stopped}.json" in changed and changed <= {f"{stopped}.json", f"{stopped}.npz"}
 
-    def stop_at_second(run, *args):
-        trained.append(run.name)
-        if len(trained) == 2:
-            raise KeyboardInterrupt
-        return train(run, *args)
 
-    monkeypatch.setattr(reproduce_runs, "train", stop_at_second)
-    with pytest.raises(KeyboardInterrupt):
-        campaign(output, ["8"], 1)
-    assert not list((output / "results").glob("*.partial*"))
-    monkeypatch.setattr(reproduce_runs, "train", train)
-    reproduce.reproduce(TINY, str(output), ["8"], 1, "", report_only=True)
-    assert "| ordinary | 46.9 | – |" in (output / "tables.md").read_text()
-    monkeypatch.setattr(reproduce_runs, "train", stop_at_second)
-    campaign(output, ["8"], 1)
-    assert trained == ["cstm-8x32-seed0", "ordinary-8x32-seed0", "ordinary-8x32-seed0"]
+@pytest.mark.slow
+def test_ctrl_c_stops_all_processes_and_leaves_nothing_half_written(finished, tmp_path):
+    output = tmp_path / "reproduce"
+    # Runs that would take hours.
+    command = [sys.executable, reproduce.__file__, "--quick", "--epochs=10000", f"--output={output}"]
+    command += ["--processes=2", "--tables=8"]
+    os.makedirs(output)
+    settings = dataclasses.replace(TINY, epochs=10_000)
+    reproduce.claim(str(output), settings)
+    (output / "results").mkdir()
+    for name in ("counts.json", "speed.json", "stills.json", "stills.weights.h5"):
+        shutil.copy(finished / "results" / name, output / "results")
+    before = contents(output / "results")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "2 of 2 runs to go\n"
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + 120
+    while sum(child.cpu_times().user for child in parent.children()) < 20 and time.monotonic() < deadline:
+        time.sleep(0.5)
+    children = parent.children()
+    assert len(children) >= 2
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert error.strip().splitlines()[-1].startswith("Stopped. The same command goes on")
+    assert "Traceback" not in error
+    assert not psutil.wait_procs(children, timeout=10)[1]
+    assert {name: content for name, content in contents(output / "results").items() if name != ".lock"} == {
+        name: content for name, content in before.items() if name != ".lock"
+    }
 
 
 def test_an_unfinished_campaign_has_a_report_of_what_is_there(tmp_path):

@@ -23,11 +23,14 @@ class Dataset:
         class_names: tuple of str, the same for every split.
         missing: tuple of the paths that the data set's lists name and that are not there; where
             validation is set apart from a list, those of the whole list.
+        set_apart: whether training and validation lie together, so that which clips are whose hangs on
+            which are there: see `open_dataset`.
     """
 
     records: list
     class_names: tuple
     missing: tuple = ()
+    set_apart: bool = False
 
     @property
     def fingerprint(self):
@@ -122,7 +125,7 @@ class Dataset:
                 "`root` must hold two clips of some class to set one apart for validation. "
                 f"Received: root={folder!r}"
             )
-        return dataclasses.replace(self, records=records)
+        return dataclasses.replace(self, records=records, set_apart=True)
 
 
 def _shortened(names):
