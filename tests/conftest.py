@@ -1,5 +1,9 @@
 import importlib.util
+import os
 import pathlib
+
+# Compiling takes longer than what is compiled: this takes a third off the tests under JAX.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # PyTorch must be loaded before TensorFlow in a process that needs both.
 if importlib.util.find_spec("torch"):

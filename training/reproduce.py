@@ -237,8 +237,12 @@ def measure(settings, results):
         if not results.has(name)
     ]
     # Not in this process: on a GPU its memory would lack in those that train.
-    for job, _ in reproduce_pool.run(missing, 1, settings.mixed_precision):
-        print(f"{job.arguments[0]} of the published networks", flush=True)
+    reproduce_pool.run(
+        missing,
+        1,
+        settings.mixed_precision,
+        lambda job, _: print(f"{job.arguments[0]} of the published networks", flush=True),
+    )
 
 
 def _measure(name, function, settings, results):
@@ -258,20 +262,21 @@ def train(runs, settings, results, processes):
         for run in missing
     ]
     progress = Progress(sum(job.cost for job in stills + jobs))
-    for job, record in reproduce_pool.run(stills, 1, settings.mixed_precision, show=progress.show):
+
+    def on_stills(job, record):
         progress.start_at(job.cost)
         progress.tell(f"stills: appearance {record['history']['val_appearance_accuracy'][-1]:.1%}")
+
+    def on_run(job, record):
+        motion, appearance = (record["test"][task] for task in ("motion", "appearance"))
+        progress.tell(f"{job.arguments[0].name}: motion {motion:.1%}, appearance {appearance:.1%}")
 
     def is_ready(job):
         origin = job.arguments[0].origin(settings)
         return origin is None or results.is_finished(origin)
 
-    ended = reproduce_pool.run(jobs, processes, settings.mixed_precision, is_ready, progress.show)
-    for number, (job, record) in enumerate(ended, 1):
-        progress.tell(
-            f"{number}/{len(jobs)} {job.arguments[0].name}: motion {record['test']['motion']:.1%}, "
-            f"appearance {record['test']['appearance']:.1%}"
-        )
+    reproduce_pool.run(stills, 1, settings.mixed_precision, on_stills, show=progress.show)
+    reproduce_pool.run(jobs, processes, settings.mixed_precision, on_run, is_ready, progress.show)
 
 
 def _stills_job(settings, results):

@@ -28,15 +28,16 @@ class Job(typing.NamedTuple):
     steps: int = 1
 
 
-def run(jobs, processes, mixed_precision, is_ready=lambda job: True, show=lambda done: None):
-    """Does jobs, each as soon as a process is free and it is ready; yields `(job, result)` as they end.
+def run(jobs, processes, mixed_precision, on_end, is_ready=lambda job: True, show=lambda done: None):
+    """Does jobs, each as soon as it is ready and a process is free.
 
-    Where this is left early, by Ctrl-C too, the processes are stopped.
+    Where this is left by an exception, Ctrl-C's too, the processes are stopped.
 
     Args:
         jobs: list of `Job`.
         processes: how many at a time.
         mixed_precision: `"none"` or `"bfloat16"`.
+        on_end: called with a job that has ended and what it returned.
         is_ready: whether what a job needs is there; asked again whenever one has ended.
         show: called about once a second with the cost of what is done.
 
@@ -53,7 +54,7 @@ def run(jobs, processes, mixed_precision, is_ready=lambda job: True, show=lambda
             ended, _ = concurrent.futures.wait(running, 1, concurrent.futures.FIRST_COMPLETED)
             show(done.value)
             for future in ended:
-                yield running.pop(future), future.result()
+                on_end(running.pop(future), future.result())
 
 
 @contextlib.contextmanager

@@ -135,7 +135,8 @@ def _introduction(settings, made_by):
 
 Networks of depths {settings.depths} and width {settings.width}; clips of {NUM_FRAMES} frames of
 {settings.image_size} pixels where nothing else is said; {settings.num_train} training clips;
-{settings.epochs} epochs{plain}.
+{settings.epochs} epochs{plain}. As the paper's networks start from ImageNet's weights, these start from
+those of a TSN that learned to name the shape in {settings.num_stills} single frames.
 
 Accuracies are in percent of {2 * settings.num_test} test clips, at the epoch that was best in validation:
 mean over the seeds ± standard deviation between them. In brackets: 95% bootstrap interval over seeds and
