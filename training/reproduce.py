@@ -9,7 +9,8 @@ tables.md, a picture for each table and summary.json.
   python training/reproduce.py --quick             # everything tiny: does it work?
   python training/reproduce.py --network=resnet50 --mixed_precision=bfloat16   # wants a GPU
 
-The same command again goes on where it was stopped. Where all runs are there it only writes the report anew.
+The same command again goes on with the runs that are missing; one that was stopped starts anew. The report is
+of all that is there.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-from absl import app, flags, logging
+from absl import app, flags
 
 import reproduce_counts
 import reproduce_pool
@@ -38,6 +39,7 @@ _SETTINGS = "settings.json"
 _TINY = {
     "depths": (2, 1, 1, 1),
     "width": 4,
+    "reduction": 1,
     "image_size": 32,
     "num_stills": 32,
     "still_epochs": 1,
@@ -73,7 +75,7 @@ def define_flags():
     )
     flags.DEFINE_integer("image_size", None, "Height and width of a clip in pixels.", lower_bound=32)
     flags.DEFINE_integer("epochs", None, "Passes over the training clips.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=2)
     flags.DEFINE_float(
         "learning_rate",
         None,
@@ -93,8 +95,6 @@ def define_flags():
 def main(argv):
     if len(argv) > 1:
         sys.exit(f"reproduce.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    # TensorFlow warns of the number of models.
-    logging.set_verbosity(logging.ERROR)
     small = flags.FLAGS.network == "small"
     try:
         reproduce(
@@ -108,7 +108,7 @@ def main(argv):
             report_only=flags.FLAGS.report_only,
         )
     except KeyboardInterrupt:
-        sys.exit("\nStopped. The same command goes on with the run that was stopped.")
+        sys.exit("\nStopped. The same command goes on with the runs that are missing.")
     except (ValueError, ImportError, OSError, RuntimeError) as error:
         sys.exit(f"reproduce.py: {error}")
 
@@ -142,30 +142,46 @@ def reproduce(settings, output, tables, seeds, command, variants=None, processes
         command: what the files of results say that they were made by.
         variants: names of networks, of `reproduce_runs.VARIANTS`, to leave it at; `None` is all.
         processes: how many networks to train at a time.
-        report_only: whether to leave out what is missing.
+        report_only: whether to train nothing.
 
     Raises:
-        ValueError: if there is no such table, or the folder holds results of other settings.
+        ValueError: if there is no such table, a setting leaves nothing to train on, or the folder holds
+            results of other settings.
+        RuntimeError: if a run failed.
     """
     unknown = sorted(set(tables) - set(reproduce_tables.NAMES))
     if unknown:
         raise ValueError(
             f"`tables` must be any of {', '.join(reproduce_tables.NAMES)}. Received: tables={tables!r}"
         )
+    if settings.epochs <= settings.plain_epochs:
+        raise ValueError(
+            f"`epochs` must be above {settings.plain_epochs}, those of plain clips. "
+            f"Received: epochs={settings.epochs}"
+        )
+    if settings.batch_size > settings.num_train:
+        raise ValueError(
+            f"`batch_size` must be at most {settings.num_train}, the number of clips. "
+            f"Received: batch_size={settings.batch_size}"
+        )
     output = os.path.expanduser(output)
+    if report_only and not os.path.exists(os.path.join(output, _SETTINGS)):
+        raise ValueError(f"`output` holds no results to report. Received: output={output!r}")
     claim(output, settings)
     results = reproduce_runs.Results(os.path.join(output, "results"), command)
-    if report_only:
-        reproduce_report.write(settings, results, tables, seeds, output)
-        return
     with results.lock():
-        measure(settings, results)
-        train(reproduce_tables.plan(settings, tables, seeds, variants), settings, results, processes)
-    reproduce_report.write(settings, results, tables, seeds, output)
+        try:
+            if not report_only:
+                if {"8", "9"} & set(tables):
+                    measure(settings, results)
+                train(reproduce_tables.plan(settings, tables, seeds, variants), settings, results, processes)
+        finally:
+            # Also of what is there when it is stopped, by earlier commands as well.
+            reproduce_report.write(settings, results, tables, output)
 
 
 class Progress:
-    """How far all training together has come: a bar where a person watches, else a line for each run.
+    """How far all training together has come: a line for each run, and a bar where a person watches.
 
     Args:
         total: cost of all.
@@ -184,10 +200,13 @@ class Progress:
     def show(self, done):
         self.done = self.before + done
         if self.bar is not None:
-            self.bar.update(min(round(self.done), self.bar.target))
+            # At its target it would begin a new line each time.
+            self.bar.update(min(round(self.done), self.bar.target - 1))
 
     def tell(self, line):
-        if self.bar is None:
+        if self.bar is not None:
+            print(f"\n{line}", flush=True)
+        else:
             left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
             print(f"{line}; about {left / 60:.0f} minutes left", flush=True)
 
@@ -229,7 +248,7 @@ def claim(output, settings):
 def measure(settings, results):
     """Counts and times the published networks, where that was not done before."""
     missing = [
-        Job(_measure, (name, function, settings, results))
+        Job(name, _measure, (name, function, settings, results))
         for name, function in (
             ("counts", reproduce_counts.count),
             ("speed", reproduce_counts.measure_speed),
@@ -241,7 +260,7 @@ def measure(settings, results):
         missing,
         1,
         settings.mixed_precision,
-        lambda job, _: print(f"{job.arguments[0]} of the published networks", flush=True),
+        lambda job, _: print(f"{job.name} of the published networks", flush=True),
     )
 
 
@@ -258,18 +277,18 @@ def train(runs, settings, results, processes):
     print(f"{len(missing)} of {len(runs)} runs to go")
     stills = [] if results.has_stills() else [_stills_job(settings, results)]
     jobs = [
-        Job(reproduce_runs.train, (run, settings, results), run.cost(settings), run.steps(settings))
+        Job(run.name, reproduce_runs.train, (run, settings, results), run.cost(settings), run.steps(settings))
         for run in missing
     ]
     progress = Progress(sum(job.cost for job in stills + jobs))
 
     def on_stills(job, record):
         progress.start_at(job.cost)
-        progress.tell(f"stills: appearance {record['history']['val_appearance_accuracy'][-1]:.1%}")
+        progress.tell(f"{job.name}: appearance {record['history']['val_appearance_accuracy'][-1]:.1%}")
 
     def on_run(job, record):
         motion, appearance = (record["test"][task] for task in ("motion", "appearance"))
-        progress.tell(f"{job.arguments[0].name}: motion {motion:.1%}, appearance {appearance:.1%}")
+        progress.tell(f"{job.name}: motion {motion:.1%}, appearance {appearance:.1%}")
 
     def is_ready(job):
         origin = job.arguments[0].origin(settings)
@@ -283,7 +302,7 @@ def _stills_job(settings, results):
     steps = settings.still_epochs * settings.still_steps
     # As of runs: in steps of as many clips of 8 frames.
     cost = steps * settings.still_batch_size / (settings.batch_size * reproduce_runs.NUM_FRAMES)
-    return Job(reproduce_runs.train_on_stills, (settings, results), cost, steps)
+    return Job(reproduce_runs.STILLS, reproduce_runs.train_on_stills, (settings, results), cost, steps)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import threading
 import typing
 
 import keras
+from absl import logging
 
 # For TensorFlow, and for NumPy, oneDNN and PyTorch; JAX has no such setting.
 _THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
@@ -17,11 +18,12 @@ _done = None
 
 
 class Job(typing.NamedTuple):
-    """A call, `function(*arguments)`, that a process can be sent.
+    """A call, `function(*arguments)`, that a process can be sent, and a name for it.
 
     Where it has a `cost`, in any unit, it trains for `steps`, and is given `callbacks=` that count them.
     """
 
+    name: str
     function: typing.Callable
     arguments: tuple
     cost: float = 0.0
@@ -38,11 +40,11 @@ def run(jobs, processes, mixed_precision, on_end, is_ready=lambda job: True, sho
         processes: how many at a time.
         mixed_precision: `"none"` or `"bfloat16"`.
         on_end: called with a job that has ended and what it returned.
-        is_ready: whether what a job needs is there; asked again whenever one has ended.
+        is_ready: whether what a job needs is there; asked again and again.
         show: called about once a second with the cost of what is done.
 
     Raises:
-        RuntimeError: if a process was killed.
+        RuntimeError: if a job failed, or a process was killed.
     """
     waiting, running = list(jobs), {}
     with _pool(processes, mixed_precision) as (pool, done):
@@ -50,7 +52,8 @@ def run(jobs, processes, mixed_precision, on_end, is_ready=lambda job: True, sho
             ready = [job for job in waiting if is_ready(job)][: processes - len(running)]
             for job in ready:
                 waiting.remove(job)
-                running[pool.submit(_do, job)] = job
+                with _deaf_to_ctrl_c():
+                    running[pool.submit(_do, job)] = job
             ended, _ = concurrent.futures.wait(running, 1, concurrent.futures.FIRST_COMPLETED)
             show(done.value)
             for future in ended:
@@ -62,7 +65,8 @@ def _pool(processes, mixed_precision):
     # Neither TensorFlow nor CUDA bears a fork.
     context = multiprocessing.get_context("spawn")
     done = context.Value("d", 0.0)
-    environment = dict(os.environ)
+    others = multiprocessing.active_children()
+    before = {name: os.environ.get(name) for name in _THREADS}
     if processes > 1:
         # Inherited, as a backend reads them before anything else could tell it.
         os.environ.update(dict.fromkeys(_THREADS, str(max(os.cpu_count() // processes, 1))))
@@ -74,18 +78,31 @@ def _pool(processes, mixed_precision):
                 yield pool, done
             except BaseException:
                 for process in multiprocessing.active_children():
-                    process.terminate()
+                    if process not in others:
+                        process.terminate()
                 raise
     finally:
-        os.environ.clear()
-        os.environ.update(environment)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _deaf_to_ctrl_c():
+    """Has processes ignore it that are started meanwhile: a terminal sends it to all."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _begin(done, mixed_precision):
     global _done
     _done = done
-    # Ctrl-C reaches all processes of a terminal; the first one decides what becomes of the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # TensorFlow warns of the number of models.
+    logging.set_verbosity(logging.ERROR)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
@@ -98,13 +115,17 @@ def _end_with_parent():
 
 
 def _do(job):
-    if not job.cost:
-        return job.function(*job.arguments)
-
     def count(batch, logs):
         with _done.get_lock():
             _done.value += job.cost / job.steps
 
-    # A process does many jobs; what a backend keeps of earlier models would add up.
-    keras.utils.clear_session()
-    return job.function(*job.arguments, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=count)])
+    try:
+        if not job.cost:
+            return job.function(*job.arguments)
+        # A process does many jobs; what a backend keeps of earlier models would add up.
+        keras.utils.clear_session()
+        counting = keras.callbacks.LambdaCallback(on_train_batch_end=count)
+        return job.function(*job.arguments, callbacks=[counting])
+    except Exception as error:
+        # Not all of a backend's errors can be sent to another process.
+        raise RuntimeError(f"{job.name}: {type(error).__name__}: {error}") from error

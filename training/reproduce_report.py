@@ -6,8 +6,8 @@ import json
 import matplotlib.figure
 
 import run_folder
-from reproduce_runs import NUM_FRAMES, Run
-from reproduce_tables import CLIPS, CLIPS_TITLE, TABLES, clips_tried, measured, plan
+from reproduce_runs import NUM_FRAMES, STILLS, Run
+from reproduce_tables import CLIPS, CLIPS_TITLE, NAMES, TABLES, clips_tried, measured, plan
 
 TABLES_FILE, SUMMARY = "tables.md", "summary.json"
 # The best that a model can do which is blind to order: it cannot tell the actions of a pair apart.
@@ -24,13 +24,19 @@ _PAPER_COUNTS = {
 _PAPER_SPEED = {("tsm", 8): 80.4, ("tsm", 16): 40.6, ("stm", 8): 62.0, ("stm", 16): 32.0}
 
 
-def write(settings, results, tables, seeds, output):
-    """Writes the report of the tables, with as much of each as is finished.
+def write(settings, results, tables, output):
+    """Writes the report of the tables and of all others that have results, with as much as is finished.
 
     Returns:
         The summary that was written.
     """
     folder = run_folder.RunFolder(output, {})
+    seeds = results.seeds()
+
+    def has_results(name):
+        return any(map(results.is_finished, plan(settings, [name], seeds)))
+
+    tables = [name for name in NAMES if name in tables or has_results(name)]
     made_by = _made_by(results, tables, settings, seeds)
     summary = {"settings": dataclasses.asdict(settings), "made_by": made_by, "tables": {}}
     sections = [_introduction(settings, made_by)]
@@ -40,7 +46,7 @@ def write(settings, results, tables, seeds, output):
             section, figure = _clips_section(rows), _draw_clips(rows, title)
         else:
             rows, title = table_rows(name, settings, results, seeds), TABLES[name].title
-            section, figure = _section(name, rows), _draw(name, rows)
+            section, figure = _section(name, rows, settings), _draw(name, rows)
         summary["tables"][name] = {"title": title, "rows": rows}
         picture = f"table{name}.png" if name.isdigit() else f"{name}.png"
         sections.append(f"## {title}\n\n{section}\n\n![{title}]({picture})\n")
@@ -81,6 +87,7 @@ def table_rows(name, settings, results, seeds):
         if name == "9" and speed:
             frames = str(row.num_frames)
             line["videos_per_second"] = speed["videos_per_second"][row.variant][frames]
+            line["batch_size"] = speed["batch_size"]
             line["speed_to_tsn"] = speed["to_tsn"][row.variant][frames]
             line["paper_videos_per_second"] = _PAPER_SPEED.get((row.variant, row.num_frames))
         rows.append(line)
@@ -126,48 +133,51 @@ def _counts(row, counts):
 
 
 def _introduction(settings, made_by):
-    plain = (
-        f", the first {settings.plain_epochs} on the same motions without distractors, drift and pauses"
-        if settings.plain_epochs
-        else ""
-    )
+    plain = ""
+    if settings.plain_epochs:
+        plain = (
+            f", the first {settings.plain_epochs} on as many clips of the same actions without distractors,\n"
+            "drift and pauses"
+        )
     return f"""# The ablations, on the embedded data set's harder variant
 
 Networks of depths {settings.depths} and width {settings.width}; clips of {NUM_FRAMES} frames of
 {settings.image_size} pixels where nothing else is said; {settings.num_train} training clips;
-{settings.epochs} epochs{plain}. As the paper's networks start from ImageNet's weights, these start from
-those of a TSN that learned to name the shape in {settings.num_stills} single frames.
+{settings.epochs} epochs{plain}. As the paper's networks start from ImageNet's weights,
+these start from those of a TSN that learned to name the shape in single frames of {settings.num_stills}
+clips. What that TSN lacks starts at random, so that the convolution of a concatenation scrambles what was
+learned.
 
-Accuracies are in percent of {2 * settings.num_test} test clips, at the epoch that was best in validation:
-mean over the seeds ± standard deviation between them. In brackets: 95% bootstrap interval over seeds and
-pairs of a clip and its reversal. A model that is blind to order cannot pass 50 in motion (8 classes) and has
-50 within pairs: how often a clip's own action scores higher than its reversal's. Appearance is the shape that
-moves (7 classes). The paper's numbers are top-1 on Something-Something v1.
+Accuracies are in percent of {2 * settings.num_test} test clips, at the epoch that was best in validation's
+motion: mean over the seeds ± standard deviation between them. In brackets: 95% bootstrap interval over seeds
+and pairs of a clip and its reversal; of one seed it is over pairs alone, and knows nothing of other
+trainings. A model that is blind to order cannot pass 50 in motion (8 classes) and has 50 within pairs: how
+often a clip's own action scores higher than its reversal's. Appearance is the shape that moves (7 classes).
+The paper's numbers are top-1 on Something-Something v1.
 
 Made by {"; ".join(made_by) or "no run yet"}.
 """
 
 
 def _made_by(results, tables, settings, seeds):
-    """A line for each commit, set of versions and machine that finished runs of the tables came from."""
+    """A line for each commit, set of versions and machine that what the tables hold came from."""
+    names = [run.name for run in plan(settings, tables, seeds) if results.is_finished(run)]
     lines = []
-    for run in plan(settings, tables, seeds):
-        if results.is_finished(run):
-            record = results.read(run.name)
-            versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
-            hardware = record["hardware"]
-            devices = ", ".join(map(str, hardware["devices"]))
-            lines.append(
-                f"commit {(record['commit'] or 'unknown')[:12]}, {versions}, on {hardware['processor']}, "
-                f"{hardware['cores']} cores, {devices}"
-            )
+    for name in (*names, *(name for name in (STILLS, "counts", "speed") if results.has(name))):
+        record = results.read(name)
+        versions = ", ".join(f"{package} {version}" for package, version in record["versions"].items())
+        hardware = record["hardware"]
+        devices = ", ".join(map(str, hardware["devices"]))
+        lines.append(
+            f"commit {record['commit'] or 'unknown'}, {record['backend']}, {versions}, on "
+            f"{hardware['processor']}, {hardware['cores']} cores, {devices}"
+        )
     return list(dict.fromkeys(lines))
 
 
-def _section(name, rows):
+def _section(name, rows, settings):
     header = ["", "paper", "motion", "interval", "difference", "within pair", "appearance", "seeds"]
-    counted = "parameters" in rows[0] or "parameters" in rows[-1]
-    timed = "videos_per_second" in rows[0]
+    counted, timed = "parameters" in rows[0], "videos_per_second" in rows[0]
     if counted:
         header += ["parameters (paper)", "GMACs (paper)"]
     if timed:
@@ -189,6 +199,17 @@ def _section(name, rows):
             ]
         lines.append(cells)
     note = f"\n\nDifference: motion, to {TABLES[name].reference}, over the seeds and clips of both."
+    if counted:
+        depths, width = settings.published
+        note += (
+            " Parameters, GMACs and speed are not of the networks that were trained, but of the published "
+            f"ones: depths {tuple(depths)}, width {width}, {settings.published_size} pixels."
+        )
+    if timed:
+        note += (
+            f" Videos/s: {rows[0]['batch_size']} at a time; the paper's on a GTX 1080 Ti. Speed to TSN: of "
+            "as many frames."
+        )
     return _markdown(header, lines) + note
 
 

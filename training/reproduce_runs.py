@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import time
 
 import keras
@@ -45,13 +46,13 @@ class Settings:
         depths, width, reduction: of the networks, see `keras_stm.models.STMResNet`. A narrow network wants
             a small reduction: with 4 of width 16 CMM has as many filters as in the published one.
         image_size: height and width of a clip in pixels.
-        num_stills: single frames that a TSN first learns to name the shape in, once for all runs: all start
-            from its weights, as the paper's do from ImageNet's.
+        num_stills: clips of which a TSN first learns to name the shape in a single frame, once for all runs:
+            all start from its weights, as the paper's do from ImageNet's.
         still_epochs, still_batch_size: of that.
         num_train, num_validation, num_test: clips; the last two are doubled by their reversals.
         epochs: passes over the training clips.
-        plain_epochs: how many of them see the same motions without distractors, drift and pauses. From
-            the harder clips alone a small network learns little in as many steps.
+        plain_epochs: how many of them see as many clips of the same actions without distractors, drift and
+            pauses. From the harder clips alone a small network learns little in as many steps.
         tuning_epochs, tuning_rate: passes of the fine-tuning, and its learning rate as a part of the other.
         batch_size: clips in a training step.
         learning_rate, still_rate: its peak for a batch of 64 clips, or stills.
@@ -64,14 +65,14 @@ class Settings:
     depths: tuple = (2, 2, 2, 2)
     width: int = 16
     reduction: int = 4
-    image_size: int = 48
+    image_size: int = 32
     num_stills: int = 12_000
     still_epochs: int = 25
     still_batch_size: int = 32
     num_train: int = 1600
     num_validation: int = 96
     num_test: int = 240
-    epochs: int = 7
+    epochs: int = 10
     plain_epochs: int = 4
     tuning_epochs: int = 1
     tuning_rate: float = 0.3
@@ -143,6 +144,8 @@ class Results:
     def __init__(self, path, command):
         self.folder = run_folder.RunFolder(path, {})
         self.command = command
+        # Now: the code that runs is that of the start.
+        self.commit = run_folder.commit()
 
     def lock(self):
         return self.folder.lock()
@@ -155,7 +158,7 @@ class Results:
 
     def write(self, name, record):
         """Writes a JSON file, to which it adds when, where and by what it was made."""
-        record = {**record, "command": self.command, **run_folder.environment()}
+        record = {**record, "command": self.command, **run_folder.environment(), "commit": self.commit}
         with self.folder.replacing(f"{name}.json") as path, open(path, "w") as file:
             json.dump(record, file, indent=2)
 
@@ -177,6 +180,11 @@ class Results:
     def read_scores(self, name):
         with np.load(self.folder.file(f"{name}.npz")) as arrays:
             return dict(arrays)
+
+    def seeds(self):
+        """How many seeds the runs that are there go up to."""
+        seeds = [re.search(r"-seed(\d+)\.json$", name) for name in os.listdir(self.folder.path)]
+        return max((int(seed[1]) + 1 for seed in seeds if seed), default=0)
 
     def is_finished(self, run):
         return self.has(run.name, ("npz", "weights.h5") if run.keeps_weights else ("npz",))
@@ -229,15 +237,10 @@ def train_on_stills(settings, results, callbacks=()):
     keras.utils.set_random_seed(0)
     model = build_model(settings, "tsn")
     options = {"num_frames": 1, "image_size": settings.image_size, "batch_size": settings.still_batch_size}
+    peak = settings.still_rate * settings.still_batch_size / REFERENCE_BATCH
     # Nothing in a still tells how it moves.
     weights = {"motion": 0.0, "appearance": 1.0}
-    _compile(
-        model,
-        settings,
-        settings.still_rate * settings.still_batch_size,
-        settings.still_epochs * settings.still_steps,
-        weights,
-    )
+    _compile(model, settings, peak, settings.still_epochs * settings.still_steps, weights)
     history = model.fit(
         training_batches(
             [clips("stills", settings.num_stills, settings.image_size, num_frames=2)], seed=0, **options
@@ -302,13 +305,13 @@ def train(run, settings, results, callbacks=()):
     }
     test = EvaluationBatches(clips("test", settings.num_test, run.image_size), **options)
     scores = {f"{task}_labels": labels for task, labels in test.labels.items()}
-    rate = settings.learning_rate * settings.batch_size
+    peak = settings.learning_rate * settings.batch_size / REFERENCE_BATCH
     if run.tuned:
         model.load_weights(results.weights_file(run.origin(settings).name))
-        rate *= settings.tuning_rate
+        peak *= settings.tuning_rate
     else:
         start_from_stills(model, settings, results)
-    _compile(model, settings, rate, run.steps(settings))
+    _compile(model, settings, peak, run.steps(settings))
     if run.tuned:
         scores |= {f"{task}_before": values for task, values in model.predict(test, verbose=0).items()}
     best = keras.callbacks.EarlyStopping(
@@ -344,11 +347,11 @@ def train(run, settings, results, callbacks=()):
     return record
 
 
-def _compile(model, settings, rate, steps, loss_weights=None):
-    """`rate` is that of a batch of one clip; AdamW and its schedule are fit.py's from scratch."""
+def _compile(model, settings, peak, steps, loss_weights=None):
+    """With fit.py's optimizer and schedule from scratch."""
     # JAX compiles every operation of an eager step by itself, which takes longer.
     eager = settings.eager and keras.backend.backend() != "jax"
-    schedule = warmed_up_cosine(rate / REFERENCE_BATCH, steps)
+    schedule = warmed_up_cosine(peak, steps)
     model.compile(
         keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay),
         loss=dict.fromkeys(_TASKS, "sparse_categorical_crossentropy"),

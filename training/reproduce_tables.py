@@ -146,14 +146,19 @@ class Measured(typing.NamedTuple):
     def interval(self):
         """The middle 95% of the means of clips and seeds drawn anew, with a fixed seed.
 
-        A clip and its reversal are drawn together, and a clip is drawn for all seeds alike: neither two
-        clips of the same frames nor two trainings on them are independent.
+        Of one seed it is over clips alone. A clip and its reversal are drawn together, and a clip is drawn
+        for all seeds alike: neither two clips of the same frames nor two trainings on them are independent.
         """
         rng = np.random.default_rng(0)
         seeds, pairs = self.values.shape
+        values = self.values
+        if seeds > 1:
+            # Draws from so few vary by (n - 1) / n of what seeds do.
+            center = values.mean(axis=0)
+            values = center + (values - center) * np.sqrt(seeds / (seeds - 1))
         of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS) / seeds
         of_pairs = rng.multinomial(pairs, np.full(pairs, 1 / pairs), _DRAWS) / pairs
-        means = ((of_seeds @ self.values) * of_pairs).sum(axis=1)
+        means = ((of_seeds @ values) * of_pairs).sum(axis=1)
         return tuple(float(bound) for bound in np.percentile(means, (2.5, 97.5)))
 
     def minus(self, other):

@@ -210,19 +210,33 @@ def environment():
         # What reads no video and trains without tf.data needs not all of them.
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-    # With "-dirty" behind it where the code is not that of the commit.
-    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
-    git = subprocess.run(describe, cwd=os.path.dirname(__file__), capture_output=True, text=True)
     return {
+        "backend": backend,
         "versions": versions,
-        "commit": git.stdout.strip() or None,
+        "commit": commit(),
         "hardware": {
             "system": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
+            "processor": _processor(),
             "cores": os.cpu_count(),
             "devices": _devices(backend),
         },
     }
+
+
+def commit():
+    """The commit of the code, with "-dirty" behind it where it was changed since, or `None`."""
+    describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
+    git = subprocess.run(describe, cwd=os.path.dirname(__file__), capture_output=True, text=True)
+    return git.stdout.strip() or None
+
+
+def _processor():
+    # Python knows its name on few systems.
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def _devices(backend):
