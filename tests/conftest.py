@@ -24,17 +24,26 @@ _COMMANDS = (
     *("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py"),
     "training/test_reproduce.py",
 )
+# It starts a process under each.
+_ALL_BACKENDS = ("test_imports.py",)
+# Begun first, so that in the end no process has a long one left while the others wait.
+_LONGEST = (
+    *("training/test_fit.py", "training/test_export_command.py", "test_export.py", "weights/test_load.py"),
+    *("training/test_evaluate.py", "training/test_predict.py", "test_visualization.py"),
+    *("models/test_models.py", "models/test_parity.py", "models/test_training_parity.py"),
+)
 _DATA_AND_BACKEND = ("data/test_pipeline.py", "data/test_keras_augment.py", "data/test_views.py")
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.relative_to(_ROOT).as_posix() not in _LONGEST)
     if keras.backend.backend() == "tensorflow":
         return
-    skip = pytest.mark.skip(reason="tests of data and commands run once, under the tensorflow backend")
+    skip = pytest.mark.skip(reason="runs once, under the tensorflow backend")
     for item in items:
         path = item.path.relative_to(_ROOT)
-        once = any(path.is_relative_to(name) for name in (*_DATA, *_COMMANDS))
-        if once and path.as_posix() not in _DATA_AND_BACKEND:
+        once = any(path.is_relative_to(name) for name in (*_DATA, *_COMMANDS, *_ALL_BACKENDS))
+        if (once and path.as_posix() not in _DATA_AND_BACKEND) or item.get_closest_marker("once"):
             item.add_marker(skip)
 
 

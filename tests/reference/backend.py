@@ -4,6 +4,9 @@ import keras
 import numpy as np
 
 BACKEND = keras.backend.backend()
+# Who reads what this one writes: in a circle, each is written and read once by the tests of all three.
+_CIRCLE = ("tensorflow", "jax", "torch")
+NEXT_BACKEND = _CIRCLE[(_CIRCLE.index(BACKEND) + 1) % len(_CIRCLE)]
 DATA_FORMATS = ("channels_last", "channels_first")
 
 

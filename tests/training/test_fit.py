@@ -227,6 +227,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(clips, t
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -264,6 +265,7 @@ def test_all_augmentation_at_once_trains_and_the_bottleneck_is_named_once(clips,
     assert rates == pytest.approx([SMALL.learning_rate / 8, SMALL.learning_rate / 80])
 
 
+@pytest.mark.once
 def test_help_shows_every_flag_with_its_default_source(tmp_path):
     result = command("--help", cwd=tmp_path)
     for field in dataclasses.fields(config.Config):
@@ -272,6 +274,7 @@ def test_help_shows_every_flag_with_its_default_source(tmp_path):
         assert name in result.stdout
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", config.MODELS)
 def test_every_model_name_builds_that_model(name):
     model = config.MODELS[name](classes=3, weights=None, dropout=0.1)

@@ -353,6 +353,7 @@ def test_safetensors_must_be_called_so(tmp_path):
         save_safetensors(tiny(), tmp_path / "model.bin")
 
 
+@pytest.mark.once
 def test_without_pytorch_safetensors_are_read_and_checkpoints_say_what_is_missing(tmp_path):
     if keras.backend.backend() == "torch":
         pytest.skip("needs a backend other than torch")
