@@ -60,17 +60,15 @@ def run(code, backend):
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_a_model_runs_without_importing_tensorflow(backend):
-    run(RUN_A_MODEL + "assert 'tensorflow' not in sys.modules", backend)
-
-
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_a_model_runs_where_tensorflow_cannot_be_imported(backend):
-    run(BLOCK_TENSORFLOW + RUN_A_MODEL + CLASSIFY_FRAMES, backend)
+def test_a_model_runs_without_importing_tensorflow_and_the_classifier_where_it_cannot_be(backend):
+    run(
+        RUN_A_MODEL + "assert 'tensorflow' not in sys.modules" + BLOCK_TENSORFLOW + CLASSIFY_FRAMES,
+        backend,
+    )
 
 
 @pytest.mark.parametrize("backend", FRAMEWORKS)
-def test_importing_the_package_imports_no_backend_that_keras_does_not(backend):
+def test_importing_the_package_imports_no_backend_that_keras_does_not_and_no_submodule(backend):
     code = f"""
 import sys
 import keras
@@ -81,20 +79,12 @@ import keras_stm
 
 assert {backend!r} in before
 assert frameworks & set(sys.modules) == before, frameworks & set(sys.modules)
+assert 'keras_stm.data' not in sys.modules
+assert 'data' in dir(keras_stm)
+assert keras_stm.data.__name__ == 'keras_stm.data'
+assert keras_stm.optimizers.SGD
 """
     run(code, backend)
-
-
-@pytest.mark.parametrize("backend", FRAMEWORKS)
-def test_submodules_load_when_they_are_used(backend):
-    run(
-        "import sys, keras_stm\n"
-        "assert 'keras_stm.data' not in sys.modules\n"
-        "assert 'data' in dir(keras_stm)\n"
-        "assert keras_stm.data.__name__ == 'keras_stm.data'\n"
-        "assert keras_stm.optimizers.SGD",
-        backend,
-    )
 
 
 def test_unknown_attribute_is_an_attribute_error():

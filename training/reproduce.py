@@ -4,7 +4,7 @@ Clips are arrays made from a seed: no files and, under jax and torch, no TensorF
 are needed. Writes into its folder results/ (a JSON file and the scores of the test clips for each run),
 tables.md, a picture for each table and summary.json.
 
-  python training/reproduce.py --processes=2       # HOURS on two cores; may be stopped
+  python training/reproduce.py --processes=2       # two hours on two cores; may be stopped
   python training/reproduce.py --tables=5,6 --seeds=3
   python training/reproduce.py --quick             # everything tiny: does it work?
   python training/reproduce.py --network=resnet50 --mixed_precision=bfloat16   # wants a GPU
