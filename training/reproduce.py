@@ -178,6 +178,7 @@ def reproduce(settings, output, tables, seeds, command, variants=None, processes
         finally:
             # Also of what is there when it is stopped, by earlier commands as well.
             reproduce_report.write(settings, results, tables, output)
+            print(f"Report: {os.path.join(output, reproduce_report.TABLES_FILE)}")
 
 
 class Progress:

@@ -143,7 +143,7 @@ def _introduction(settings, made_by):
 
 Networks of depths {settings.depths} and width {settings.width}; clips of {NUM_FRAMES} frames of
 {settings.image_size} pixels where nothing else is said; {settings.num_train} training clips;
-{settings.epochs} epochs{plain}. As the paper's networks start from ImageNet's weights,
+{settings.epochs} passes over them{plain}. As the paper's networks start from ImageNet's weights,
 these start from those of a TSN that learned to name the shape in single frames of {settings.num_stills}
 clips. What that TSN lacks starts at random, so that the convolution of a concatenation scrambles what was
 learned.
