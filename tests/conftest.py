@@ -24,8 +24,6 @@ _COMMANDS = (
     *("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py"),
     "training/test_reproduce.py",
 )
-# It starts a process under each.
-_ALL_BACKENDS = ("test_imports.py",)
 # Begun first, so that in the end no process has a long one left while the others wait.
 _LONGEST = (
     *("training/test_fit.py", "training/test_export_command.py", "test_export.py", "weights/test_load.py"),
@@ -42,7 +40,7 @@ def pytest_collection_modifyitems(items):
     skip = pytest.mark.skip(reason="runs once, under the tensorflow backend")
     for item in items:
         path = item.path.relative_to(_ROOT)
-        once = any(path.is_relative_to(name) for name in (*_DATA, *_COMMANDS, *_ALL_BACKENDS))
+        once = any(path.is_relative_to(name) for name in (*_DATA, *_COMMANDS))
         if (once and path.as_posix() not in _DATA_AND_BACKEND) or item.get_closest_marker("once"):
             item.add_marker(skip)
 

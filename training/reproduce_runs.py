@@ -145,7 +145,7 @@ class Results:
         self.folder = run_folder.RunFolder(path, {})
         self.command = command
         # Now: the code that runs is that of the start.
-        self.commit = run_folder.commit()
+        self.commit = run_folder.find_commit()
 
     def lock(self):
         return self.folder.lock()
@@ -158,7 +158,7 @@ class Results:
 
     def write(self, name, record):
         """Writes a JSON file, to which it adds when, where and by what it was made."""
-        record = {**record, "command": self.command, **run_folder.environment(), "commit": self.commit}
+        record = {**record, "command": self.command, **run_folder.environment(self.commit)}
         with self.folder.replacing(f"{name}.json") as path, open(path, "w") as file:
             json.dump(record, file, indent=2)
 

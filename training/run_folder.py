@@ -202,8 +202,8 @@ def _remove(path):
         os.remove(path)
 
 
-def environment():
-    """Versions, commit and hardware: what a result may depend on beside the settings."""
+def environment(commit=None):
+    """Versions, hardware and commit, found if not given: what a result may depend on beside the settings."""
     backend = keras.backend.backend()
     versions = {"python": platform.python_version(), "keras_stm": keras_stm.__version__}
     for name in ("keras", "numpy", "av", "tensorflow", backend):
@@ -213,7 +213,7 @@ def environment():
     return {
         "backend": backend,
         "versions": versions,
-        "commit": commit(),
+        "commit": commit or find_commit(),
         "hardware": {
             "system": platform.platform(),
             "processor": _processor(),
@@ -223,7 +223,7 @@ def environment():
     }
 
 
-def commit():
+def find_commit():
     """The commit of the code, with "-dirty" behind it where it was changed since, or `None`."""
     describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]
     git = subprocess.run(describe, cwd=os.path.dirname(__file__), capture_output=True, text=True)

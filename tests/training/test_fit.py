@@ -276,7 +276,13 @@ def test_help_shows_every_flag_with_its_default_source(tmp_path):
 
 # The two that are deeper take as long to build as all others.
 @pytest.mark.once
-@pytest.mark.parametrize("name", sorted({*config.MODELS} - {"stm_resnet101", "stm_resnet152"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("stm_resnet101", "stm_resnet152") else ())
+        for name in config.MODELS
+    ],
+)
 def test_every_model_name_builds_that_model(name):
     model = config.MODELS[name](classes=3, weights=None, dropout=0.1)
     assert model.name == name
