@@ -1,8 +1,12 @@
 """Checks of arguments. Every message names the argument, what it accepts and what it received."""
 
+import collections.abc
 import numbers
+import os
 
 import keras
+
+from keras_stm.class_names import is_line
 
 
 def one_of(name, value, accepted):
@@ -16,9 +20,36 @@ def one_of(name, value, accepted):
 
 def positive_int(name, value):
     """Returns `value` as an `int`, or raises `ValueError` where it is no integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+    if not is_positive_int(value):
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
     return int(value)
+
+
+def is_positive_int(value):
+    """Whether `value` is an integer of at least 1, which `True` is not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
+
+
+def lines(name, value):
+    """Returns `value` as a tuple, or raises `ValueError` where it is no iterable of `str`, a line each."""
+    items = tuple(value) if isinstance(value, collections.abc.Iterable) else ()
+    if not items or not all(isinstance(item, str) and is_line(item) for item in items):
+        raise ValueError(f"`{name}` must be a list of strings of one line. Received: {name}={value!r}")
+    return items
+
+
+def absolute_path(name, value):
+    """Returns `value` as an absolute path, `~` replaced, or raises `ValueError` where it is no path."""
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ValueError(f"`{name}` must be a path. Received: {name}={value!r}")
+    return os.path.abspath(os.path.expanduser(os.fspath(value)))
+
+
+def keras_model(value):
+    """Returns `value`, the argument `model`, or raises `ValueError` where it is no `keras.Model`."""
+    if not isinstance(value, keras.Model):
+        raise ValueError(f"`model` must be a keras.Model. Received: model={value!r}")
+    return value
 
 
 def subset_of(name, value, accepted):

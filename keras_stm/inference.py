@@ -2,12 +2,13 @@
 
 import os
 import typing
-import zipfile
 
 import keras
 import numpy as np
 
 from keras_stm import model_file
+from keras_stm.arguments import absolute_path, keras_model
+from keras_stm.weights import files
 
 MODEL = "model.keras"
 
@@ -42,8 +43,9 @@ def load(path):
 
     Raises:
         ValueError: there is no such file, it holds no model, or does not tell its classes and clips.
+            Nothing that the file may hold of code is run.
     """
-    path = os.path.abspath(os.path.expanduser(os.fspath(path)))
+    path = absolute_path("path", path)
     file = os.path.join(path, MODEL) if os.path.isdir(path) else path
     if not os.path.isfile(file):
         raise ValueError(
@@ -51,9 +53,14 @@ def load(path):
             f"Received: path={path!r}"
         )
     try:
+        files.check_expansion(file)
         model = keras.saving.load_model(file, compile=False)
         class_names, clip = model_file.read_class_names(file), model_file.read_clip(file)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+        num_scores = model.output_shape[-1]
+        for variable in model.weights:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                raise ValueError(f"{variable.path} has NaN or infinity")
+    except Exception as error:  # Keras has none that is narrower for what a file may hold
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(
             f"`path` holds no model that can be loaded ({reason}). Received: path={path!r}"
@@ -64,16 +71,19 @@ def load(path):
                 f"`path` holds a model without {what}, which fit.py writes: keras_stm.model_file.annotate "
                 f"adds it to a .keras file from elsewhere. Received: path={path!r}"
             )
-    if len(class_names) != model.output_shape[-1]:
+    if len(class_names) != num_scores:
         raise ValueError(
-            f"`path` holds {len(class_names)} class names for {model.output_shape[-1]} scores. "
-            f"Received: path={path!r}"
+            f"`path` holds {len(class_names)} class names for {num_scores} scores. Received: path={path!r}"
         )
     return Trained(model, class_names, *clip, file)
 
 
 def predict_fn(model):
-    """The function from prepared clips to scores that is fast on this backend and device.
+    """The function from prepared clips to scores that is fast on this backend and its devices.
+
+    Under a `tf.distribute` strategy or a `keras.distribution`, in whose scope it must be made and called,
+    the devices share each batch. Of several processes each gives its own clips, as many as the others at
+    the same time, and has the scores of its own.
 
     Args:
         model: a `keras.Model` from clips to scores, of either data format. It is not changed.
@@ -82,17 +92,51 @@ def predict_fn(model):
         Function of clips `(batch, T, H, W, 3)`, an array or tensor, that returns a float32 array
         `(batch, classes)`. A new shape of clips takes longer, as it is compiled.
     """
+    inputs, outputs = keras_model(model).input, model.output
+    distribution = keras.distribution.distribution()
+    if distribution is not None:
+        outputs = _Everywhere(distribution)(outputs)
     # A copy that shares the weights: how a model is compiled belongs to whoever compiled it.
-    copy = keras.Model(model.input, model.output, name=model.name)
+    copy = keras.Model(inputs, outputs, name=model.name)
     copy.compile(jit_compile=jit_compile())
     transpose = is_channels_first(model)
+    num_devices, process = 1, 0
+    if distribution is not None:
+        num_devices = distribution.num_model_replicas // distribution.num_processes
+        process = distribution.data_shard_id
+    elif hasattr(copy, "distribute_strategy"):
+        # A model has it under TensorFlow.
+        num_devices = copy.distribute_strategy.num_replicas_in_sync
 
     def predict(clips):
         if transpose:
             clips = keras.ops.transpose(clips, (0, 1, 4, 2, 3))
-        return np.asarray(copy.predict_on_batch(clips), "float32")
+        if num_devices == 1 and distribution is None:
+            return np.asarray(copy.predict_on_batch(clips), "float32")
+        # Each device takes as many: what fills up a smaller batch is dropped again.
+        clips = np.asarray(clips)
+        count = len(clips)
+        clips = np.concatenate([clips, np.repeat(clips[-1:], -count % num_devices, axis=0)])
+        scores = copy.predict(clips, batch_size=len(clips), verbose=0)
+        first = process * len(clips)
+        return np.asarray(scores[first : first + count], "float32")
 
     return predict
+
+
+class _Everywhere(keras.layers.Layer):
+    """Copies what is spread over the devices to each of them, as no process could read it otherwise."""
+
+    def __init__(self, distribution):
+        super().__init__(dtype="float32")
+        self.mesh = distribution.device_mesh
+
+    def call(self, inputs):
+        layout = keras.distribution.TensorLayout([None] * len(inputs.shape), self.mesh)
+        return keras.distribution.distribute_tensor(inputs, layout)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 def is_channels_first(model):

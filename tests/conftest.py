@@ -18,7 +18,7 @@ _ROOT = pathlib.Path(__file__).parent
 _DATA = (
     "data",
     *("training/test_check_data.py", "training/test_config.py", "training/test_pack.py"),
-    *("training/test_data_wait.py", "training/test_run_data.py"),
+    *("training/test_checkpoints.py", "training/test_data_wait.py", "training/test_run_data.py"),
 )
 _COMMANDS = (
     *("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py"),

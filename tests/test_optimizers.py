@@ -95,3 +95,26 @@ def test_groups_return_from_the_config():
     stored = json.loads(json.dumps(keras.saving.serialize_keras_object(optimizer)))
     restored = keras.saving.deserialize_keras_object(stored)
     assert {end: tuple(factors) for end, factors in restored.groups.items()} == TSM_GROUPS
+
+
+@pytest.mark.parametrize("groups", ["bias", ["bias"], {"bias": 2}, {"bias": (1, 2, 3)}, {"bias": (-1, 0)}])
+def test_groups_that_are_no_pairs_of_factors_are_refused(groups):
+    with pytest.raises(ValueError, match="`groups` must be a dictionary") as error:
+        SGD(0.1, groups=groups)
+    assert str(error.value).endswith(f"Received: groups={groups!r}")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda steps: SGD(
+            0.05, momentum=0.9, weight_decay=0.1, groups=TSM_GROUPS, gradient_accumulation_steps=steps
+        ),
+        lambda steps: keras.optimizers.AdamW(0.05, weight_decay=0.1, gradient_accumulation_steps=steps),
+    ],
+    ids=["sgd", "adamw"],
+)
+def test_accumulated_gradients_move_a_weight_as_their_mean_does(make):
+    gradients = np.random.default_rng(0).normal(size=(12, 3))
+    whole = steps(make(None), gradients.reshape(4, 3, 3).mean(axis=1), name="bias")
+    np.testing.assert_allclose(steps(make(3), gradients, name="bias"), whole, rtol=1e-5)

@@ -78,7 +78,9 @@ class Config:
         flags.DEFINE_integer, "Frames of a clip, one from each segment of a video.", lower_bound=1
     )
     image_size: int = _flag(flags.DEFINE_integer, "Height and width of a clip in pixels.", lower_bound=1)
-    batch_size: int = _flag(flags.DEFINE_integer, "Clips of a training step.", lower_bound=1)
+    batch_size: int = _flag(
+        flags.DEFINE_integer, "Clips of an update of the weights, over all devices.", lower_bound=1
+    )
     epochs: int = _flag(flags.DEFINE_integer, "Passes over the training clips.", lower_bound=1)
     optimizer: str = _flag(
         flags.DEFINE_enum,
@@ -168,9 +170,26 @@ class Config:
     cut_mix: float = _flag(
         flags.DEFINE_float, "Alpha of CutMix.", default=0.0, lower_bound=0.0, upper_bound=1.0
     )
+    gradient_accumulation_steps: int = _flag(
+        flags.DEFINE_integer,
+        "Parts of a batch that pass one after the other, so that a batch fits a smaller device. Their "
+        "gradients are averaged, which equals the whole batch but for batch normalisation (and MixUp and "
+        "CutMix): it sees one part.",
+        default=1,
+        lower_bound=1,
+    )
+    ema_momentum: float = _flag(
+        flags.DEFINE_float,
+        "Momentum of an exponential moving average of the weights, such as 0.999, which is validated and "
+        "saved in place of the last step's; 0 keeps none.",
+        default=0.0,
+        lower_bound=0.0,
+        upper_bound=0.99999,
+    )
     mixed_precision: str = _flag(
         flags.DEFINE_enum,
-        "Type that layers compute in; weights stay float32.",
+        "Type that layers compute in; weights stay float32. bfloat16 wants a recent GPU; float16 scales the "
+        "loss so that small gradients are not lost.",
         default="none",
         enum_values=["none", "bfloat16", "float16"],
     )

@@ -33,6 +33,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 import config
+import distribution
 import evaluation_folder
 import run_data
 import run_folder
@@ -105,6 +106,7 @@ def define_flags():
         None,
         "Folder for what is written. Default: one in <model>/evaluation that is named for what is evaluated.",
     )
+    distribution.define_flags()
 
 
 def main(argv):
@@ -115,26 +117,27 @@ def main(argv):
         sys.exit("evaluate.py: --model is missing: the folder of a run of fit.py, or a .keras file")
     logging.set_verbosity(logging.WARNING)
     try:
-        evaluate(
-            values.model,
-            values.output,
-            data_dir=values.data_dir,
-            dataset=values.dataset,
-            split=values.split,
-            fold=values.fold,
-            class_order=values.class_order,
-            exclude=values.exclude,
-            protocol=values.protocol,
-            clips=values.clips,
-            crops=values.crops and int(values.crops),
-            num_frames=values.num_frames,
-            image_size=values.image_size,
-            frames=values.frames,
-            seed=values.seed,
-            batch_size=values.batch_size,
-            workers=values.workers,
-            max_unreadable=values.max_unreadable,
-        )
+        with distribution.start(values.distribution).scope():
+            evaluate(
+                values.model,
+                values.output,
+                data_dir=values.data_dir,
+                dataset=values.dataset,
+                split=values.split,
+                fold=values.fold,
+                class_order=values.class_order,
+                exclude=values.exclude,
+                protocol=values.protocol,
+                clips=values.clips,
+                crops=values.crops and int(values.crops),
+                num_frames=values.num_frames,
+                image_size=values.image_size,
+                frames=values.frames,
+                seed=values.seed,
+                batch_size=values.batch_size,
+                workers=values.workers,
+                max_unreadable=values.max_unreadable,
+            )
     except KeyboardInterrupt:
         print("\nevaluate.py: stopped; nothing was written.", file=sys.stderr, flush=True)
         # Not sys.exit, which waits until the videos that are being read have been.

@@ -13,28 +13,30 @@ Without arguments: a small STM on the embedded data set (arrow of time), a few m
 The same command again resumes a run that was stopped.
 """
 
+import contextlib
 import dataclasses
+import math
 import os
 import re
+import signal
 import sys
-import warnings
 
 # Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import matplotlib.figure
-import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 
 import config
+import distribution
 import keras_stm
 import run_folder
 import schedules
-from data_wait import DataWait
-from keras_stm import evaluation, inference, model_file
+from keras_stm import inference, model_file
 from run_data import RunData, absolute, clips_fingerprint
+from train import Training, state
 
 config.define_flags()
 flags.adopt_module_key_flags(config)
@@ -51,6 +53,15 @@ flags.DEFINE_integer(
     "Clips read at the same time. Default: the number of processors.",
     lower_bound=1,
 )
+distribution.define_flags()
+distribution.define_process_flags()
+flags.DEFINE_integer(
+    "max_to_keep",
+    1,
+    "How many of the last epochs' checkpoints are kept until the run is finished, beside the best one's. The "
+    "run goes on from the newest that is not damaged.",
+    lower_bound=1,
+)
 flags.DEFINE_float(
     "max_unreadable",
     0.5,
@@ -64,11 +75,18 @@ def main(argv):
     if len(argv) > 1:
         sys.exit(f"fit.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
     logging.set_verbosity(logging.WARNING)
-    # Keras would like to know beforehand how many validation clips can be read.
-    warnings.filterwarnings("ignore", "Your input ran out of data")
+    devices = distribution.Devices()
     try:
         settings = config.from_flags()
         preset = flags.FLAGS.preset or ("config" if flags.FLAGS.config else "small")
+        devices = distribution.start(
+            flags.FLAGS.distribution,
+            flags.FLAGS.coordinator,
+            flags.FLAGS.num_processes,
+            flags.FLAGS.process_id,
+        )
+        # What a cluster sends before it takes a machine away stops a run as Ctrl-C does. JAX would catch it.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         fit(
             settings,
             flags.FLAGS.output or os.path.join("saved_models", f"{preset}-{settings.model}"),
@@ -76,19 +94,30 @@ def main(argv):
             tensorboard=flags.FLAGS.tensorboard,
             workers=flags.FLAGS.workers,
             max_unreadable=flags.FLAGS.max_unreadable,
+            max_to_keep=flags.FLAGS.max_to_keep,
+            devices=devices,
         )
     except KeyboardInterrupt:
         again = "The same command" + (" without --overwrite" if flags.FLAGS.overwrite else "")
-        sys.exit(f"\nStopped. {again} goes on from the last whole epoch.")
+        devices.leave(f"\nStopped. {again} goes on from the last whole epoch.")
     except tf.errors.OpError as error:
         # What the pipeline meets in a worker comes back inside TensorFlow's own error.
         reason = re.search(r"ValueError: (.+)", error.message)
-        sys.exit(f"fit.py: {reason[1] if reason else error.message}")
+        devices.leave(f"fit.py: {reason[1] if reason else error.message}")
     except (ValueError, ImportError, OSError, RuntimeError) as error:
-        sys.exit(f"fit.py: {error}")
+        devices.leave(f"fit.py: {error}")
 
 
-def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_unreadable=0.5):
+def fit(
+    settings,
+    output,
+    overwrite=False,
+    tensorboard=False,
+    workers=None,
+    max_unreadable=0.5,
+    max_to_keep=1,
+    devices=None,
+):
     """Trains as `settings` say and fills the folder `output`.
 
     Args:
@@ -98,11 +127,15 @@ def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_
         tensorboard: whether to log for TensorBoard.
         workers: clips read at the same time; `None` is the number of processors.
         max_unreadable: share of the clips that may turn out to be unreadable.
+        max_to_keep: how many of the last epochs' checkpoints are kept during the run.
+        devices: what `distribution.start` returns; one device where it is `None`.
 
     Raises:
         ValueError: if the data, the settings and the folder do not go together, and nothing is written
             then; or if too many clips turn out to be unreadable.
+        RuntimeError: the loss is no longer a number.
     """
+    devices = devices or distribution.Devices()
     settings = dataclasses.replace(
         settings, data_dir=absolute(settings.data_dir), exclude=absolute(settings.exclude)
     )
@@ -114,11 +147,12 @@ def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_
                 "--preset=kinetics400; --weights=imagenet is another start. "
                 f"Received: weights={settings.weights!r}"
             )
+    devices.check(settings)
     output = os.path.expanduser(output)
     if keras.backend.backend() != "tensorflow":
         # It only reads data, and would take the GPU's memory from the backend.
         tf.config.set_visible_devices([], "GPU")
-    data = RunData(settings, max_unreadable, workers or os.cpu_count())
+    data = RunData(settings, max_unreadable, workers or os.cpu_count(), devices)
     settings = data.settings
     record = {
         **dataclasses.asdict(settings),
@@ -126,46 +160,62 @@ def fit(settings, output, overwrite=False, tensorboard=False, workers=None, max_
         "clips": [clips_fingerprint(data.train), clips_fingerprint(data.validation)],
         "backend": keras.backend.backend(),
     }
-    folder = run_folder.RunFolder(output, record, overwrite)
+    if any(other != record for other in devices.gather(record)):
+        raise ValueError("The processes do not have the same settings and clips.")
+    folder = run_folder.RunFolder(output, record, overwrite, max_to_keep)
     finished = f"{output} holds this run, finished. --overwrite trains anew."
-    if folder.is_finished():
+    if devices.from_first(folder.is_finished):
         print(finished)
         return
 
     keras.utils.set_random_seed(settings.seed)
     if settings.mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}")
-    model = build_model(settings, data)
+    with devices.scope():
+        model = build_model(settings, data)
+        devices.synchronize(model)
 
-    with folder.lock():
-        if folder.is_finished():
+    with contextlib.ExitStack() as locked:
+        devices.from_first(lambda: locked.enter_context(folder.lock()))
+        if devices.from_first(folder.is_finished):
             # By another process, since the question above.
             print(finished)
             return
-        folder.begin(data.train.class_names)
-        folder.add_left_out(
-            {path: f"{path}: in the data set's lists, but not there" for path in data.missing}
-        )
-        history = train_model(model, folder, settings, data, tensorboard)
-        plot_curves(folder, history)
-        clip = model_file.ClipSettings(settings.num_frames, settings.image_size, settings.sampling)
-        save_model(model, folder, data.train.class_names, clip)
-        report(model, settings, data, output)
-        folder.add_left_out(data.left_out.reasons)
-        keras_stm.export.save(
-            inference_model(model),
-            folder.file(run_folder.SERVING),
-            data.train.class_names,
-            **clip._asdict(),
-        )
-        folder.drop_checkpoints()
+        devices.from_first(lambda: begin(folder, model, data))
+        with devices.scope():
+            training = Training(model, folder, data, devices)
+            training.run(tensorboard)
+            result, _ = training.validate()
+            weights, best_weights = model.get_weights(), None
+            better = training.better_epoch()
+            if better:
+                training.load_best()
+                best_weights = model.get_weights()
+        if devices.is_first:
+            finish(folder, training.history, weights, best_weights, settings, data)
+            report(result, better, settings, data, output)
+            folder.drop_checkpoints()
+
+
+def begin(folder, model, data):
+    """Writes what is known at the start, where there is room for what the run will write."""
+    state_bytes, model_bytes = (
+        4 * sum(math.prod(variable.shape) for variable in variables)
+        for variables in (state(model), model.variables)
+    )
+    folder.begin(data.train.class_names, state_bytes, model_bytes)
+    folder.add_left_out({path: f"{path}: in the data set's lists, but not there" for path in data.missing})
+
+
+def make_network(settings, data):
+    return config.MODELS[settings.model](
+        weights=None, classes=len(data.train.class_names), dropout=settings.dropout
+    )
 
 
 def build_model(settings, data):
     """The compiled model of the settings, with their weights."""
-    model = config.MODELS[settings.model](
-        weights=None, classes=len(data.train.class_names), dropout=settings.dropout
-    )
+    model = make_network(settings, data)
     if settings.weights != "none":
         keras_stm.weights.load_weights(model, settings.weights, include_top=data.has_head)
     if settings.freeze_backbone:
@@ -174,109 +224,66 @@ def build_model(settings, data):
     if data.one_hot():
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
     else:
-        loss = "sparse_categorical_crossentropy"
+        loss = keras.losses.SparseCategoricalCrossentropy()
     model.compile(
-        make_optimizer(settings, data.batch_size, data.steps_per_epoch()),
+        make_optimizer(settings, data),
         loss=loss,
         metrics=["accuracy"],
         jit_compile=inference.jit_compile(),
     )
+    # Otherwise its variables would be there only after the first step.
+    model.optimizer.build(model.trainable_variables)
     return model
 
 
-def make_optimizer(settings, batch_size, steps_per_epoch):
-    """The optimizer, its learning rate in proportion to `batch_size` and on the schedule of the settings."""
-    learning_rate = settings.learning_rate * batch_size / schedules.REFERENCE_BATCH
-    if settings.schedule == "steps":
-        # Keras keeps a value for the step of the boundary itself, which is here the last of an epoch.
-        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [epoch * steps_per_epoch - 1 for epoch in settings.decay_epochs],
-            [learning_rate / 10**i for i in range(len(settings.decay_epochs) + 1)],
-        )
-    else:
-        schedule = schedules.warmed_up_cosine(learning_rate, steps_per_epoch * settings.epochs)
-    options = {"weight_decay": settings.weight_decay, "global_clipnorm": settings.clip_norm or None}
+def make_optimizer(settings, data):
+    steps = settings.gradient_accumulation_steps
+    options = {
+        "weight_decay": settings.weight_decay,
+        "global_clipnorm": settings.clip_norm or None,
+        "gradient_accumulation_steps": steps if steps > 1 else None,
+        "use_ema": settings.ema_momentum > 0,
+        # Keras averages after each step, also where the weights have not changed.
+        "ema_momentum": settings.ema_momentum ** (1 / steps) if settings.ema_momentum else 0.99,
+    }
+    schedule = schedules.make_schedule(data)
     if settings.optimizer == "adamw":
         return keras.optimizers.AdamW(schedule, **options)
     groups = keras_stm.optimizers.TSM_GROUPS if settings.parameter_groups == "tsm" else None
     return keras_stm.optimizers.SGD(schedule, momentum=0.9, groups=groups, **options)
 
 
-class _EpochEnd(keras.callbacks.Callback):
-    """Adds the epoch to the history and to the run's folder, and decides whether to stop early."""
+def finish(folder, history, weights, best_weights, settings, data):
+    """Writes curves, models and the export.
 
-    def __init__(self, folder, history, patience, left_out):
-        super().__init__()
-        self.folder = folder
-        self.history = history
-        self.patience = patience
-        self.left_out = left_out
-
-    def on_epoch_end(self, epoch, logs=None):
-        row = {"epoch": epoch, **{name: float(logs[name]) for name in _COLUMNS}}
-        # That of the epoch's last step: the optimizer itself is already at the next epoch's first.
-        schedule = keras.optimizers.schedules.deserialize(self.model.optimizer.get_config()["learning_rate"])
-        row["learning_rate"] = float(schedule(self.model.optimizer.iterations - 1))
-        self.history.append(row)
-        is_best = self.patience > 0 and epochs_since_best(self.history) == 0
-        self.folder.save_checkpoint(self.model, self.history, is_best)
-        self.folder.add_left_out(self.left_out.reasons)
-        if self.patience and epochs_since_best(self.history) >= self.patience:
-            self.model.stop_training = True
-
-
-_COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
-
-
-def epochs_since_best(history):
-    """Epochs after the one with the highest, and of equals the first, `val_accuracy`."""
-    return len(history) - 1 - int(np.argmax([row["val_accuracy"] for row in history]))
-
-
-def train_model(model, folder, settings, data, tensorboard):
-    """Trains from the last whole epoch in `folder` on; returns the history of all epochs."""
-    history = folder.load_checkpoint(model)
-    patience = settings.early_stopping
-    stopped = patience and history and epochs_since_best(history) >= patience
-    if history:
-        print(f"Resuming after epoch {len(history)} of {settings.epochs}.")
-    if len(history) < settings.epochs and not stopped:
-        data_wait = DataWait(data.is_packed, data.workers, os.cpu_count())
-        callbacks = [data_wait, _EpochEnd(folder, history, patience, data.left_out)]
-        if tensorboard:
-            callbacks.append(keras.callbacks.TensorBoard(folder.file(run_folder.TENSORBOARD)))
-        try:
-            model.fit(
-                data_wait.watch(data.training_batches(initial_epoch=len(history))),
-                initial_epoch=len(history),
-                epochs=settings.epochs,
-                steps_per_epoch=data.steps_per_epoch(),
-                validation_data=data.validation_batches(),
-                callbacks=callbacks,
-                shuffle=False,
-                # A bar where a person watches it, a line an epoch where a file does.
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-        except tf.errors.OpError:
-            # What the pipeline meets in a worker comes back inside TensorFlow's own error.
-            data.left_out.check()
-            raise
-    if patience:
-        folder.load_checkpoint(model, best=True)
-    return history
-
-
-def inference_model(model):
-    """The model without optimizer and loss: it loads under every backend, and without this package's."""
-    return keras.Model(model.input, model.output, name=model.name)
-
-
-def save_model(model, folder, class_names, clip):
-    # What was frozen for this training is not for the next.
-    model.trainable = True
+    Args:
+        folder: `RunFolder`.
+        history: of the training.
+        weights: list of arrays, the model's.
+        best_weights: those of another epoch with a higher accuracy, or `None`.
+        settings: `config.Config`.
+        data: `RunData`.
+    """
+    plot_curves(folder, history)
+    folder.add_left_out(data.left_out.reasons)
+    # A new model: what was trained may be on several devices, and frozen, which is not for the next training.
+    model = make_network(settings, data)
+    names = data.train.class_names
+    clip = model_file.ClipSettings(settings.num_frames, settings.image_size, settings.sampling)
+    if best_weights:
+        model.set_weights(best_weights)
+        with folder.replacing(run_folder.BEST_MODEL) as path:
+            save_model(model, path, names, clip)
+    model.set_weights(weights)
     with folder.replacing(run_folder.MODEL) as path:
-        inference_model(model).save(path)
-        model_file.annotate(path, class_names, clip)
+        save_model(model, path, names, clip)
+    keras_stm.export.save(model, folder.file(run_folder.SERVING), names, **clip._asdict())
+
+
+def save_model(model, path, class_names, clip):
+    """Writes a model without optimizer and loss: it loads under every backend."""
+    model.save(path)
+    model_file.annotate(path, class_names, clip)
 
 
 def plot_curves(folder, history):
@@ -294,22 +301,16 @@ def plot_curves(folder, history):
         figure.savefig(path, dpi=120, format="png")
 
 
-def report(model, settings, data, output):
+def report(result, better, settings, data, output):
     """Prints how good the model is, what was left out, and what to try next."""
-    scores, labels = [], []
-    for clips, batch_labels in data.validation_batches():
-        scores.append(model.predict_on_batch(clips.numpy()))
-        labels.append(batch_labels.numpy())
-    scores, labels = np.concatenate(scores), np.concatenate(labels)
-    if data.one_hot():
-        labels = labels.argmax(axis=1)
-    result = evaluation.from_scores(scores, labels, data.validation.class_names)
     print(f"\n{settings.model}: top-1 {result.top1:.1%} of {result.num_videos} validation clips")
     if data.embedded:
         print(
             f"within-pair accuracy {result.within_pair_accuracy:.1%}: how often a clip is told from its own "
             "reversal; a model that is blind to order has 50%"
         )
+    if better:
+        print(f"Epoch {better['epoch'] + 1} had {better['val_accuracy']:.1%}: {run_folder.BEST_MODEL}")
     if data.left_out.reasons:
         count, total = len(data.left_out.reasons), data.left_out.num_clips
         print(f"{count} of {total} clips could not be read and were left out: {run_folder.LEFT_OUT}")

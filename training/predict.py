@@ -26,6 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 from absl import app, flags, logging
 
+import distribution
 from keras_stm.data import frames
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
 from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError
@@ -61,6 +62,7 @@ def define_flags():
         "render", None, "File for a copy of the video, without sound, that the classes are drawn on (.mp4)."
     )
     flags.DEFINE_boolean("overwrite", False, "Replace files that --json, --csv and --render name.")
+    distribution.define_flags()
 
 
 def main(argv):
@@ -70,17 +72,18 @@ def main(argv):
         # Names may have characters that a terminal has not.
         stream.reconfigure(errors="replace")
     try:
-        answers = predict(
-            argv[1:],
-            values.model,
-            top_k=values.top_k,
-            protocol=values.protocol,
-            batch_size=values.batch_size,
-            window=values.window,
-            stride=values.stride,
-            outputs={name: values[name].value for name in ("json", "csv", "render")},
-            overwrite=values.overwrite,
-        )
+        with distribution.start(values.distribution).scope():
+            answers = predict(
+                argv[1:],
+                values.model,
+                top_k=values.top_k,
+                protocol=values.protocol,
+                batch_size=values.batch_size,
+                window=values.window,
+                stride=values.stride,
+                outputs={name: values[name].value for name in ("json", "csv", "render")},
+                overwrite=values.overwrite,
+            )
     except KeyboardInterrupt:
         print("\npredict.py: stopped.", file=sys.stderr, flush=True)
         # Not sys.exit, which waits until the videos that are being read have been.

@@ -10,9 +10,11 @@ from absl import logging
 
 from keras_stm.cache import cache_folder
 from keras_stm.data import LeftOut, VideoError, arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
+from keras_stm.data.catalog.annotations import read_text
 from keras_stm.data.frames import read_frames
 from keras_stm.data.packed import is_packed, read_settings
 from keras_stm.data.parallel import in_order
+from keras_stm.data.pipeline import batch_paths
 from keras_stm.model_file import read_class_names
 
 # Clips of a split that are looked into before training: all of a small set.
@@ -30,23 +32,27 @@ class RunData:
         settings: `config.Config`, its paths absolute.
         max_unreadable: share of all clips that may be unreadable.
         workers: clips read at the same time.
+        devices: `distribution.Devices` to share the batches; one where it is `None`.
 
     Attributes:
         settings: those given; of packed clips, with the data set that they were packed from.
         embedded: whether they are those of the embedded data set.
         is_packed: whether they come from packed shards.
         train, validation: `Dataset`, without the clips that were found to be unreadable.
-        batch_size: that of the settings, or the number of training clips where there are fewer.
+        batch_size: that of the settings, or what there are training clips for.
+        step_size: clips of a training step, over all devices: the batch, or a part of it where gradients
+            are accumulated.
         left_out: `LeftOut` of both.
         missing: paths of the clips that the data set's lists name and that are not there.
         has_head: whether the head of the weights to start from is for these classes.
 
     Raises:
-        ValueError: if there is no such data, or too little that can be read.
+        ValueError: if there is no such data, too little that can be read, or the batches cannot be shared.
     """
 
-    def __init__(self, settings, max_unreadable, workers):
+    def __init__(self, settings, max_unreadable, workers, devices=None):
         self.workers = workers
+        self._num_devices, self._shard = (devices.count, devices.shard) if devices else (1, (0, 1))
         self.embedded = settings.data_dir is None
         self.is_packed = not self.embedded and is_packed(settings.data_dir)
         self.settings = packed_settings(settings) if self.is_packed else settings
@@ -58,12 +64,16 @@ class RunData:
             # Packing has left out what cannot be read.
             self._look_into(excluded)
         self._take_classes_of_weights()
-        self.batch_size = min(settings.batch_size, len(self.train.records))
-        if self.batch_size < settings.batch_size:
-            print(f"Batches of {self.batch_size} clips, as there are no more to train on.")
+        self.batch_size = self._fit_batch_size()
+        self.step_size = self.batch_size // settings.gradient_accumulation_steps
 
     def steps_per_epoch(self):
-        return steps_per_epoch(self.train, self.batch_size)
+        return self.settings.gradient_accumulation_steps * steps_per_epoch(self.train, self.batch_size)
+
+    @property
+    def clip_shape(self):
+        """`(T, H, W, 3)`."""
+        return self.settings.num_frames, self.settings.image_size, self.settings.image_size, 3
 
     def training_batches(self, initial_epoch):
         return make_pipeline(
@@ -71,9 +81,23 @@ class RunData:
             training=True,
             initial_epoch=initial_epoch,
             epochs=self.settings.epochs,
+            steps=self.steps_per_epoch(),
             left_out=self.left_out,
             **{name: getattr(self.settings, name) for name in _AUGMENTATION},
             **self._options(),
+        )
+
+    def batch_paths(self, epoch, step):
+        """The clips that this process reads for a training step, both counted from 0."""
+        return batch_paths(
+            self.train,
+            epoch,
+            step,
+            batch_size=self.step_size,
+            seed=self.settings.seed,
+            steps=self.steps_per_epoch(),
+            shard=self._shard,
+            left_out=self.left_out.reasons,
         )
 
     def validation_batches(self):
@@ -85,7 +109,32 @@ class RunData:
 
     def _options(self):
         clip = {name: getattr(self.settings, name) for name in _CLIP}
-        return {"batch_size": self.batch_size, "workers": self.workers, "one_hot": self.one_hot(), **clip}
+        return {
+            "batch_size": self.step_size,
+            "workers": self.workers,
+            "one_hot": self.one_hot(),
+            "shard": self._shard,
+            **clip,
+        }
+
+    def _fit_batch_size(self):
+        """That of the settings, or a smaller one where there are not as many clips to train on."""
+        parts = self._num_devices * self.settings.gradient_accumulation_steps
+        wanted, clips = self.settings.batch_size, len(self.train.records)
+        if wanted % parts:
+            raise ValueError(
+                f"`batch_size` must be a multiple of {parts}, the devices ({self._num_devices}) times "
+                f"--gradient_accumulation_steps. Received: batch_size={wanted!r}"
+            )
+        if clips < parts:
+            raise ValueError(
+                f"--data_dir: {clips} clips to train on are too few for {self._num_devices} devices and "
+                f"{self.settings.gradient_accumulation_steps} steps a batch."
+            )
+        if clips < wanted:
+            wanted = clips - clips % parts
+            print(f"Batches of {wanted} clips, as there are no more to train on.")
+        return wanted
 
     def _open(self, exclude):
         return open_splits(self.settings, ("train", "validation"), exclude)
@@ -187,9 +236,8 @@ def read_exclude(path):
         ValueError: the file cannot be read.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).split("\n")
+    except ValueError as error:
         raise ValueError(f"`exclude` cannot be read: {error}. Received: exclude={path!r}") from error
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 

@@ -11,9 +11,9 @@ import subprocess
 
 import filelock
 import keras
-import numpy as np
 
 import keras_stm
+from checkpoints import Checkpoints
 from keras_stm.class_names import to_lines
 from keras_stm.inference import MODEL
 from keras_stm.model_file import CLASS_NAMES
@@ -23,17 +23,18 @@ CONFIG = "config.json"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 LEFT_OUT = "left_out.txt"
+# The epoch with the highest accuracy, where the model is another one's.
+BEST_MODEL = "best.keras"
 SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"
 # What later commands write into a run's folder.
 EVALUATION = "evaluation"
 ONNX = "model.onnx"
-_CHECKPOINT = "checkpoint.npz"
-_BEST = "best.npz"
+_CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 # All that a run writes, and so all that --overwrite may remove.
 _CONTENTS = (
-    *(CLASS_NAMES, HISTORY, CURVES, MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINT, _BEST),
+    *(CLASS_NAMES, HISTORY, CURVES, MODEL, BEST_MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINTS),
     *(EVALUATION, ONNX),
     CONFIG,  # last, and written first: without it nobody would know that the rest is a run's
 )
@@ -46,13 +47,15 @@ class RunFolder:
         path: the folder; it need not exist.
         settings: dictionary that JSON can hold. A folder belongs to the run that has the same.
         overwrite: whether an earlier run there may be removed.
+        max_to_keep: how many of the last epochs' checkpoints are kept while it runs.
     """
 
-    def __init__(self, path, settings, overwrite=False):
+    def __init__(self, path, settings, overwrite=False, max_to_keep=1):
         self.path = os.path.abspath(path)
         # As they will be read again: JSON knows no tuples.
         self.settings = json.loads(json.dumps(settings))
         self.overwrite = overwrite
+        self._checkpoints = Checkpoints(self.file(_CHECKPOINTS), max_to_keep)
 
     def file(self, name):
         return os.path.join(self.path, name)
@@ -116,8 +119,26 @@ class RunFolder:
         finally:
             lock.release()
 
-    def begin(self, class_names):
-        """Writes what is known at the start; removes the run to be overwritten."""
+    def begin(self, class_names, state_bytes=0, model_bytes=0):
+        """Writes what is known at the start; removes the run to be overwritten.
+
+        Args:
+            class_names: names of the classes.
+            state_bytes: size of a checkpoint.
+            model_bytes: size of a model's weights.
+
+        Raises:
+            ValueError: the disk has not the space that the run will need.
+        """
+        # The best one, and one that is being written, beside those of the last epochs; then both models
+        # and the one for serving.
+        needed = (self._checkpoints.max_to_keep + 2) * state_bytes + 3 * model_bytes
+        free = shutil.disk_usage(self.path).free + self._checkpoints.num_bytes()
+        if free < needed:
+            raise ValueError(
+                f"{self.path} is on a disk with {free / 1e6:,.0f} MB free; checkpoints and models will take "
+                f"{needed / 1e6:,.0f}. Make room, lower --max_to_keep, or give another folder with --output."
+            )
         if self.overwrite:
             for name in _CONTENTS:
                 path = self.file(name)
@@ -132,37 +153,18 @@ class RunFolder:
         """Gives a path to write; what is there becomes `name` once the block ends without an error."""
         return replacing(self.file(name))
 
-    def save_checkpoint(self, model, history, is_best):
-        """Keeps the whole state of training after an epoch.
-
-        Args:
-            model: compiled model.
-            history: one dictionary for each epoch so far, the columns of `history.csv`.
-            is_best: whether this epoch is the one that early stopping would return to.
-        """
-        arrays = {str(i): keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(model))}
-        for name in (_BEST, _CHECKPOINT) if is_best else (_CHECKPOINT,):
-            with self.replacing(name) as path:
-                np.savez(path, history=json.dumps(history), **arrays)
+    def save_checkpoint(self, arrays, history, is_best):
+        """Keeps the whole state of training after an epoch; see `Checkpoints.save`."""
+        self._checkpoints.save(arrays, history, is_best)
         self._write_history(history)
 
-    def load_checkpoint(self, model, best=False):
-        """Restores a compiled model after its last, or its best, epoch.
-
-        Returns:
-            The history until then, empty where no epoch was completed.
-        """
-        path = self.file(_BEST if best else _CHECKPOINT)
-        if not os.path.exists(path):
-            return []
-        with np.load(path) as arrays:
-            for i, variable in enumerate(_state(model)):
-                variable.assign(arrays[str(i)])
-            history = json.loads(str(arrays["history"]))
-        if not best:
+    def load_checkpoint(self, best=False):
+        """The state after the last, or the best, epoch; see `Checkpoints.load`."""
+        arrays, history = self._checkpoints.load(best)
+        if history and not best:
             # The process may have died between the checkpoint and the table.
             self._write_history(history)
-        return history
+        return arrays, history
 
     def add_left_out(self, reasons):
         """Adds clips that could not be read, `{path: reason}`, to those of the run so far."""
@@ -177,24 +179,13 @@ class RunFolder:
 
     def drop_checkpoints(self):
         """Removes what only an unfinished run needs."""
-        for name in (_CHECKPOINT, _BEST):
-            _remove(self.file(name))
+        shutil.rmtree(self.file(_CHECKPOINTS), ignore_errors=True)
 
     def _write_history(self, history):
         with self.replacing(HISTORY) as path, open(path, "w", newline="") as file:
             writer = csv.DictWriter(file, history[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(history)
-
-
-def _state(model):
-    """All variables that the next step depends on: weights, random states, optimizer."""
-    model.optimizer.build(model.trainable_variables)
-    # Of `model.variables`, which also has the random states of dropout, not the metrics: they start
-    # anew in each epoch, and exist only once the model has been trained.
-    metrics = {id(variable) for variable in model.metrics_variables}
-    variables = [variable for variable in model.variables if id(variable) not in metrics]
-    return variables + model.optimizer.variables
 
 
 def _remove(path):

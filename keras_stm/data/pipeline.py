@@ -1,5 +1,6 @@
 """Records -> tf.data of (clip, label)."""
 
+import itertools
 import os
 
 import numpy as np
@@ -31,6 +32,7 @@ def make_pipeline(
     mix_up=0.0,
     cut_mix=0.0,
     one_hot=False,
+    steps=None,
     shard=(0, 1),
     workers=None,
     left_out=None,
@@ -65,8 +67,10 @@ def make_pipeline(
             those whose class has a mirror twin, as left and right, see `augment.mirror_labels`.
         color_jitter: strength of random colours from 0, none, to 1.
         random_erasing: share of clips in which a random rectangle is erased, 0 to 1.
-        mix_up, cut_mix: alpha of MixUp and of CutMix, 0 for none; need `one_hot`.
+        mix_up, cut_mix: alpha of MixUp and of CutMix, 0 for none; need `one_hot`. Clips are mixed with
+            others of the same batch and shard.
         one_hot: if true, labels are `(batch, classes)` in float32.
+        steps: batches of an epoch in training; where it is `None`, all full ones.
         shard: `(index, count)`: the part of every training batch, or of the videos otherwise, that
             this process reads.
         workers: clips read at the same time; the number of processors where it is `None`.
@@ -89,6 +93,7 @@ def make_pipeline(
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ValueError(f"`scales` must be above 0 and at most 1. Received: scales={scales!r}")
     _check_epochs(training, initial_epoch, epochs)
+    steps = _check_steps(dataset, training, batch_size, steps)
     index, count = _check_shard(shard, batch_size)
     share = batch_size // count
     if (mix_up or cut_mix) and not one_hot:
@@ -154,27 +159,16 @@ def make_pipeline(
         return clips.batch(share, drop_remainder=training)
 
     def make_epoch(epoch):
-        def place(step):
-            position = step // share * batch_size + index * share + step % share
-            # A batch is full although clips were left out: all clips follow, from the epoch's last and
-            # then its front on, in each shard.
-            spare = step - steps * share
-            is_spare = spare >= 0
-            turn = tf.where(is_spare, steps * batch_size + spare + index, position) % total
-            record = tf.random.experimental.index_shuffle(turn, [seed, epoch], total - 1)
-            return record, epoch, tf.where(is_spare, steps * batch_size + spare * count + index, position)
-
         def mix(step, batch):
             for mixture in mixtures:
                 # Clips count up from 0.
                 batch = mixture(*batch, tf.random.fold_in([seed, epoch], -1 - step))
             return batch
 
-        batches = make_batches(tf.data.Dataset.counter().map(place)).take(steps)
+        batches = make_batches(_places(epoch, total, batch_size, steps, seed, shard)).take(steps)
         return batches.enumerate().map(mix) if mixtures else batches
 
     if training:
-        steps = steps_per_epoch(dataset, batch_size)
         batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(make_epoch)
         batches = batches.apply(tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps))
     else:
@@ -200,6 +194,51 @@ def steps_per_epoch(dataset, batch_size):
     return steps
 
 
+def batch_paths(dataset, epoch, step, *, batch_size, seed=0, steps=None, shard=(0, 1), left_out=()):
+    """The clips in one training batch of `make_pipeline`, which takes the same arguments.
+
+    Args:
+        dataset, batch_size, seed, steps, shard: of the pipeline.
+        epoch, step: of the batch, from 0.
+        left_out: paths of clips that could not be read.
+
+    Returns:
+        List of paths.
+    """
+    steps = _check_steps(dataset, True, batch_size, steps)
+    share = batch_size // _check_shard(shard, batch_size)[1]
+    places = _places(epoch, len(dataset.records), batch_size, steps, seed, shard)
+    paths = (dataset.records[record][0] for record, _, _ in places.as_numpy_iterator())
+    readable = (path for path in paths if path not in left_out)
+    return list(itertools.islice(readable, step * share, (step + 1) * share))
+
+
+def _places(epoch, total, batch_size, steps, seed, shard):
+    """Gives `(record, epoch, position)` of the clips of an epoch, and then of more, without end.
+
+    Args:
+        epoch: integer, or its tensor.
+        total: clips in the data set.
+        batch_size, steps, seed, shard: of `make_pipeline`.
+    """
+    import tensorflow as tf
+
+    index, count = shard
+    share = batch_size // count
+
+    def place(step):
+        position = step // share * batch_size + index * share + step % share
+        # A batch is full although clips were left out: all clips follow, from the epoch's last and
+        # then its front on, in each shard.
+        spare = step - steps * share
+        is_spare = spare >= 0
+        turn = tf.where(is_spare, steps * batch_size + spare + index, position) % total
+        record = tf.random.experimental.index_shuffle(turn, [seed, epoch], total - 1)
+        return record, epoch, tf.where(is_spare, steps * batch_size + spare * count + index, position)
+
+    return tf.data.Dataset.counter().map(place)
+
+
 def _chosen(strengths):
     return [make(strength) for make, strength in strengths.items() if strength]
 
@@ -215,6 +254,19 @@ def _check_epochs(training, initial_epoch, epochs):
             "`initial_epoch` must be at least 0 and less than `epochs`. "
             f"Received: initial_epoch={initial_epoch!r}, epochs={epochs!r}"
         )
+
+
+def _check_steps(dataset, training, batch_size, steps):
+    if not training:
+        return None
+    most = steps_per_epoch(dataset, batch_size)
+    if steps is None:
+        return most
+    if positive_int("steps", steps) > most:
+        raise ValueError(
+            f"`steps` must be at most {most}, the full batches of an epoch. Received: steps={steps!r}"
+        )
+    return steps
 
 
 def _check_shard(shard, batch_size):

@@ -198,6 +198,29 @@ def test_the_shards_of_an_evaluation_give_every_clip_once(dataset):
         np.testing.assert_array_equal(clip, whole[index::3])
 
 
+@pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
+def test_the_paths_of_a_batch_are_those_that_are_read_for_it(spoiled, shard):
+    """Also past clips that are left out, and where an epoch goes on from its front."""
+    places = {path: i for i, (path, _) in enumerate(spoiled.records)}
+    labelled = Dataset([(path, i) for path, i in places.items()], [str(i) for i in places.values()])
+    left_out = LeftOut(14)
+    arguments = {"batch_size": 4, "seed": 3, "shard": shard}
+    found = batches(labelled, training=True, epochs=2, left_out=left_out, **arguments)
+    assert len(left_out.reasons) == 4
+    for number, (_, labels) in enumerate(found):
+        paths = pipeline.batch_paths(
+            labelled, number // 3, number % 3, left_out=left_out.reasons, **arguments
+        )
+        assert [places[path] for path in paths] == labels.tolist()
+
+
+def test_an_epoch_may_have_fewer_steps_than_there_are_full_batches(dataset):
+    whole, fewer = (batches(dataset, training=True, epochs=2, steps=steps) for steps in (3, 2))
+    assert len(whole) == 6 and len(fewer) == 4
+    assert_same(fewer[:2], whole[:2])
+    assert_same(fewer[2:], whole[3:5])
+
+
 def test_labels_may_be_one_hot(dataset):
     for (_, labels), (_, one_hot) in zip(batches(dataset), batches(dataset, one_hot=True), strict=True):
         np.testing.assert_array_equal(one_hot, np.eye(3, dtype="float32")[labels])
@@ -312,6 +335,8 @@ def test_a_model_fits_and_evaluates_on_it(dataset):
         ({"shard": (2, 2)}, "index less than count. Received: shard=\\(2, 2\\)"),
         ({"shard": (0, 2)}, "a multiple of the number of shards, 2. Received: batch_size=3"),
         ({"workers": 0}, "Received: workers=0"),
+        ({"training": True, "steps": 4}, "must be at most 3, the full batches .* Received: steps=4"),
+        ({"training": True, "steps": 0}, "Received: steps=0"),
         ({"scales": ()}, "above 0 and at most 1. Received: scales="),
         ({"scales": (1, 1.5)}, "above 0 and at most 1. Received: scales="),
     ],

@@ -1,9 +1,8 @@
-import functools
-
 import pytest
 
 import config
 from keras_stm.data import arrow_of_time
+from tests.training.small_runs import NARROW
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +15,5 @@ def clips(tmp_path_factory):
 @pytest.fixture(autouse=True, scope="module")
 def narrow_model():
     with pytest.MonkeyPatch.context() as patch:
-        narrow = functools.partial(config.MODELS["stm_small"], width=16, depths=(2, 1, 1, 1))
-        patch.setitem(config.MODELS, "stm_small", narrow)
+        patch.setitem(config.MODELS, "stm_small", NARROW)
         yield

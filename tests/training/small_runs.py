@@ -1,6 +1,7 @@
 """Runs of seconds."""
 
 import dataclasses
+import functools
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ import fit
 SMALL = dataclasses.replace(
     config.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
 )
+
+NARROW = functools.partial(config.MODELS["stm_small"], width=16, depths=(2, 1, 1, 1))
 
 
 def run(output, data_dir, **settings):

@@ -26,7 +26,6 @@ import render
 from keras_stm import model_file
 from keras_stm.data.video import VideoError, iterate_frames, probe
 from keras_stm.video_classifier import VideoClassifier
-from run_folder import RunFolder
 from tests.data.videos import copy_video, damage, decode_all, write_audio, write_video
 
 SCRIPT = predict.__file__
@@ -52,7 +51,7 @@ def run(tmp_path_factory):
     """A folder as a run leaves it."""
     path = tmp_path_factory.mktemp("saved_models") / "run"
     path.mkdir()
-    fit.save_model(brightness_model(), RunFolder(path, settings=None), NAMES, CLIP)
+    fit.save_model(brightness_model(), str(path / "model.keras"), NAMES, CLIP)
     return str(path)
 
 

@@ -85,7 +85,7 @@ def test_the_run_stops_when_most_clips_vanish_in_training(clips, tmp_path, monke
     monkeypatch.setattr(
         run_folder.RunFolder,
         "load_checkpoint",
-        lambda *args: shutil.rmtree(tmp_path / "clips" / "train") or [],
+        lambda *args: shutil.rmtree(tmp_path / "clips" / "train") or (None, []),
     )
     with pytest.raises(ValueError, match=r"1\d of 24 clips cannot be read:"):
         run(tmp_path / "run", tmp_path / "clips")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 
@@ -132,3 +133,21 @@ def test_a_lock_keeps_a_second_process_out_and_dies_with_its_own(tmp_path):
             pass
     finally:
         process.kill()
+
+
+def test_a_disk_without_the_room_for_a_run_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=9e6))
+    folder = RunFolder(tmp_path, SETTINGS, max_to_keep=2)
+    with folder.lock(), pytest.raises(ValueError, match="9 MB free; checkpoints and models will take 10"):
+        folder.begin(["a", "b"], state_bytes=1e6, model_bytes=2e6)
+    assert os.listdir(tmp_path) == [LOCK]
+
+
+def test_a_full_disk_does_not_let_an_old_run_be_overwritten(tmp_path, monkeypatch):
+    started(tmp_path)
+    (tmp_path / "model.keras").write_text("old")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=0))
+    folder = RunFolder(tmp_path, {**SETTINGS, "epochs": 7}, overwrite=True)
+    with folder.lock(), pytest.raises(ValueError, match="Make room"):
+        folder.begin(["c"], state_bytes=1, model_bytes=1)
+    assert (tmp_path / "model.keras").read_text() == "old"

@@ -1,0 +1,88 @@
+"""Devices and processes that fit.py is tested on, each as the processes of one run."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from tests.training import narrow_fit
+
+# Name -> environment of its processes, arguments, number of processes.
+SETUPS = {
+    "tensorflow": ({"KERAS_BACKEND": "tensorflow"}, [], 1),
+    "mirrored": ({"KERAS_BACKEND": "tensorflow", "LOGICAL_CPUS": "2"}, ["--distribution=mirrored"], 1),
+    "jax": ({"KERAS_BACKEND": "jax"}, [], 1),
+    "data_parallel": (
+        {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+        ["--distribution=data_parallel"],
+        1,
+    ),
+    "two_processes": ({"KERAS_BACKEND": "jax"}, ["--distribution=data_parallel"], 2),
+    "torch": ({"KERAS_BACKEND": "torch"}, [], 1),
+}
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def start(setup, *arguments, kill=None, killed=0, cache=None):
+    """Starts the processes of a run.
+
+    Args:
+        setup: key of `SETUPS`.
+        *arguments: of fit.py.
+        kill: when a process kills itself, see `narrow_fit`, and `killed` which one.
+        cache: folder in which JAX keeps what it has compiled.
+
+    Returns:
+        List of `subprocess.Popen`, their output in `stdout`.
+    """
+    environment, more, count = SETUPS[setup]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([_ROOT, os.path.join(_ROOT, "training")]),
+        "PYTHONUNBUFFERED": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "JAX_PLATFORMS": "cpu",
+        **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {}),
+        **environment,
+    }
+    processes = []
+    coordinator, cluster = f"localhost:{_free_port()}", []
+    for i in range(count):
+        if count > 1:
+            cluster = [f"--coordinator={coordinator}", f"--num_processes={count}", f"--process_id={i}"]
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, narrow_fit.__file__, *map(str, arguments), *more, *cluster],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**environment, **({"KILL": kill} if kill and i == killed else {})},
+            )
+        )
+    return processes
+
+
+def finish(processes, timeout=300):
+    """Waits until all processes have ended; returns the exit status and the output of each."""
+    deadline = time.monotonic() + timeout
+    try:
+        outputs = [process.communicate(timeout=deadline - time.monotonic())[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [process.returncode for process in processes], outputs
+
+
+def run(setup, *arguments, **options):
+    """Runs fit.py to its end; returns what its first process printed."""
+    codes, outputs = finish(start(setup, *arguments, **options))
+    assert not any(codes), "\n".join(outputs)
+    return outputs[0]
+
+
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        return found.getsockname()[1]

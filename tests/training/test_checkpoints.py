@@ -1,0 +1,91 @@
+"""Checkpoints of the last epochs and of the best one: which are kept, and what damage does."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from checkpoints import Checkpoints
+
+
+def save(checkpoints, epoch, is_best=False):
+    arrays = [np.full(1000, epoch, "float32"), np.array([epoch, 0], "uint32")]
+    checkpoints.save(arrays, [{"epoch": i} for i in range(epoch)], is_best)
+
+
+def load_epoch(checkpoints, **options):
+    arrays, history = checkpoints.load(**options)
+    assert [row["epoch"] for row in history] == list(range(len(history)))
+    assert (arrays[0] == len(history)).all() and arrays[1].tolist() == [len(history), 0]
+    return len(history)
+
+
+def damage(path, change):
+    content = path.read_bytes()
+    path.write_bytes(change(content))
+
+
+DAMAGES = [
+    lambda content: content[: len(content) // 2],
+    lambda content: b"",
+    lambda content: content[:1500] + bytes([content[1500] ^ 1]) + content[1501:],
+    lambda content: b"no checkpoint",
+]
+
+
+def test_there_is_nothing_to_load_before_the_first_epoch(tmp_path):
+    assert Checkpoints(tmp_path / "none").load() == (None, [])
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_last_ones_and_the_best_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "kept", max_to_keep=2)
+    for epoch in range(1, 6):
+        save(checkpoints, epoch, is_best=epoch == 2)
+    assert sorted(os.listdir(tmp_path / "kept")) == ["00004.npz", "00005.npz", "best.npz"]
+    assert load_epoch(checkpoints) == 5
+    assert load_epoch(checkpoints, best=True) == 2
+
+
+@pytest.mark.parametrize("change", DAMAGES)
+def test_the_epoch_before_is_taken_where_the_newest_checkpoint_is_damaged(change, tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path, max_to_keep=2)
+    save(checkpoints, 1)
+    save(checkpoints, 2)
+    damage(tmp_path / "00002.npz", change)
+    assert load_epoch(checkpoints) == 1
+    assert "00002.npz is damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", DAMAGES)
+def test_a_run_never_starts_anew_by_itself_where_its_only_checkpoint_is_damaged(change, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+    damage(tmp_path / "00001.npz", change)
+    with pytest.raises(ValueError, match="00001.npz is damaged .*--overwrite starts the run anew"):
+        checkpoints.load()
+
+
+def test_a_disk_that_is_full_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
+    """A limit of the size of files makes writing fail as a full disk does, halfway."""
+    code = f"""
+import resource, sys
+import numpy as np
+from checkpoints import Checkpoints
+checkpoints = Checkpoints({str(tmp_path)!r})
+checkpoints.save([np.zeros(1000)], [{{"epoch": 0}}], True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    checkpoints.save([np.ones(1000)], [{{"epoch": 0}}, {{"epoch": 1}}], True)
+except OSError as error:
+    sys.exit(f"OSError: {{error}}")
+"""
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=path)
+    assert result.returncode == 1 and "\nOSError: " in f"\n{result.stderr}"
+    assert sorted(os.listdir(tmp_path)) == ["00001.npz", "best.npz"]
+    for best in (False, True):
+        arrays, history = Checkpoints(tmp_path).load(best)
+        assert not arrays[0].any() and len(history) == 1

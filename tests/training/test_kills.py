@@ -1,0 +1,110 @@
+"""Runs that are killed as kill -9 does, at any moment, and end as if nothing had happened."""
+
+import csv
+import os
+import random
+import signal
+import time
+
+import keras
+import numpy as np
+import pytest
+
+from tests.training import setups
+
+pytestmark = [pytest.mark.slow, pytest.mark.once]
+
+# Dropout and augmentation are on: their random state must come back as well.
+ARGUMENTS = [
+    *("--num_frames=4", "--image_size=32", "--batch_size=8", "--epochs=4", "--workers=2", "--dropout=0.5"),
+    *("--flip=labels", "--random_erasing=0.5", "--ema_momentum=0.9"),
+]
+STEPS = 2 * 4
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("jax")
+
+
+@pytest.fixture(scope="module")
+def whole(clips, cache, tmp_path_factory):
+    """Function of a set-up: the folder of a run that was never killed, and the seconds that it took."""
+    found = {}
+
+    def train(setup):
+        if setup not in found:
+            folder = tmp_path_factory.mktemp("whole") / setup
+            begin = time.monotonic()
+            setups.run(setup, f"--data_dir={clips}", *ARGUMENTS, f"--output={folder}", cache=cache)
+            found[setup] = folder, time.monotonic() - begin
+        return found[setup]
+
+    return train
+
+
+def read_history(folder):
+    with open(folder / "history.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def assert_same_run(folder, expected):
+    assert read_history(folder) == read_history(expected)
+    assert sorted(os.listdir(folder)) == sorted(os.listdir(expected))
+    ours, theirs = (keras.saving.load_model(path / "model.keras").get_weights() for path in (folder, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("setup", setups.SETUPS)
+def test_a_run_that_was_killed_at_any_moment_ends_with_the_very_weights(setup, clips, whole, cache, tmp_path):
+    expected, seconds = whole(setup)
+    rng = random.Random(setup)
+    count = setups.SETUPS[setup][2]
+    command = (setup, f"--data_dir={clips}", *ARGUMENTS, f"--output={tmp_path / 'run'}")
+    # In a step, while a checkpoint of a later epoch is written, and at any time at all.
+    for kill in (f"step:{rng.randint(1, STEPS)}", f"write:{rng.randint(2, 3)}", None):
+        killed = rng.randrange(count)
+        processes = setups.start(*command, kill=kill, killed=killed, cache=cache)
+        if kill is None:
+            time.sleep(rng.uniform(0.2, 0.9) * seconds)
+            processes[killed].kill()
+        codes, outputs = setups.finish(processes)
+        assert codes[killed] in (-signal.SIGKILL, 0), outputs[killed]
+        if codes[killed]:
+            # The others end by themselves and do not wait for it for ever.
+            assert all(codes), "\n".join(outputs)
+    setups.run(*command, cache=cache)
+    assert_same_run(tmp_path / "run", expected)
+
+
+@pytest.mark.parametrize("setup", ["tensorflow", "jax", "torch", "two_processes"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_run_at_once_and_says_how_to_go_on(setup, number, clips, whole, cache, tmp_path):
+    expected, _ = whole(setup)
+    command = (setup, f"--data_dir={clips}", *ARGUMENTS, f"--output={tmp_path / 'run'}")
+    processes = setups.start(*command, cache=cache)
+    while not (tmp_path / "run" / "history.csv").exists():
+        assert processes[0].poll() is None
+        time.sleep(0.05)
+    begin = time.monotonic()
+    for process in processes:
+        process.send_signal(number)
+    codes, outputs = setups.finish(processes, timeout=60)
+    assert time.monotonic() - begin < 30
+    assert all(codes)
+    assert "Stopped. The same command goes on from the last whole epoch." in outputs[0], outputs[0]
+    assert "Traceback" not in outputs[0]
+    setups.run(*command, cache=cache)
+    assert_same_run(tmp_path / "run", expected)
+
+
+def test_two_runs_in_one_folder_are_one_too_many(clips, tmp_path):
+    command = ("tensorflow", f"--data_dir={clips}", *ARGUMENTS, f"--output={tmp_path / 'run'}")
+    first = setups.start(*command)
+    while not (tmp_path / "run" / "config.json").exists():
+        assert first[0].poll() is None
+        time.sleep(0.05)
+    codes, outputs = setups.finish(setups.start(*command))
+    assert codes == [1] and "Another process is writing into" in outputs[0]
+    assert setups.finish(first)[0] == [0]

@@ -1,0 +1,238 @@
+"""The devices that take part in a run, and the processes that they belong to.
+
+TensorFlow and JAX train on all devices of a machine, JAX also on those of several, with a process on each.
+"""
+
+import contextlib
+import os
+import pickle
+import sys
+
+import keras
+import numpy as np
+from absl import flags
+
+DISTRIBUTIONS = ("auto", "none", "mirrored", "data_parallel")
+
+# How Keras and Slurm tell a process that there are others.
+_NUM_PROCESSES_VARIABLES = ("KERAS_DISTRIBUTION_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS")
+
+
+def define_flags():
+    flags.DEFINE_enum(
+        "distribution",
+        "auto",
+        DISTRIBUTIONS,
+        "Devices to use: 'mirrored', all of this machine, under TensorFlow; 'data_parallel', all of every "
+        "process, under JAX; 'none', one; 'auto', all GPUs or TPUs where the backend can. The batch is split "
+        "evenly over them.",
+    )
+
+
+def define_process_flags():
+    """Flags of a command that also runs as several processes."""
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "Several processes, JAX: host:port of the first one. Not needed under Slurm, nor with Keras' "
+        "variables KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID.",
+    )
+    flags.DEFINE_integer(
+        "num_processes", None, "Several processes: how many, each with this command.", lower_bound=1
+    )
+    flags.DEFINE_integer(
+        "process_id", None, "Several processes: which one this is, from 0; 0 writes the files.", lower_bound=0
+    )
+
+
+def start(distribution="auto", coordinator=None, num_processes=None, process_id=None):
+    """Finds the devices, and the other processes where there are several.
+
+    Args:
+        distribution: one of `DISTRIBUTIONS`.
+        coordinator, num_processes, process_id: all or none, see the flags. Without them the environment
+            tells whether there are several processes.
+
+    Returns:
+        `Devices`.
+
+    Raises:
+        ValueError: the backend cannot do it, or the arguments do not go together.
+    """
+    backend = keras.backend.backend()
+    several = _several_processes(coordinator, num_processes, process_id)
+    if several and (backend != "jax" or distribution not in ("auto", "data_parallel")):
+        raise ValueError(
+            "`num_processes` above 1 needs KERAS_BACKEND=jax and --distribution=data_parallel: Keras trains "
+            "in several processes with JAX alone. "
+            f"Received: distribution={distribution!r}, backend={backend!r}"
+        )
+    if backend == "torch":
+        return _start_torch(distribution)
+    if backend == "tensorflow":
+        import tensorflow as tf  # here, so that other backends predict without it
+
+        if distribution == "data_parallel":
+            raise ValueError(_elsewhere(distribution, "jax", "--distribution=mirrored"))
+        gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
+        if distribution == "none" or (distribution == "auto" and len(gpus) < 2):
+            return Devices()
+        names = gpus or [device.name for device in tf.config.list_logical_devices("CPU")]
+        return Devices(len(names), strategy=tf.distribute.MirroredStrategy(names))
+    if distribution == "mirrored":
+        raise ValueError(_elsewhere(distribution, "tensorflow", "--distribution=data_parallel"))
+    if several:
+        keras.distribution.initialize(coordinator, num_processes, process_id)
+    devices = keras.distribution.list_devices()
+    if distribution == "none" or (distribution == "auto" and len(devices) < 2):
+        return Devices()
+    # Each process reads its own part of the data.
+    strategy = keras.distribution.DataParallel(auto_shard_dataset=False)
+    return Devices(len(devices), strategy.data_shard_id, strategy.num_processes, strategy)
+
+
+class Devices:
+    """The devices of a run.
+
+    Args:
+        count: devices of all processes together.
+        process, num_processes: which of the processes this is, and how many there are.
+        strategy: `tf.distribute.Strategy` or `keras.distribution.Distribution`, `None` for one device.
+
+    Attributes:
+        count, process, num_processes: as given.
+        is_first: whether this process is the one that writes.
+        shard: `(process, num_processes)`, the part of the data that this process reads.
+    """
+
+    def __init__(self, count=1, process=0, num_processes=1, strategy=None):
+        self.count = count
+        self.process = process
+        self.num_processes = num_processes
+        self._strategy = strategy
+
+    @property
+    def is_first(self):
+        return self.process == 0
+
+    @property
+    def shard(self):
+        return self.process, self.num_processes
+
+    @property
+    def is_mirrored(self):
+        return self._strategy is not None and keras.backend.backend() == "tensorflow"
+
+    def scope(self):
+        """Context in which a model is built, trained and used on the devices."""
+        return self._strategy.scope() if self._strategy else contextlib.nullcontext()
+
+    def check(self, settings):
+        """Raises `ValueError` where a `config.Config` asks for what cannot be done on these devices."""
+        if self.is_mirrored:
+            for name, off, reason in (
+                ("gradient_accumulation_steps", 1, "Keras cannot accumulate gradients over them"),
+                ("clip_norm", 0.0, "Keras clips the gradient of each device before it adds them"),
+            ):
+                value = getattr(settings, name)
+                if value != off:
+                    raise ValueError(
+                        f"`{name}` does not go with mirrored devices: {reason}. KERAS_BACKEND=jax with "
+                        f"--distribution=data_parallel can. Received: {name}={value!r}"
+                    )
+
+    def synchronize(self, model):
+        """Lets the BatchNormalization of a model see the whole batch, as JAX does by itself.
+
+        Such a model cannot be saved: it would load under TensorFlow alone.
+        """
+        if self.is_mirrored:
+            for layer in model._flatten_layers():
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.synchronized = True
+
+    def gather(self, value):
+        """A list of each process's `value`, anything that can be pickled, in all of them."""
+        if self.num_processes == 1:
+            return [value]
+        from jax.experimental import multihost_utils
+
+        content = np.frombuffer(pickle.dumps(value), "uint8")
+        sizes = multihost_utils.process_allgather(np.array([len(content)])).ravel()
+        padded = np.pad(content, (0, max(sizes) - len(content)))
+        contents = multihost_utils.process_allgather(padded)
+        return [pickle.loads(row[:size].tobytes()) for row, size in zip(contents, sizes, strict=True)]
+
+    def from_first(self, function):
+        """What `function()` returns in the first process, or the error that it raises, in all of them."""
+        if self.num_processes == 1:
+            return function()
+        answer = error = None
+        if self.is_first:
+            try:
+                answer = function()
+            except (ValueError, OSError) as raised:
+                error = raised
+        answer, error = self.gather((answer, error))[0]
+        if error:
+            raise error
+        return answer
+
+    def array_from_first(self, array, shape, dtype):
+        """The array that the first process has, in all of them; the others give `None`."""
+        if self.num_processes == 1:
+            return array
+        from jax.experimental import multihost_utils
+
+        return multihost_utils.broadcast_one_to_all(np.zeros(shape, dtype) if array is None else array)
+
+    def leave(self, message):
+        """Ends this process with a message, and so the others."""
+        if self.num_processes == 1:
+            sys.exit(message)
+        print(message, file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Not `sys.exit`: JAX would wait in it for the others, which wait for this one.
+        os._exit(1)
+
+
+def _several_processes(coordinator, num_processes, process_id):
+    given = (coordinator, num_processes, process_id)
+    if any(value is not None for value in given) and None in given:
+        raise ValueError(
+            "`coordinator`, `num_processes` and `process_id` go together. Received: "
+            f"coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}"
+        )
+    if num_processes is not None:
+        if process_id >= num_processes:
+            raise ValueError(
+                f"`process_id` must be less than the {num_processes} of `num_processes`. "
+                f"Received: process_id={process_id!r}"
+            )
+        return num_processes > 1
+    return any(int(os.environ.get(name) or 1) > 1 for name in _NUM_PROCESSES_VARIABLES)
+
+
+def _start_torch(distribution):
+    alternatives = (
+        "KERAS_BACKEND=tensorflow with --distribution=mirrored, or KERAS_BACKEND=jax with "
+        "--distribution=data_parallel, and the same weights"
+    )
+    if distribution in ("mirrored", "data_parallel"):
+        raise ValueError(
+            f"`distribution` must be 'none' under PyTorch, which Keras trains on one device. Several: "
+            f"{alternatives}. Received: distribution={distribution!r}"
+        )
+    import torch
+
+    if distribution == "auto" and torch.cuda.device_count() > 1:
+        print(f"One of {torch.cuda.device_count()} GPUs is used. All: {alternatives}.")
+    return Devices()
+
+
+def _elsewhere(distribution, backend, alternative):
+    return (
+        f"`distribution` {distribution} needs KERAS_BACKEND={backend}; with {keras.backend.backend()} it is "
+        f"{alternative}. Received: distribution={distribution!r}"
+    )
