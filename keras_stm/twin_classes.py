@@ -1,5 +1,6 @@
 """Classes whose names differ in words of opposite meaning alone, as "move left" and "move right"."""
 
+import collections
 import re
 
 import numpy as np
@@ -27,7 +28,8 @@ _WORD = re.compile(rf"[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER})|\d+")
 def twin_labels(class_names, twins):
     """The label of each class's twin: the class that is named so once some words are replaced.
 
-    Only whole words of the names count. Where no class is named so the label is the class's own.
+    Only whole words of the names count. Where no class is named so the label is the class's own, and where
+    names differ in other characters alone, as "turn left!" and "turn left?": which is whose twin is unknown.
 
     Args:
         class_names: one name per class.
@@ -37,9 +39,12 @@ def twin_labels(class_names, twins):
         int64 array `(classes,)`.
     """
     names = [_words(name) for name in class_names]
-    labels = {words: label for label, words in enumerate(names)}
-    replaced = [tuple(twins.get(word, word) for word in words) for words in names]
-    return np.array([labels.get(twin, label) for label, twin in enumerate(replaced)], "int64")
+    counts = collections.Counter(names)
+    label_of = {words: label for label, words in enumerate(names) if counts[words] == 1}
+    labels = np.arange(len(names), dtype="int64")
+    for words, label in label_of.items():
+        labels[label] = label_of.get(tuple(twins.get(word, word) for word in words), label)
+    return labels
 
 
 def time_reversal_labels(class_names):

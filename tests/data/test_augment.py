@@ -224,10 +224,17 @@ def test_mirror_twins_have_the_other_side_in_their_names(name, twin):
         ("turn left", "turned right"),
         ("pulling it right out", "pulling it out"),
         ("clockwise", "counter"),
+        # These have no words.
+        ("\N{THUMBS UP SIGN}", "\N{THUMBS DOWN SIGN}"),
+        ("wave!", "wave?"),
     ],
 )
 def test_other_names_have_no_mirror_twin(name, other):
     assert pairs([name, other]) == []
+
+
+def test_names_that_differ_in_no_word_have_no_mirror_twin():
+    assert pairs(["turn left!", "turn left?", "turn right", "pan left", "pan right"]) == [(3, 4)]
 
 
 def test_normalize_is_what_models_expect():

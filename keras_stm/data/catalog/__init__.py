@@ -4,6 +4,7 @@ import inspect
 import os
 
 from keras_stm.arguments import one_of
+from keras_stm.class_names import is_line
 from keras_stm.data.catalog.class_folders import open_folder
 from keras_stm.data.catalog.dataset import Dataset
 from keras_stm.data.catalog.kinetics import open_kinetics400
@@ -119,7 +120,12 @@ def open_dataset(
     folder = os.path.dirname(root) if os.path.isfile(root) else root
     excluded = {os.path.abspath(os.path.join(base, path)) for path in exclude for base in ("", folder)}
     used = {option: value for option, value in options.items() if _uses(name, option)}
-    return _OPENERS[name](root, split, excluded, **used)
+    dataset = _OPENERS[name](root, split, excluded, **used)
+    for class_name in dataset.class_names:
+        # Every file of ours that holds them has one a line.
+        if not is_line(class_name):
+            raise ValueError(f"{root}: expected class names of one line of UTF-8. Received: {class_name!r}")
+    return dataset
 
 
 def _uses(name, option):

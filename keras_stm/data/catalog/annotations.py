@@ -1,10 +1,13 @@
 """What is in the annotation files of data sets; what is wrong there is named with its place."""
 
+import collections
 import glob
 import json
 import os
 import re
 import typing
+
+from keras_stm.class_names import is_line
 
 _SHOWN = 80
 
@@ -19,6 +22,12 @@ class Entry(typing.NamedTuple):
     def expected(self, what):
         """The error that says what should be here."""
         return ValueError(f"{self.path}, {self.place}: expected {what}. Received: {_shortened(self.value)}")
+
+    def file_name(self, text):
+        """`text`, which must be a name that a file or folder can have, without the folders it is in."""
+        if not is_line(text) or text in (".", "..") or not text == os.path.basename(text) == text.strip():
+            raise self.expected(f"the name of one file or folder, not {_shortened(text)}")
+        return text
 
 
 def find_file(root, *names):
@@ -46,7 +55,7 @@ def read_lines(path):
     """
     lines = [
         Entry(path, f"line {number}", line.strip())
-        for number, line in enumerate(_read_text(path).split("\n"), start=1)
+        for number, line in enumerate(read_text(path).split("\n"), start=1)
         if line.strip()
     ]
     if not lines:
@@ -72,6 +81,28 @@ def read_json_object(path):
     return _entries(path, _read_json(path, dict).items())
 
 
+def read_text(path):
+    """What a text file holds, in UTF-8 with or without a byte order mark.
+
+    Raises:
+        ValueError: it is no such file, or cannot be read.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read()
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ValueError(f"{path}, line {line}: expected UTF-8 ({error.reason})") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+    # UTF-16 without a byte order mark is UTF-8 too, with one before or behind each letter.
+    before, nul, _ = text.partition("\0")
+    if nul:
+        line = before.count("\n") + 1
+        raise ValueError(f"{path}, line {line}: expected UTF-8, without zero bytes")
+    return text
+
+
 def by_name(entries, parse):
     """What entries say about names, `{name: value}`.
 
@@ -86,9 +117,24 @@ def by_name(entries, parse):
     for entry in entries:
         name, value = parse(entry)
         if name in values:
-            raise entry.expected(f"each name once, and {name!r} was there before")
+            raise entry.expected(f"each name once, and {_shortened(name)} was there before")
         values[name] = value
     return values
+
+
+def by_number(entries, parse):
+    """The names that entries give numbers to, in the order of these, as a tuple.
+
+    Args:
+        entries: `Entry`s.
+        parse: function from an entry to `(name, number)`.
+
+    Raises:
+        ValueError: a name or a number comes twice.
+    """
+    names = by_name(entries, lambda entry: parse(entry)[::-1])
+    by_name(entries, parse)
+    return tuple(names[number] for number in sorted(names))
 
 
 def read_names(path):
@@ -110,25 +156,26 @@ def _entries(path, values):
 
 
 def _read_json(path, kind):
+    text = read_text(path)
     try:
-        content = json.loads(_read_text(path))
+        content = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}, line {error.lineno}: expected JSON ({error.msg})") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: expected JSON ({error})") from error
     if not isinstance(content, kind) or not content:
         what = {list: "a list", dict: "an object"}[kind]
         raise ValueError(f"{path}: expected {what} with entries. Received: {_shortened(content)}")
     return content
 
 
-def _read_text(path):
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}, line {line}: expected UTF-8 ({error.reason})") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
+def _once(pairs):
+    """The dictionary of a JSON object: Python's own would take the last of two values, without a word."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        name, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"{_shortened(name)} comes twice in an object")
+    return values
 
 
 def _shortened(value):

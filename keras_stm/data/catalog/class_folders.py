@@ -49,14 +49,19 @@ def _split_folders(root):
     """The split folders under `root` by name; none where `root` holds the classes themselves."""
     found = {}
     for split, folders in _SPLIT_FOLDERS.items():
-        there = [folder for folder in folders if os.path.isdir(os.path.join(root, folder))]
+        there = [folder for folder in folders if os.path.lexists(os.path.join(root, folder))]
         if len(there) > 1:
             raise ValueError(f"`root` must hold one of {' and '.join(there)}. Received: root={root!r}")
         if there:
             found[split] = os.path.join(root, there[0])
     # Clips directly under `train` make it a class, say of trains.
-    is_split = "train" in found and any(map(_clips, _subfolders(found["train"])))
-    return found if is_split else {}
+    if not os.path.isdir(found.get("train", "")) or not any(map(_clips, _subfolders(found["train"]))):
+        return {}
+    for path in found.values():
+        if not os.path.isdir(path):
+            # A link whose disk is not there shall not pass for no folder.
+            raise ValueError(f"{path}: expected a folder of class folders")
+    return found
 
 
 def _clips_by_class(root):

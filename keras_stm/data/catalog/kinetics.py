@@ -26,8 +26,8 @@ def _read(path, accepted=None):
     """File name of the clip -> its label, which is one of `accepted` where that is given."""
     header, *lines = read_lines(path)
     columns = _fields(header)
-    if not set(_COLUMNS) <= set(columns):
-        raise header.expected(f"a header with {', '.join(_COLUMNS)}")
+    if not set(_COLUMNS) <= set(columns) or len(set(columns)) < len(columns):
+        raise header.expected(f"a header with {', '.join(_COLUMNS)}, each column once")
 
     if not lines:
         raise header.expected("lines after the header")
@@ -35,7 +35,7 @@ def _read(path, accepted=None):
     def parse(line):
         fields = _fields(line)
         if len(fields) != len(columns):
-            raise line.expected(f"{len(columns)} fields as in the header `{header.value}`")
+            raise line.expected(f"{len(columns)} fields as in the header")
         row = dict(zip(columns, fields, strict=True))
         start, end = integer(row["time_start"]), integer(row["time_end"])
         if not row["youtube_id"] or start is None or end is None:
@@ -43,11 +43,11 @@ def _read(path, accepted=None):
         class_name = row.get("label", "")
         if (not class_name) if accepted is None else (class_name not in accepted):
             raise line.expected("a label" if accepted is None else "a label of train.csv")
-        return f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4", class_name
+        return f"{line.file_name(row['youtube_id'])}_{start:06d}_{end:06d}.mp4", class_name
 
     return by_name(lines, parse)
 
 
 def _fields(line):
     # Some copies have quotes around each field; no label holds a comma.
-    return line.value.replace('"', "").split(",")
+    return [field.strip() for field in line.value.replace('"', "").split(",")]

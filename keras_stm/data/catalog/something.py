@@ -3,6 +3,7 @@
 from keras_stm.arguments import one_of
 from keras_stm.data.catalog.annotations import (
     by_name,
+    by_number,
     find_file,
     integer,
     read_json_list,
@@ -36,10 +37,10 @@ def _open_csv(root, split, exclude, prefix, class_names):
         if split == "test":
             if separator:
                 raise line.expected("`id` alone")
-            return name, None
+            return line.file_name(name), None
         if not name or class_name not in label_of:
             raise line.expected(f"`id;label` with a label of {prefix}-labels.csv")
-        return name, label_of[class_name]
+        return line.file_name(name), label_of[class_name]
 
     labels = by_name(read_lines(find_file(root, f"{prefix}-{split}.csv")), parse)
     return to_dataset(root, labels, find_clips(root, labels, depth=1), class_names, exclude)
@@ -59,7 +60,7 @@ def open_something_v2(root, split, exclude):
         label = integer(str(number), range(len(classes)))
         if label is None:
             raise entry.expected(f"a class and its number, from 0 to {len(classes) - 1}")
-        return label, name
+        return name, label
 
     def parse(entry):
         keys = ["id"] if split == "test" else ["id", "template"]
@@ -71,9 +72,9 @@ def open_something_v2(root, split, exclude):
             if class_name not in label_of:
                 raise entry.expected("a template that is a class of the labels' file")
             label = label_of[class_name]
-        return f"{entry.value['id']}.webm", label
+        return f"{entry.file_name(entry.value['id'])}.webm", label
 
-    class_names = tuple(name for _, name in sorted(by_name(classes, parse_class).items()))
+    class_names = by_number(classes, parse_class)
     label_of = {name: label for label, name in enumerate(class_names)}
     labels = by_name(read_json_list(find_json(split)), parse)
     return to_dataset(root, labels, find_clips(root, labels, depth=1), class_names, exclude)

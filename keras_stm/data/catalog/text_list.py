@@ -2,7 +2,6 @@
 
 import functools
 import os
-import re
 
 from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
 from keras_stm.data.catalog.clips import to_dataset
@@ -22,8 +21,9 @@ def open_list(root, split, exclude, *, validation_split, seed):
         )
     folder = os.path.dirname(lists["train"])
     classes_file = os.path.join(folder, "classes.txt")
-    class_names = read_names(classes_file) if os.path.isfile(classes_file) else None
-    parse = functools.partial(_parse, accepted=range(len(class_names) if class_names else _MOST_CLASSES))
+    class_names = read_names(classes_file) if os.path.lexists(classes_file) else None
+    accepted = range(len(class_names) if class_names else _MOST_CLASSES)
+    parse = functools.partial(_parse, folder=folder, accepted=accepted)
     labels_of = {name: by_name(read_lines(path), parse) for name, path in lists.items()}
     if class_names is None:
         largest = max(label for labels in labels_of.values() for label in labels.values())
@@ -39,32 +39,41 @@ def _find_lists(root):
     """Split -> path of its list."""
     if os.path.isfile(root) and root.endswith(".txt"):
         return {"train": root}
-    lists = {
-        split: os.path.join(root, file)
-        for split, files in _FILES.items()
-        for file in files
-        if os.path.isfile(os.path.join(root, file))
-    }
+    lists = {}
+    for split, files in _FILES.items():
+        # Whatever is there: a folder or a broken link shall not pass for no list.
+        there = [file for file in files if os.path.lexists(os.path.join(root, file))]
+        if len(there) > 1:
+            raise ValueError(f"`root` must hold one of {' and '.join(there)}. Received: root={root!r}")
+        if there:
+            lists[split] = os.path.join(root, there[0])
     if "train" not in lists:
         raise ValueError(f"`root` must be a folder with train.txt, or a .txt file. Received: root={root!r}")
     return lists
 
 
-def _parse(line, accepted):
-    """`(path, label)` of a line, the label in the range `accepted`."""
-    match = re.fullmatch(r"(.+?)(?:\s+(\d+))?\s+(\d+)", line.value)
-    path, num_frames, label = match.groups() if match else ("", None, "")
+def _parse(line, folder, accepted):
+    """`(path, label)` of a line: the path from `folder` on where it is in it, the label of `accepted`."""
+    path, label = _last_field(line.value)
     label = integer(label, accepted)
-    if num_frames is None:
-        is_clip = path.lower().endswith(VIDEO_EXTENSIONS)
+    front, num_frames = _last_field(path)
+    if num_frames.isdecimal():
+        path, is_clip = front, integer(num_frames, range(1, 10**9)) is not None
     else:
-        is_clip = integer(num_frames, range(1, 10**9)) is not None
+        is_clip = path.lower().endswith(VIDEO_EXTENSIONS)
     if not is_clip or label is None:
         raise line.expected(
             "`path label` for a video or `path num_frames label` for a folder of frames, "
             f"with a label from 0 to {accepted.stop - 1}"
         )
-    return os.path.normpath(path), label
+    # However it is written, so that a clip that comes twice is found.
+    return os.path.normpath(os.path.join(folder, path)).removeprefix(os.path.join(folder, "")), label
+
+
+def _last_field(text):
+    """What is before the last field of a line, and that; a single one is before it."""
+    front, field = (*text.rsplit(maxsplit=1), "", "")[:2]
+    return front, field
 
 
 def _existing(folder, names):

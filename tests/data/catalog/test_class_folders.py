@@ -208,6 +208,22 @@ def test_two_folders_for_the_same_split_are_refused(tmp_path):
         open_dataset("folder", root)
 
 
+@pytest.mark.parametrize("folder", ["val", "test"])
+def test_a_link_to_nowhere_is_not_taken_for_no_folder(tmp_path, folder):
+    root = make_folder(tmp_path, ["train/a/1.mp4", "train/a/2.mp4", "train/b/1.mp4"])
+    (tmp_path / folder).symlink_to("nowhere")
+    with pytest.raises(ValueError, match=f"/{folder}: expected a folder of class folders"):
+        open_dataset("folder", root, "validation")
+
+
+def test_a_class_whose_name_is_no_utf_8_is_refused(tmp_path):
+    root = make_folder(tmp_path, ["a/1.mp4", os.fsdecode(b"caf\xe9/1.mp4")])
+    with pytest.raises(
+        ValueError, match=r"expected class names of one line of UTF-8. Received: 'caf\\udce9'"
+    ):
+        open_dataset("folder", root)
+
+
 def test_a_relative_root_opens_the_same_records(tmp_path, monkeypatch):
     root = class_folders(tmp_path / "clips")
     monkeypatch.chdir(tmp_path)

@@ -83,6 +83,7 @@ def test_missing_clips_are_named_and_the_others_kept(tmp_path):
         "c.avi run",
         "c.avi 100000",  # without classes.txt: no label, and too many names for the memory
         f"c.avi {'9' * 5000}",
+        f"c.avi{' ' * 10**5}x",  # it took minutes
         "7",
         "b/frames one",
         "b/frames 1",
@@ -103,6 +104,8 @@ def test_a_malformed_line_is_named(tmp_path, line):
     "lists,message",
     [
         ({"train": "a.mp4 0\n./a.mp4 1\n"}, "train.txt, line 2: expected each name once, and 'a.mp4'"),
+        ({"train": "a.mp4 0\n../lists/a.mp4 1\n"}, "train.txt, line 2: expected each name once, and 'a.mp4'"),
+        ({"train": "c.avi 0\n", "val": "", "validation": ""}, "must hold one of validation.txt and val.txt"),
         ({"train": ""}, "train.txt: expected at least one line"),
         ({"train": "c.avi 0\n", "val": "c.avi\n"}, "val.txt, line 1: expected"),
         (
@@ -114,7 +117,26 @@ def test_a_malformed_line_is_named(tmp_path, line):
 )
 def test_a_malformed_set_of_lists_is_named(tmp_path, lists, message):
     with pytest.raises(ValueError, match=message):
-        open_dataset("list", write(tmp_path, **lists))
+        open_dataset("list", write(tmp_path / "lists", **lists))
+
+
+@pytest.mark.parametrize("file", ["train.txt", "val.txt", "classes.txt"])
+def test_a_folder_or_a_broken_link_is_not_taken_for_no_list(tmp_path, file):
+    for place in ("folder", "link"):
+        root = write(tmp_path / place, train=TRAIN)
+        (tmp_path / place / file).unlink(missing_ok=True)
+        if place == "folder":
+            os.mkdir(os.path.join(root, file))
+        else:
+            os.symlink("nowhere", os.path.join(root, file))
+        with pytest.raises(ValueError, match=f"{file}: cannot be read"):
+            open_dataset("list", root)
+
+
+def test_a_clip_that_comes_twice_is_found_by_its_absolute_path_too(tmp_path):
+    root = write(tmp_path, train=f"c.avi 0\n{tmp_path}/c.avi 1\n")
+    with pytest.raises(ValueError, match="train.txt, line 2: expected each name once, and 'c.avi'"):
+        open_dataset("list", root)
 
 
 def test_a_list_may_be_given_by_its_name_alone(tmp_path, monkeypatch):
