@@ -8,7 +8,7 @@ import typing
 import numpy as np
 from keras.utils import Progbar
 
-from keras_stm.arguments import positive_int
+from keras_stm.arguments import lines, positive_int
 from keras_stm.twin_classes import time_reversal_labels
 
 _TOP = 5
@@ -117,6 +117,7 @@ class Evaluation:
 
     def worst_confusions(self, count=10):
         """The most frequent mistakes, as a list of at most `count` `Confusion`."""
+        positive_int("count", count)
         mistakes, counts = self._mistakes, self.class_counts
         true, predicted = np.nonzero(mistakes)
         found = [
@@ -175,12 +176,15 @@ def from_scores(scores, labels, class_names):
     Raises:
         ValueError: there are no videos, or the arguments do not fit each other.
     """
+    class_names = lines("class_names", class_names)
     scores, labels, classes = np.asarray(scores), np.asarray(labels), len(class_names)
     if scores.ndim != 2 or scores.shape[1] != classes or not len(scores):
         raise ValueError(
             f"`scores` must be (videos, {classes}), a column for each of `class_names`. "
             f"Received: scores.shape={scores.shape}"
         )
+    if not np.issubdtype(scores.dtype, np.number):
+        raise ValueError(f"`scores` must be numbers. Received: scores of {scores.dtype}")
     if not np.isfinite(scores).all():
         raise ValueError("`scores` must be finite numbers. Received: scores with NaN or infinity")
     is_index = labels.shape == scores.shape[:1] and np.issubdtype(labels.dtype, np.integer)
@@ -194,7 +198,7 @@ def from_scores(scores, labels, class_names):
     np.add.at(confusion_matrix, (labels, scores.argmax(axis=1)), 1)
     is_better = (ranks < _ranks(scores, reversals)) & (reversals != labels)
     return Evaluation(
-        tuple(class_names),
+        class_names,
         confusion_matrix,
         np.bincount(labels[ranks < _TOP], minlength=classes),
         np.bincount(labels[is_better], minlength=classes),
@@ -225,6 +229,7 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
         ValueError: there is no video, a label is none of a class, `predict_fn` gives other scores, or an
             argument is not as above.
     """
+    class_names = lines("class_names", class_names)
     classes = len(class_names)
     show = _progress(len(views) if hasattr(views, "__len__") else None) if progress else lambda *done: None
     total, done = None, 0

@@ -8,7 +8,9 @@ import os
 import typing
 import zipfile
 
+from keras_stm.arguments import lines, one_of, positive_int
 from keras_stm.class_names import to_lines
+from keras_stm.preprocessing import SAMPLING
 
 CLASS_NAMES = "class_names.txt"
 _CLIP = "clip.json"
@@ -23,7 +25,15 @@ class ClipSettings(typing.NamedTuple):
 
 
 def annotate(path, class_names, clip):
-    """Adds class names, in the order of the scores, and `ClipSettings` to a `.keras` file."""
+    """Adds class names, in the order of the scores, and `ClipSettings` to a `.keras` file.
+
+    Raises:
+        ValueError: if there is no such file, or an argument is not as above.
+    """
+    class_names, clip = lines("class_names", class_names), _checked(*clip)
+    # What is appended to any other file would make a zip archive of it.
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"`path` must be a .keras file. Received: path={path!r}")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(CLASS_NAMES, to_lines(class_names))
         archive.writestr(_CLIP, json.dumps(clip._asdict()))
@@ -44,7 +54,15 @@ def read_class_names(path):
 def read_clip(path):
     """`ClipSettings` from within a `.keras` file, or `None`."""
     content = _read(path, _CLIP)
-    return None if content is None else ClipSettings(**json.loads(content))
+    return None if content is None else _checked(**json.loads(content))
+
+
+def _checked(num_frames, image_size, sampling):
+    return ClipSettings(
+        positive_int("num_frames", num_frames),
+        positive_int("image_size", image_size),
+        one_of("sampling", sampling, SAMPLING),
+    )
 
 
 def _read(path, name):

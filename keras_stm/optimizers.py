@@ -1,3 +1,6 @@
+import math
+import numbers
+
 import keras
 from keras import ops
 
@@ -25,11 +28,21 @@ class SGD(keras.optimizers.SGD):
         *args, **kwargs: as of `keras.optimizers.SGD`.
         groups: dictionary of the end of a weight's path -> `(factor of the learning rate, factor of
             the weight decay)`; the first that fits counts, as in `TSM_GROUPS`. Other weights have 1.
+
+    Raises:
+        ValueError: if `groups` is not as above, its factors numbers of at least 0, or as
+            `keras.optimizers.SGD`.
     """
 
     def __init__(self, *args, groups=None, **kwargs):
         super().__init__(*args, **kwargs)
-        self.groups = dict(groups or {})
+        groups = {} if groups is None else groups
+        if not isinstance(groups, dict) or not all(map(_is_group, groups.items())):
+            raise ValueError(
+                "`groups` must be a dictionary of the ends of paths to pairs of factors of at least 0. "
+                f"Received: groups={groups!r}"
+            )
+        self.groups = dict(groups)
 
     def _apply_weight_decay(self, variables):
         # Keras' hook for decoupled decay; ours is part of the gradient.
@@ -48,3 +61,13 @@ class SGD(keras.optimizers.SGD):
 
     def get_config(self):
         return {**super().get_config(), "groups": self.groups}
+
+
+def _is_group(item):
+    end, factors = item
+    return (
+        isinstance(end, str)
+        and isinstance(factors, list | tuple)
+        and len(factors) == 2
+        and all(isinstance(factor, numbers.Real) and 0 <= factor < math.inf for factor in factors)
+    )

@@ -7,7 +7,7 @@ exported model: what says so here takes integers, or integer tensors of TensorFl
 import numpy as np
 from keras import ops
 
-from keras_stm.arguments import positive_int, standardize_data_format
+from keras_stm.arguments import lines, positive_int, standardize_data_format
 
 # Of ImageNet's RGB pixels divided by 255, as torchvision trains with.
 MEAN = (0.485, 0.456, 0.406)
@@ -67,12 +67,15 @@ def preprocess_input(clip, data_format=None):
         float32 of the same shape, a NumPy array where `clip` is one.
 
     Raises:
-        ValueError: if the channels are not three or `data_format` is not as above.
+        ValueError: if `clip` is no array, its channels are not three or `data_format` is not as above.
     """
     shape = (3,) if standardize_data_format(data_format) == "channels_last" else (3, 1, 1)
-    if len(clip.shape) < len(shape) or clip.shape[-len(shape)] != 3:
+    found = getattr(clip, "shape", None)
+    if found is None:
+        raise ValueError(f"`clip` must be an array or tensor. Received: clip={clip!r}")
+    if len(found) < len(shape) or found[-len(shape)] != 3:
         raise ValueError(
-            f"`clip` must have 3 channels, on axis {-len(shape)}. Received: clip.shape={tuple(clip.shape)}"
+            f"`clip` must have 3 channels, on axis {-len(shape)}. Received: clip.shape={tuple(found)}"
         )
     mean, std = (np.reshape(np.array(value, "float32") * 255, shape) for value in (MEAN, STD))
     if isinstance(clip, np.ndarray):
@@ -94,9 +97,10 @@ def decode_predictions(scores, class_names, top=5):
         For each clip a list of `(name, score)`, best first.
 
     Raises:
-        ValueError: if `scores` and `class_names` do not fit.
+        ValueError: if `scores` and `class_names` do not fit, or an argument is not as above.
     """
     positive_int("top", top)
+    class_names = lines("class_names", class_names)
     scores = ops.convert_to_numpy(scores)
     if scores.ndim != 2 or scores.shape[1] != len(class_names):
         raise ValueError(

@@ -1,13 +1,14 @@
 """A model and a video file -> the names of the best classes: the one place where the two meet."""
 
 import collections
+import collections.abc
 import os
 
 import keras
 import numpy as np
 
 from keras_stm import inference
-from keras_stm.arguments import one_of, positive_int
+from keras_stm.arguments import lines, one_of, positive_int
 from keras_stm.data import segments
 from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
@@ -72,7 +73,7 @@ class VideoClassifier:
             self.model = known.model
             class_names = known.class_names if class_names is None else class_names
         fixed_frames, fixed_size = _fixed(self.model)
-        self.class_names = tuple(class_names)
+        self.class_names = lines("class_names", class_names)
         if len(self.class_names) != self.model.output_shape[-1]:
             raise ValueError(
                 f"`class_names` must be as many as the model's scores, {self.model.output_shape[-1]}. "
@@ -121,8 +122,11 @@ class VideoClassifier:
             Iterator of what `__call__` returns for each, or of the `VideoError` of what cannot be read.
 
         Raises:
-            ValueError: while iterating, a clip is not as for `__call__`.
+            ValueError: while iterating, `clips` or one of them is not as above.
         """
+        # Of a single path it would be the characters.
+        if isinstance(clips, str) or not isinstance(clips, collections.abc.Iterable):
+            raise ValueError(f"`clips` must be an iterable of clips. Received: clips={clips!r}")
         workers = min(_WORKERS, os.cpu_count())
         for _, scores in self._score((None, views) for views in in_order(self._read, clips, workers)):
             yield scores if isinstance(scores, VideoError) else self._decode(scores)

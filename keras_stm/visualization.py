@@ -9,6 +9,7 @@ shows it where it is the last value of a cell.
 import difflib
 import functools
 import io
+import numbers
 import textwrap
 import typing
 
@@ -16,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_stm.arguments import one_of
+from keras_stm.arguments import keras_model, lines, one_of
 from keras_stm.layers.per_frame import channel_axis
 from keras_stm.layers.stm_block import STMBlock
 from keras_stm.preprocessing import MEAN, STD
@@ -130,9 +131,16 @@ def flow_colors(flow, largest):
     Returns:
         RGB array `(..., 3)` from 0 to 1: red to the right, and on by way of yellow-green up, cyan to the
         left and violet down.
+
+    Raises:
+        ValueError: if an argument is not as above.
     """
     from matplotlib import colors
 
+    if np.shape(flow)[-1:] != (2,):
+        raise ValueError(f"`flow` must be (..., 2). Received: flow.shape={np.shape(flow)}")
+    if not largest > 0:
+        raise ValueError(f"`largest` must be above 0. Received: largest={largest!r}")
     right, down = flow[..., 0], flow[..., 1]
     hue = np.arctan2(-down, right) / (2 * np.pi) % 1
     brightness = np.minimum(np.hypot(right, down) / largest, 1)
@@ -213,7 +221,7 @@ def grad_cam(model, clip, label=None):
     Raises:
         ValueError: if the model has another head, or an argument is not as above.
     """
-    layers = {layer.name: layer for layer in model.layers}
+    layers = {layer.name: layer for layer in keras_model(model).layers}
     if not {"avg_pool", "predictions", "consensus"} <= set(layers):
         raise ValueError(
             "`model` must end in the classifier of this package: average pool, dense, average over time. "
@@ -221,7 +229,8 @@ def grad_cam(model, clip, label=None):
         )
     dense = layers["predictions"]
     kernel, bias = (ops.convert_to_numpy(ops.cast(each, "float32")) for each in (dense.kernel, dense.bias))
-    if label is not None and not 0 <= label < len(bias):
+    is_index = isinstance(label, numbers.Integral) and 0 <= label < len(bias)
+    if label is not None and not is_index:
         raise ValueError(f"`label` must be an integer from 0 to {len(bias) - 1}. Received: label={label!r}")
     data_format = layers["avg_pool"].layer.data_format
     features = _to_frames(_features(model, layers["avg_pool"].input, clip, data_format), data_format)
@@ -257,8 +266,8 @@ def plot_grad_cam(model, clip, class_names, class_name=None, frame_names=None, t
             them, or `frame_names` are not T.
         ImportError: if matplotlib is not installed.
     """
-    class_names = list(class_names)
-    if len(class_names) != model.output_shape[-1]:
+    class_names = lines("class_names", class_names)
+    if len(class_names) != keras_model(model).output_shape[-1]:
         raise ValueError(
             f"`class_names` must be as many as the model's scores, {model.output_shape[-1]}. "
             f"Received: {len(class_names)} class_names"
@@ -306,7 +315,8 @@ def _frame_scores(activation, class_names):
 
 def _get_block(model, name):
     """The STM block of a model by its name."""
-    blocks = {layer.name: layer for layer in model.layers if isinstance(layer, STMBlock) and layer.branches}
+    layers = keras_model(model).layers
+    blocks = {layer.name: layer for layer in layers if isinstance(layer, STMBlock) and layer.branches}
     if not blocks:
         raise ValueError(
             "`model` must have blocks with CSTM or CMM; those of TSN and TSM have neither, and "

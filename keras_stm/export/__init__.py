@@ -11,7 +11,7 @@ import tempfile
 import keras
 
 from keras_stm import preprocessing
-from keras_stm.arguments import one_of, positive_int
+from keras_stm.arguments import absolute_path, keras_model, lines, one_of, positive_int
 from keras_stm.export.example import check_example
 from keras_stm.models.fold_batch_norm import fold_batch_norm
 
@@ -102,7 +102,7 @@ def save_onnx(
 
 def _options(model, class_names, num_frames, image_size, resize_size, sampling):
     """The arguments, checked, as JSON can hold them."""
-    shape, output_shape = model.input_shape, model.output_shape
+    shape, output_shape = keras_model(model).input_shape, model.output_shape
     channels_first = _check_shapes(model.name, shape, output_shape)
     num_frames = positive_int("num_frames", num_frames)
     image_size = positive_int("image_size", image_size)
@@ -121,7 +121,7 @@ def _options(model, class_names, num_frames, image_size, resize_size, sampling):
             f"Received: resize_size={resize_size!r}"
         )
     if class_names is not None:
-        class_names = list(class_names)
+        class_names = lines("class_names", class_names)
         if len(class_names) != output_shape[-1]:
             raise ValueError(
                 f"`class_names` must be as many as the model's scores, {output_shape[-1]}. "
@@ -160,7 +160,7 @@ def _need(*packages):
 
 def _write(kind, model, path, options):
     """Writes what is complete or not there at all; see `keras_stm.export.writers`."""
-    path = os.path.abspath(os.path.expanduser(path))
+    path = absolute_path("path", path)
     if os.path.exists(path):
         raise ValueError(f"`path` must not exist; remove it, or give another. Received: path={path!r}")
     model = _in_float32(fold_batch_norm(model))

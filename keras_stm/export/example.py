@@ -6,6 +6,8 @@ import os
 
 import numpy as np
 
+from keras_stm.arguments import absolute_path
+
 REQUEST = os.path.join("assets.extra", "request.json")
 RESPONSE = os.path.join("assets.extra", "response.json")
 # A small picture, in pixels: the request is to be looked at.
@@ -43,7 +45,7 @@ def check_example(path):
             response is another one.
         ImportError: if TensorFlow is not installed.
     """
-    path = os.path.abspath(os.path.expanduser(path))
+    path = absolute_path("path", path)
     try:
         expected = _read_json(os.path.join(path, RESPONSE))["predictions"]
         actual = _answer(path)["predictions"]

@@ -4,6 +4,9 @@ import numpy as np
 
 from keras_stm import preprocessing
 
+# Of a JPEG file, twice those of 8K video: a file of few bytes may state any size, and would fill the memory.
+_MAX_PIXELS = 2**26
+
 
 def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
     """What `keras_stm.data.load_clip` does, in a graph.
@@ -25,6 +28,8 @@ def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
     ]
     with tf.control_dependencies(checks):
         clip = tf.gather(clip, frame_indices(total_frames, num_frames, sampling), axis=1)
+        # What divides by them would else fail before the check, and not say why.
+        height, width = tf.identity(height), tf.identity(width)
 
     shape = preprocessing.short_side_shape(height, width, resize_size)
     top, left, *_ = preprocessing.center_box(*shape, image_size)
@@ -40,6 +45,24 @@ def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
     clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (batch, num_frames, image_size, image_size, 3))
     mean, std = (np.array(value, "float32") * 255 for value in (preprocessing.MEAN, preprocessing.STD))
     return (clip - mean) / std
+
+
+def check_clips(clips):
+    """Prepared clips as they are; fails where there are none, or numbers that make NaN of the scores."""
+    import tensorflow as tf
+
+    checks = [
+        tf.debugging.Assert(
+            tf.size(clips) > 0,
+            ["a request must have clips (N, T, H, W, 3), but has", tf.shape(clips)],
+            summarize=5,
+        ),
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(clips)), ["`clip` must be finite, but has NaN or infinity"]
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(clips)
 
 
 def frame_indices(total_frames, num_frames, sampling):
@@ -99,7 +122,14 @@ def decode_clip(images, num_frames, sampling):
             lambda image: tf.io.extract_jpeg_shape(image)[:2], images, fn_output_signature=tf.int32
         )
     is_equal = tf.reduce_all(sizes == sizes[:1])
-    check = tf.debugging.Assert(is_equal, ["`images` of one video must have one size, but have", sizes])
+    num_pixels = tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1)
+    checks = [
+        tf.debugging.Assert(is_equal, ["`images` of one video must have one size, but have", sizes]),
+        tf.debugging.Assert(
+            tf.reduce_all(num_pixels <= _MAX_PIXELS),
+            [f"`images` must have at most {_MAX_PIXELS} pixels, but have", num_pixels],
+        ),
+    ]
 
     def decode(ratio):
         return tf.map_fn(
@@ -109,7 +139,7 @@ def decode_clip(images, num_frames, sampling):
             fn_output_signature=tf.TensorSpec((None, None, 3), tf.uint8),
         )
 
-    with tf.control_dependencies([check]):
+    with tf.control_dependencies(checks):
         ratios = np.array(preprocessing.JPEG_RATIOS[1:])
         large_enough = -(-tf.reduce_min(sizes) // ratios) >= preprocessing.JPEG_SHORT_SIDE
         branches = [lambda ratio=ratio: decode(ratio) for ratio in preprocessing.JPEG_RATIOS]

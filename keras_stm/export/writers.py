@@ -31,7 +31,7 @@ def write_saved_model(model, path, class_names, top_k, **clip):
     # A function of its own, so that the model is in the graph once and not in each signature.
     @tf.function(input_signature=[tf.TensorSpec(_channels_last(model.input_shape), tf.float32)])
     def answer(clips):
-        scores = _scores(model, clips)
+        scores = _scores(model, graph.check_clips(clips))
         top_scores, indices = tf.math.top_k(scores, min(top_k, classes))
         return {"scores": scores, "labels": tf.gather(names, indices), "top_scores": top_scores}
 

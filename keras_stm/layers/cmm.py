@@ -5,6 +5,7 @@ from keras_stm.arguments import one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
     PerFrame,
     batch_norm,
+    clip_channels,
     frame_conv,
     register,
 )
@@ -83,6 +84,7 @@ class CMM(keras.layers.Layer):
             self.pool = PerFrame(pool, name="pool", dtype=self.dtype_policy)
 
     def build(self, input_shape):
+        clip_channels(input_shape, self.data_format)
         self.reduce_conv.build(input_shape)
         reduced = self.reduce_conv.compute_output_shape(input_shape)
         self.reduce_bn.build(reduced)

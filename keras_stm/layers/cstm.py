@@ -4,6 +4,7 @@ from keras import ops
 from keras_stm.arguments import one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
     batch_norm,
+    clip_channels,
     frame_conv,
     register,
 )
@@ -61,6 +62,7 @@ class CSTM(keras.layers.Layer):
         self.bn = batch_norm(name="bn", used=use_batch_norm, **shared)
 
     def build(self, input_shape):
+        clip_channels(input_shape, self.data_format)
         if self.temporal_conv:
             self.temporal_conv.build(input_shape)
         self.conv.build(input_shape)

@@ -14,6 +14,18 @@ def channel_axis(data_format):
     return -1 if data_format == "channels_last" else 2
 
 
+def clip_channels(shape, data_format):
+    """Number of channels of clips of a `shape`; raises `ValueError` where it is not that of clips."""
+    axis = channel_axis(data_format)
+    if len(shape) != 5 or not shape[axis]:
+        layout = "height, width, channels" if axis == -1 else "channels, height, width"
+        raise ValueError(
+            f"`clip` must be (batch, time, {layout}) of a known number of channels. "
+            f"Received: clip.shape={tuple(shape)}"
+        )
+    return shape[axis]
+
+
 @register
 class PerFrame(keras.layers.Wrapper):
     """Applies a 2-D layer to every frame of a clip.

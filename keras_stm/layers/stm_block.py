@@ -7,6 +7,7 @@ from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import (
     batch_norm,
     channel_axis,
+    clip_channels,
     frame_conv,
     register,
 )
@@ -101,6 +102,7 @@ class STMBlock(keras.layers.Layer):
         self.shortcut_bn = None
 
     def build(self, input_shape):
+        channels = clip_channels(input_shape, self.data_format)
         reduced = self.reduce_conv.compute_output_shape(input_shape)
         encoded = self.cstm.compute_output_shape(reduced)
         output = self.restore_conv.compute_output_shape(encoded)
@@ -117,7 +119,7 @@ class STMBlock(keras.layers.Layer):
         self.restore_conv.build(encoded)
         self.restore_bn.build(output)
         # By channels: a shape that comes from a file is a list, and equals no tuple.
-        if self.strides > 1 or input_shape[channel_axis(self.data_format)] != 4 * self.filters:
+        if self.strides > 1 or channels != 4 * self.filters:
             shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
             self.shortcut_conv = frame_conv(
                 4 * self.filters,

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_stm.arguments import one_of, standardize_data_format
-from keras_stm.layers.per_frame import channel_axis, register
+from keras_stm.layers.per_frame import channel_axis, clip_channels, register
 
 KINDS = ("channelwise", "ordinary")
 
@@ -76,7 +76,7 @@ class TemporalConv(keras.layers.Layer):
         self.data_format = standardize_data_format(data_format)
 
     def build(self, input_shape):
-        channels = input_shape[channel_axis(self.data_format)]
+        channels = clip_channels(input_shape, self.data_format)
         taps = shift_taps(channels)
         if self.kind == "ordinary":
             taps = taps[:, :, None] * np.eye(channels, dtype="float32")

@@ -2,7 +2,7 @@ import keras
 from keras import ops
 
 from keras_stm.arguments import positive_int, standardize_data_format
-from keras_stm.layers.per_frame import channel_axis, register
+from keras_stm.layers.per_frame import channel_axis, clip_channels, register
 
 
 @register
@@ -30,6 +30,9 @@ class TemporalShift(keras.layers.Layer):
         if shift_div < 2:
             raise ValueError(f"`shift_div` must be at least 2. Received: shift_div={shift_div!r}")
         self.data_format = standardize_data_format(data_format)
+
+    def build(self, input_shape):
+        clip_channels(input_shape, self.data_format)
 
     def call(self, clip):
         axis = channel_axis(self.data_format)

@@ -2,6 +2,7 @@ import math
 
 import keras
 
+from keras_stm.arguments import is_positive_int, keras_model
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
@@ -26,9 +27,10 @@ def count_macs(model, input_shape):
         ValueError: if `input_shape` is not complete or does not fit the model, or the layers do not
             form a chain.
     """
-    expected = model.input_shape[1:]
-    if len(input_shape) != len(expected) or not all(
-        size is not None and wanted in (None, size)
+    expected = keras_model(model).input_shape[1:]
+    valid = isinstance(input_shape, list | tuple) and len(input_shape) == len(expected)
+    if not valid or not all(
+        is_positive_int(size) and wanted in (None, size)
         for size, wanted in zip(input_shape, expected, strict=True)
     ):
         raise ValueError(

@@ -3,6 +3,7 @@ import collections
 import keras
 import numpy as np
 
+from keras_stm.arguments import keras_model
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
@@ -40,7 +41,7 @@ def fold_batch_norm(model):
         ValueError: if a BatchNormalization follows no convolution or dense layer that it could be folded
             into, or `model` is neither functional nor a `Sequential` that knows its input.
     """
-    if isinstance(model, keras.Sequential) and model.built:
+    if isinstance(keras_model(model), keras.Sequential) and model.built:
         model = keras.Model(*model.inputs, *model.outputs, name=model.name)
     if not isinstance(model, keras.Function):
         raise ValueError(

@@ -5,7 +5,7 @@ import random
 
 import keras
 
-from keras_stm.arguments import one_of, positive_int, standardize_data_format
+from keras_stm.arguments import is_positive_int, one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
     PerFrame,
     batch_norm,
@@ -42,7 +42,7 @@ def resnet(
     The other arguments, what is returned and raised: as of `STMResNet`.
     """
     valid = isinstance(depths, list | tuple) and len(depths) == len(STAGES)
-    if not valid or not all(type(depth) is int and depth > 0 for depth in depths):
+    if not valid or not all(map(is_positive_int, depths)):
         raise ValueError(f"`depths` must be four positive integers. Received: depths={depths!r}")
     width = positive_int("width", width)
     classes = positive_int("classes", classes)
@@ -119,9 +119,7 @@ def standardize_input_shape(input_shape, data_format):
     valid = isinstance(input_shape, list | tuple) and len(input_shape) == 4
     if valid:
         channels = input_shape[3 if channels_last else 1]
-        valid = channels is not None and all(
-            size is None or (isinstance(size, int) and size > 0) for size in input_shape
-        )
+        valid = channels is not None and all(size is None or is_positive_int(size) for size in input_shape)
     if not valid:
         raise ValueError(
             f"`input_shape` must be {layout} of positive integers, where all but C may be None. "

@@ -5,9 +5,25 @@ import os
 import pickle
 import zipfile
 
+import numpy as np
+
 KERAS_SUFFIXES = (".weights.h5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 SUFFIXES = (*KERAS_SUFFIXES, ".safetensors", *TORCH_SUFFIXES)
+# Weights hardly compress: what is so many times larger than its file is made to fill the memory.
+_MAX_EXPANSION = 10
+
+
+def check_expansion(path):
+    """Raises `ValueError` where a zip archive would unpack to many times its size."""
+    with zipfile.ZipFile(path) as archive:
+        _check_stated(path, sum(info.file_size for info in archive.infolist()))
+
+
+def _check_stated(path, stated):
+    size = os.path.getsize(path)
+    if stated > _MAX_EXPANSION * size:
+        raise ValueError(f"it would be {stated:,} bytes, out of {size:,}")
 
 
 def read_keras(path):
@@ -20,32 +36,53 @@ def read_keras(path):
 
     try:
         if path.endswith(".keras"):
+            check_expansion(path)
             # The weights alone: a configuration from elsewhere is not run.
             with zipfile.ZipFile(path) as archive:
                 source = io.BytesIO(archive.read("model.weights.h5"))
         else:
             source = path
         with h5py.File(source, "r") as file:
-            arrays = {}
-            for group in file["layers"].values():
-                _collect(group, "", arrays)
-            return arrays
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise _unreadable(path, "is damaged or holds no Keras weights", error) from error
+            datasets = _find_datasets(file)
+            _check_stated(path, sum(dataset.nbytes for dataset in datasets.values()))
+            return {name: _read_dataset(dataset) for name, dataset in datasets.items()}
+    except Exception as error:  # h5py and zipfile raise all kinds of a damaged file
+        raise unreadable(path, "is damaged or holds no Keras weights", error) from error
 
 
-def _collect(group, parent, arrays):
+def _find_datasets(file):
     import h5py
 
-    if "vars" not in group:
-        return
-    name = group["vars"].attrs["name"]
-    path = f"{parent}{name}/"
-    for index, dataset in group["vars"].items():
-        arrays[f"{path}{index}"] = dataset[()]
-    for key, child in group.items():
-        if key != "vars" and isinstance(child, h5py.Group):
-            _collect(child, path, arrays)
+    datasets = {}
+
+    def visit(path, item):
+        top, *owners = path.split("/")
+        if top != "layers" or not isinstance(item, h5py.Dataset):
+            return
+        if item.external or item.is_virtual:
+            raise ValueError(f"{path} lies in another file")
+        *owners, _, index = owners
+        groups = ["/".join([top, *owners[: depth + 1], "vars"]) for depth in range(len(owners))]
+        if all(group in file for group in groups):
+            name = "/".join([*(str(file[group].attrs["name"]) for group in groups), index])
+            if name in datasets:
+                raise ValueError(f"it has two weights {name}")
+            datasets[name] = item
+
+    # Goes to each once and along no link, which could lead into other files, or round in a circle.
+    file.visititems(visit)
+    if not datasets:
+        raise ValueError("no weights in `layers`")
+    return datasets
+
+
+def _read_dataset(dataset):
+    array = np.asarray(dataset[()])
+    if dataset.attrs.get("dtype") == "bfloat16":
+        import ml_dtypes
+
+        return array.view(ml_dtypes.bfloat16)
+    return array
 
 
 def read_safetensors(path):
@@ -54,8 +91,8 @@ def read_safetensors(path):
 
     try:
         return safetensors.numpy.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise _unreadable(path, "is damaged or not a safetensors file", error) from error
+    except Exception as error:  # of Python and of Rust
+        raise unreadable(path, "is damaged or not a safetensors file", error) from error
 
 
 def read_torch(path):
@@ -67,28 +104,38 @@ def read_torch(path):
             f"Reading {path} needs PyTorch: `pip install torch`, or convert it to .safetensors."
         ) from error
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
         with open(path, "rb") as file:
             is_checkpoint = file.read(2).startswith((b"PK", b"\x80"))  # a zip file or a pickle
+        if zipfile.is_zipfile(path):
+            check_expansion(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle raises all kinds
         # PyTorch's own advice is left out: it is to run what the file says.
         if isinstance(error, pickle.UnpicklingError) and is_checkpoint:
-            raise _unreadable(
+            raise unreadable(
                 path,
                 "holds more than tensors and is not read, as it could run code. Whoever trusts it can save "
                 "the `state_dict` alone: torch.save(torch.load(path, weights_only=False)['state_dict'], new)",
             ) from error
-        raise _unreadable(path, "is damaged or not a PyTorch checkpoint") from error
+        reason = error if isinstance(error, OSError | ValueError) else None
+        raise unreadable(path, "is damaged or not a PyTorch checkpoint", reason) from error
     if isinstance(checkpoint, dict):
         checkpoint = checkpoint.get("state_dict", checkpoint)
-    if not isinstance(checkpoint, dict) or not all(map(torch.is_tensor, checkpoint.values())):
-        raise _unreadable(path, "holds no `state_dict` of tensors")
-    return {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-        for name, tensor in checkpoint.items()
-    }
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in checkpoint.items()
+    ):
+        raise unreadable(path, "holds no `state_dict` of tensors")
+    try:
+        # A tensor may repeat the little that is stored.
+        _check_stated(path, sum(tensor.nbytes for tensor in checkpoint.values()))
+        return {
+            name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+            for name, tensor in checkpoint.items()
+        }
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise unreadable(path, "holds tensors that are no plain arrays", error) from error
 
 
-def _unreadable(path, what, error=None):
+def unreadable(path, what, error=None):
     reason = f" ({str(error).splitlines()[0]})" if error and str(error) else ""
     return ValueError(f"{os.path.basename(path)} {what}{reason}. Received: weights={path!r}")

@@ -4,10 +4,12 @@ from collections import defaultdict
 import numpy as np
 from absl import logging
 
+from keras_stm.arguments import keras_model, one_of
 from keras_stm.weights import files, names
 from keras_stm.weights.imagenet import imagenet_file
 
 _LISTED = 5
+_SHOWN = 80
 
 
 def load_weights(model, weights, include_top=True):
@@ -28,10 +30,13 @@ def load_weights(model, weights, include_top=True):
     without a head takes none.
 
     Raises:
-        ValueError: if the file does not exist, cannot be read or does not fit the model; nothing is
-            changed then.
+        ValueError: if the file does not exist, cannot be read, does not fit the model or has weights
+            that are no finite floating point numbers. Nothing is changed then, and nothing that the
+            file may hold of code is run.
         ImportError: if a PyTorch checkpoint is read without PyTorch.
     """
+    keras_model(model)
+    one_of("include_top", include_top, (True, False))
     path = imagenet_file(model) if weights == "imagenet" else str(weights)
     if not path.endswith(files.SUFFIXES):
         raise ValueError(
@@ -40,6 +45,11 @@ def load_weights(model, weights, include_top=True):
         )
     if not os.path.isfile(path):
         raise ValueError(f"`weights` is not a file that exists. Received: weights={weights!r}")
+    try:
+        # Here, as not every reader tells the reason.
+        open(path, "rb").close()
+    except OSError as error:
+        raise files.unreadable(path, "cannot be opened", error) from error
 
     if path.endswith(files.KERAS_SUFFIXES):
         found = files.read_keras(path)
@@ -48,7 +58,11 @@ def load_weights(model, weights, include_top=True):
         shapes = {name: tuple(variable.shape) for name, variable in wanted.items()}
     else:
         safe = path.endswith(".safetensors")
-        found = names.clean_names((files.read_safetensors if safe else files.read_torch)(path))
+        arrays = (files.read_safetensors if safe else files.read_torch)(path)
+        try:
+            found = names.clean_names(arrays)
+        except ValueError as error:
+            raise files.unreadable(path, "is ambiguous", error) from error
         wanted = names.reference_names(model)
         if not any(map(names.is_temporal, found)):
             wanted = {name: wanted[name] for name in wanted if not names.is_temporal(name)}
@@ -94,18 +108,24 @@ def _keras_names(model):
 
 
 def _check(found, shapes, path, weights):
+    there = [name for name in shapes if name in found]
     problems = {
         "missing": [name for name in shapes if name not in found],
         "unexpected": [name for name in found if name not in shapes],
         "misshapen": [
-            f"{name} {found[name].shape} for {shape}"
-            for name, shape in shapes.items()
-            if name in found and found[name].shape != shape
+            f"{name} {found[name].shape} for {shapes[name]}"
+            for name in there
+            if found[name].shape != shapes[name]
+        ],
+        "not of floating point": [
+            f"{name} {found[name].dtype}" for name in there if "float" not in found[name].dtype.name
         ],
     }
+    if not any(problems.values()):
+        problems["not finite"] = [name for name in there if not _is_finite(found[name])]
     if any(problems.values()):
         listed = "; ".join(
-            f"{len(items)} {problem}: {', '.join(items[:_LISTED])}"
+            f"{len(items)} {problem}: {', '.join(map(_shorten, items[:_LISTED]))}"
             + (", ..." if len(items) > _LISTED else "")
             for problem, items in problems.items()
             if items
@@ -113,3 +133,14 @@ def _check(found, shapes, path, weights):
         raise ValueError(
             f"{os.path.basename(path)} does not fit this model; {listed}. Received: weights={weights!r}"
         )
+
+
+def _is_finite(array):
+    with np.errstate(over="ignore"):
+        return np.isfinite(array.astype("float32")).all()
+
+
+def _shorten(name):
+    """A name from a file, as a terminal can show it."""
+    name = name if name.isprintable() else repr(name)
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."

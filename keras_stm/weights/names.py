@@ -67,12 +67,17 @@ def clean_names(arrays):
 
     Checkpoints prefix every name with `module.` or `module.base_model.`; TSM's add `.net` to the
     convolution behind its shift and call the head `new_fc`. Counters of BatchNorm are dropped.
+
+    Raises:
+        ValueError: if two of the names are the same without.
     """
     cleaned = {}
     for name, array in arrays.items():
         name = re.sub(r"^(module\.)?(base_model\.)?", "", name)
         name = re.sub(r"\.conv1\.net\.", ".conv1.", name)
         name = re.sub(r"^new_fc\.", "fc.", name)
+        if name in cleaned:
+            raise ValueError(f"it has two weights {name}")
         if not name.endswith("num_batches_tracked"):
             cleaned[name] = array
     return cleaned

@@ -1,8 +1,7 @@
-import os
-
 import numpy as np
 from keras import ops
 
+from keras_stm.arguments import absolute_path, keras_model
 from keras_stm.replacing import replacing
 from keras_stm.weights import names
 
@@ -21,12 +20,12 @@ def save_safetensors(model, path):
     """
     import safetensors.numpy
 
-    path = os.fspath(path)
+    path = absolute_path("path", path)
     if not path.endswith(".safetensors"):
         raise ValueError(f"`path` must end in .safetensors. Received: path={path!r}")
     arrays = {
         name: np.ascontiguousarray(names.to_reference(variable.path, ops.convert_to_numpy(variable)))
-        for name, variable in names.reference_names(model).items()
+        for name, variable in names.reference_names(keras_model(model)).items()
     }
     with replacing(path) as partial:
         safetensors.numpy.save_file(arrays, partial)

@@ -130,3 +130,10 @@ def test_wrong_argument_is_named(name, value):
     with pytest.raises(ValueError, match=f"`{name}`.*Received: {name}=.*") as error:
         STMBlock(**{"filters": 4, "reduction": 2, name: value})
     assert str(error.value).endswith(f"Received: {name}={value!r}")
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 64), (1, 2, 3, 8, 8, 64), (1, 2, 8, 8, 0)])
+def test_what_is_no_clip_is_refused_by_its_shape(shape):
+    with pytest.raises(ValueError, match="`clip` must be .batch, time, height, width, channels.") as error:
+        STMBlock(16)(np.zeros(shape, "float32"))
+    assert str(error.value).endswith(f"Received: clip.shape={shape}")

@@ -255,6 +255,26 @@ def test_a_file_that_does_not_fit_lists_the_first_of_each_kind_and_changes_nothi
 
 
 @pytest.mark.parametrize(
+    "value, problem",
+    [
+        (np.float32(np.nan), "1 not finite: bn1.weight"),
+        (np.float64(1e300), "1 not finite: bn1.weight"),
+        (np.int8(1), "1 not of floating point: bn1.weight int8"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_named_and_change_nothing(value, problem, tmp_path):
+    arrays = read_reference(randomize(tiny()), tmp_path)
+    arrays["bn1.weight"] = np.full_like(arrays["bn1.weight"], value, dtype=value.dtype)
+    path = str(tmp_path / "other.safetensors")
+    safetensors.numpy.save_file(arrays, path)
+    model = tiny()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=f"other.safetensors does not fit this model; {problem}. Received: "):
+        load_weights(model, path)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
     "kwargs, problem",
     [
         ({"branches": ("cstm",)}, "35 unexpected: conv2_block1/cmm/motion_conv/conv/0, "),
