@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 
 from absl import flags
 
@@ -206,6 +207,7 @@ class Config:
         "Of the initial weights, the order of clips, frames, crops and dropout.",
         default=0,
         lower_bound=0,
+        upper_bound=2**31 - 1,
     )
     fold: int = _flag(
         flags.DEFINE_integer, "Split of UCF-101 and HMDB-51.", default=1, lower_bound=1, upper_bound=3
@@ -230,7 +232,13 @@ class Config:
     )
 
     def __post_init__(self):
-        """Raises `ValueError` where settings do not go together."""
+        """Raises `ValueError` where settings are no numbers to compute with, or do not go together."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"`{field.name}` must be finite. Received: {field.name}={value!r}")
+        if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
+            raise ValueError(f"`scales` must be above 0 and at most 1. Received: scales={self.scales!r}")
         decay = self.decay_epochs
         if sorted({0, *decay}) != [0, *decay]:
             raise ValueError(f"`decay_epochs` must ascend from 1. Received: decay_epochs={decay!r}")

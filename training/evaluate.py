@@ -107,6 +107,7 @@ def define_flags():
         "Folder for what is written. Default: one in <model>/evaluation that is named for what is evaluated.",
     )
     distribution.define_flags()
+    flags.adopt_module_key_flags(distribution)
 
 
 def main(argv):

@@ -55,6 +55,7 @@ flags.DEFINE_integer(
 )
 distribution.define_flags()
 distribution.define_process_flags()
+flags.adopt_module_key_flags(distribution)
 flags.DEFINE_integer(
     "max_to_keep",
     1,

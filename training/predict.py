@@ -63,6 +63,7 @@ def define_flags():
     )
     flags.DEFINE_boolean("overwrite", False, "Replace files that --json, --csv and --render name.")
     distribution.define_flags()
+    flags.adopt_module_key_flags(distribution)
 
 
 def main(argv):

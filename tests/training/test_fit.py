@@ -19,7 +19,9 @@ import config
 import keras_stm
 import run_folder
 import train
+from keras_stm import inference
 from keras_stm.data import arrow_of_time, load_clip, open_dataset
+from run_data import RunData
 from tests.training.small_runs import SMALL, command, run
 
 
@@ -175,6 +177,89 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
         np.testing.assert_array_equal(kept, after)
 
 
+def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rate_and_clips(clips, tmp_path, monkeypatch):
+    """The second epoch's second step is made to fail."""
+    on_train_batch_end = train._FiniteLoss.on_train_batch_end
+
+    def spoil(self, batch, logs=None):
+        logs = {"loss": float("nan")} if (self._epoch, batch) == (1, 1) else logs
+        on_train_batch_end(self, batch, logs)
+
+    monkeypatch.setattr(train._FiniteLoss, "on_train_batch_end", spoil)
+    with pytest.raises(RuntimeError) as error:
+        run(tmp_path / "run", clips, schedule="steps", decay_epochs=(1,))
+    message = str(error.value)
+    rate = SMALL.learning_rate / 8 / 10
+    assert message.startswith(
+        f"The loss became nan at step 2 of epoch 2, at a learning rate of {rate:.3g}. Clips of that step:"
+    )
+    assert "The checkpoint after epoch 1 is kept." in message
+    listed = re.findall(r"^  (.+)$", message, re.MULTILINE)
+    settings = dataclasses.replace(SMALL, data_dir=clips)
+    assert listed == RunData(settings, 0.5, 2).batch_paths(1, 1) and len(listed) == 8
+    assert all(os.path.isfile(path) for path in listed)
+    assert os.listdir(tmp_path / "run" / "checkpoints").count("00001.npz") == 1
+    assert not os.path.exists(tmp_path / "run" / "model.keras")
+
+
+@pytest.mark.once
+def test_weights_that_diverge_in_the_last_step_are_found_before_they_are_kept(clips, tmp_path):
+    with pytest.raises(RuntimeError, match="no longer numbers|became (nan|inf)"):
+        run(tmp_path / "run", clips, optimizer="sgd", learning_rate=1e30)
+    assert not os.path.exists(tmp_path / "run" / "checkpoints")
+
+
+@pytest.mark.once
+def test_averaged_weights_are_what_is_validated_and_saved(clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder.RunFolder, "drop_checkpoints", lambda self: None)
+    run(tmp_path / "run", clips, ema_momentum=0.5, optimizer="sgd", learning_rate=1.0, epochs=1)
+    model = keras.saving.load_model(tmp_path / "run" / "model.keras")
+    with np.load(tmp_path / "run" / "checkpoints" / "00001.npz") as file:
+        weights = [file[str(i)] for i in range(len(model.weights))]
+    moved = [np.abs(ours - theirs).max() for ours, theirs in zip(model.get_weights(), weights, strict=True)]
+    assert max(moved) > 1e-4
+    data = RunData(dataclasses.replace(SMALL, data_dir=clips), 0.5, 2)
+    model.compile(loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    found = model.evaluate(data.validation_batches(), return_dict=True, verbose=0)
+    (row,) = read_history(tmp_path / "run")
+    assert float(row["val_loss"]) == pytest.approx(found["loss"], abs=1e-5)
+    assert float(row["val_accuracy"]) == pytest.approx(found["accuracy"])
+
+
+@pytest.mark.once
+def test_accumulated_gradients_train_as_the_whole_batch_does(finished, clips, tmp_path):
+    """With the backbone frozen, as batch normalisation is then the same for all parts."""
+    settings = {"weights": str(finished / "model.keras"), "freeze_backbone": True, "dropout": 0.0}
+    for steps in (1, 4):
+        run(tmp_path / str(steps), clips, gradient_accumulation_steps=steps, **settings)
+    rows = [[float(value) for value in row.values()] for row in read_history(tmp_path / "1")]
+    parts = [[float(value) for value in row.values()] for row in read_history(tmp_path / "4")]
+    np.testing.assert_allclose(parts, rows, atol=1e-5)
+    whole, accumulated = (
+        keras.saving.load_model(tmp_path / steps / "model.keras").get_weights() for steps in ("1", "4")
+    )
+    for ours, theirs in zip(accumulated, whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.once
+def test_the_best_epochs_model_is_there_where_the_last_is_worse(clips, tmp_path, monkeypatch):
+    accuracies = iter([0.75, 0.5])
+    weights = []
+
+    def rigged(self):
+        weights.append(self.model.get_weights())
+        return types.SimpleNamespace(top1=next(accuracies)), 1.0
+
+    monkeypatch.setattr(train.Training, "validate_average", rigged)
+    run(tmp_path / "run", clips)
+    for name, expected in zip(("best.keras", "model.keras"), weights, strict=True):
+        for ours, theirs in zip(
+            inference.load(tmp_path / "run" / name).model.get_weights(), expected, strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.fixture
 def own_folder(clips, tmp_path):
     """Two class folders, without train and val."""
@@ -271,7 +356,17 @@ def test_help_shows_every_flag_with_its_default_source(tmp_path):
     result = command("--help", cwd=tmp_path)
     for field in dataclasses.fields(config.Config):
         assert f"{field.name}:" in result.stdout or f"{field.name}]" in result.stdout
-    for name in ("preset", "config", "output", "overwrite", "tensorboard", "workers", "max_unreadable"):
+    more = ("distribution", "coordinator", "num_processes", "process_id", "max_to_keep")
+    for name in (
+        "preset",
+        "config",
+        "output",
+        "overwrite",
+        "tensorboard",
+        "workers",
+        "max_unreadable",
+        *more,
+    ):
         assert name in result.stdout
 
 

@@ -1,0 +1,107 @@
+"""Which devices a run gets, and what is refused."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import distribution
+from keras_stm import inference
+from run_data import RunData
+from tests.training.small_runs import NARROW, SMALL
+
+BACKEND = keras.backend.backend()
+
+
+@pytest.mark.parametrize("name", ["auto", "none"])
+def test_a_machine_with_one_device_trains_on_it(name):
+    devices = distribution.start(name)
+    assert (devices.count, devices.shard, devices.is_first) == (1, (0, 1), True)
+    with devices.scope():
+        assert devices.gather("value") == ["value"]
+        assert devices.from_first(lambda: 3) == 3
+
+
+@pytest.mark.parametrize(
+    "name, alternative",
+    {
+        "tensorflow": [
+            ("data_parallel", "needs KERAS_BACKEND=jax; with tensorflow it is --distribution=mirrored")
+        ],
+        "jax": [("mirrored", "needs KERAS_BACKEND=tensorflow; with jax it is --distribution=data_parallel")],
+        "torch": [
+            ("mirrored", "KERAS_BACKEND=tensorflow with --distribution=mirrored, or KERAS_BACKEND=jax"),
+            ("data_parallel", "KERAS_BACKEND=tensorflow with --distribution=mirrored, or KERAS_BACKEND=jax"),
+        ],
+    }[BACKEND],
+)
+def test_what_the_backend_cannot_do_is_refused_with_what_can(name, alternative):
+    with pytest.raises(ValueError, match=f"{alternative}.* Received: distribution='{name}'"):
+        distribution.start(name)
+
+
+def test_several_processes_are_refused_where_keras_cannot_train_in_them(monkeypatch):
+    name = "mirrored" if BACKEND == "jax" else "auto"
+    message = "`num_processes` above 1 needs KERAS_BACKEND=jax and --distribution=data_parallel"
+    with pytest.raises(ValueError, match=message):
+        distribution.start(name, "localhost:1", 2, 0)
+    for variable in ("SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES"):
+        with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
+            patch.setenv(variable, "2")
+            distribution.start(name)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ((None, 2, 0), "go together. Received: coordinator=None, num_processes=2, process_id=0"),
+        (("localhost:1", None, None), "go together. Received: coordinator='localhost:1'"),
+        (("localhost:1", 2, 2), "less than the 2 of `num_processes`. Received: process_id=2"),
+    ],
+)
+def test_flags_of_processes_that_do_not_go_together_are_refused(given, message):
+    with pytest.raises(ValueError, match=message):
+        distribution.start("auto", *given)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"batch_size": 9}, "must be a multiple of 2, the devices \\(2\\) times .* Received: batch_size=9"),
+        ({"batch_size": 10, "gradient_accumulation_steps": 2}, "multiple of 4, .* Received: batch_size=10"),
+        ({"batch_size": 64, "gradient_accumulation_steps": 32}, "16 clips to train on are too few for 2 dev"),
+    ],
+)
+def test_batches_that_devices_cannot_share_are_refused(settings, message, clips):
+    settings = dataclasses.replace(SMALL, data_dir=str(clips), **settings)
+    with pytest.raises(ValueError, match=message):
+        RunData(settings, 0.5, 2, distribution.Devices(2))
+
+
+def test_a_batch_that_is_larger_than_the_data_shrinks_to_what_devices_can_share(clips):
+    settings = dataclasses.replace(SMALL, data_dir=str(clips), batch_size=60)
+    data = RunData(settings, 0.5, 2, distribution.Devices(3))
+    assert data.batch_size == 15
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
+@pytest.mark.parametrize("setting", [{"gradient_accumulation_steps": 2}, {"clip_norm": 20.0}])
+def test_what_mirrored_devices_cannot_do_exactly_is_refused(setting):
+    ((name, value),) = setting.items()
+    devices = distribution.start("mirrored")
+    devices.check(SMALL)
+    with pytest.raises(ValueError, match=f"`{name}` does not go with mirrored .* Received: {name}={value}"):
+        devices.check(dataclasses.replace(SMALL, **setting))
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="Keras trains on one device under PyTorch")
+def test_scores_of_a_model_in_a_scope_are_those_without(clips):
+    model = NARROW(classes=8, weights=None)
+    batch = np.random.default_rng(0).normal(size=(3, 4, 32, 32, 3)).astype("float32")
+    expected = inference.predict_fn(model)(batch)
+    with distribution.start({"tensorflow": "mirrored", "jax": "data_parallel"}[BACKEND]).scope():
+        copy = NARROW(classes=8, weights=None)
+        copy.set_weights(model.get_weights())
+        scores = inference.predict_fn(copy)(batch)
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
