@@ -7,6 +7,7 @@ TSN, which has no temporal layer, is 1.00; higher is faster.
   KERAS_BACKEND=jax python training/benchmark.py
   python training/benchmark.py --jit_compile         # TensorFlow with XLA
   python training/benchmark.py --what=pipeline       # reading clips, against bare decoding
+  python training/benchmark.py --what=soak           # what reading 10,000 clips leaves in memory
 """
 
 import os
@@ -25,15 +26,21 @@ import keras_stm
 from keras_stm.layers import temporal_conv
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
 
-_WHAT = flags.DEFINE_enum("what", "networks", ["networks", "pipeline"], "What to measure.")
+_WHAT = flags.DEFINE_enum("what", "networks", ["networks", "pipeline", "soak"], "What to measure.")
 _VIDEO = flags.DEFINE_string("video", None, "pipeline: file to measure with. Default: one is made.")
-_WORKERS = flags.DEFINE_integer("workers", os.cpu_count(), "pipeline: clips read at the same time.")
+_WORKERS = flags.DEFINE_integer(
+    "workers", os.cpu_count(), "pipeline, soak: clips read at the same time.", lower_bound=1
+)
+_READS = flags.DEFINE_integer("reads", 10_000, "soak: clips to read.", lower_bound=100)
 _DEPTHS = flags.DEFINE_list("depths", ["3", "4", "6", "3"], "Blocks of the four stages.")
-_WIDTH = flags.DEFINE_integer("width", 64, "Width of the networks.")
-_NUM_FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames of a clip.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 112, "Height and width of a clip in pixels.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Clips of a step.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Times that each is measured; the median counts.")
+flags.register_validator(
+    "depths", lambda depths: all(map(str.isdecimal, depths)), "must be whole numbers with commas between them"
+)
+_WIDTH = flags.DEFINE_integer("width", 64, "Width of the networks.", lower_bound=1)
+_NUM_FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames of a clip.", lower_bound=1)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 112, "Height and width of a clip in pixels.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Clips of a step.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Times that each is measured; the median counts.", lower_bound=1)
 _JIT_COMPILE = flags.DEFINE_boolean("jit_compile", None, "Default: as fit.py does.")
 
 
@@ -62,15 +69,18 @@ FORMS = {
 def main(argv):
     if len(argv) > 1:
         sys.exit(f"benchmark.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    if _WHAT.value == "networks":
-        measure_networks()
-        return
-    # Networks are measured without TensorFlow and PyAV.
-    import benchmark_pipeline
-
     try:
-        benchmark_pipeline.measure(_VIDEO.value, _WORKERS.value, _ROUNDS.value)
-    except ValueError as error:
+        if _WHAT.value == "networks":
+            measure_networks()
+        else:
+            # Networks are measured without TensorFlow and PyAV.
+            import benchmark_pipeline
+
+            if _WHAT.value == "soak":
+                benchmark_pipeline.soak(_READS.value, _WORKERS.value)
+            else:
+                benchmark_pipeline.measure(_VIDEO.value, _WORKERS.value, _ROUNDS.value)
+    except (ValueError, OSError) as error:
         sys.exit(f"benchmark.py: {error}")
 
 

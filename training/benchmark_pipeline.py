@@ -1,6 +1,7 @@
-"""Clips a second that the pipeline gives, against bare loops on the same files.
+"""Clips a second that the pipeline gives, against bare loops on the same files, and what it leaves in memory.
 
-One decodes the same frames and no more, the other then crops, resizes and normalises them as training does.
+One loop decodes the same frames and no more, the other then crops, resizes and normalises them as training
+does.
 """
 
 import concurrent.futures
@@ -75,9 +76,9 @@ def measure(video, workers, rounds):
         print(f"{source:16}{ratios[0]:14.2f}{ratios[1]:24.2f}{speed / speeds['pipeline', 'videos']:12.1f}")
 
 
-def make_video(path):
+def make_video(path, num_frames=250):
     """Ten seconds, H.264 with ordinary settings."""
-    clip = arrow_of_time.make_clip("move_left", 0, num_frames=250, image_size=256)
+    clip = arrow_of_time.make_clip("move_left", 0, num_frames=num_frames, image_size=256)
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.height, stream.width, stream.pix_fmt = *clip.frames.shape[1:3], "yuv420p"
@@ -85,6 +86,72 @@ def make_video(path):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return path
+
+
+def soak(reads, workers):
+    """Prints the memory, open files and threads of a training pipeline early on and at the end.
+
+    One clip in five cannot be read: what an error leaves behind counts too. Open files vary by `workers`,
+    as clips are being read.
+
+    Args:
+        reads: clips that the pipeline gives.
+        workers: clips read at the same time.
+    """
+    try:
+        import psutil
+    except ImportError as error:
+        raise ValueError("--what=soak looks at the process through psutil: pip install psutil") from error
+
+    process = psutil.Process()
+
+    def look():
+        return process.memory_info().rss / 2**20, process.num_fds(), process.num_threads()
+
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = make_soaked(folder)
+        epoch = steps_per_epoch(dataset, _BATCH_SIZE)
+        steps = -(-reads // _BATCH_SIZE)
+        batches = make_pipeline(
+            dataset,
+            batch_size=_BATCH_SIZE,
+            num_frames=_NUM_FRAMES,
+            image_size=_IMAGE_SIZE,
+            training=True,
+            epochs=-(-steps // epoch),
+            workers=workers,
+        )
+        looks = {}
+        for step, _ in enumerate(batches.take(steps), 1):
+            if step in (steps // 10, steps):
+                looks[step * _BATCH_SIZE] = look()
+
+    print(f"\n{'':24}{'MiB':>8}{'open files':>12}{'threads':>10}")
+    for clips, (memory, files, threads) in looks.items():
+        print(f"{f'after {clips:,} clips':24}{memory:8.0f}{files:12}{threads:10}")
+    first, last = looks.values()
+    memory, files, threads = (end - start for start, end in zip(first, last, strict=True))
+    print(f"{'growth':24}{memory:+8.0f}{files:+12}{threads:+10}")
+
+
+def make_soaked(folder):
+    """Clips of two seconds in MP4: whole, cut off, damaged within, and no video."""
+    whole = make_video(os.path.join(folder, "whole.mp4"), num_frames=50)
+    with open(whole, "rb") as file:
+        data = file.read()
+    middle = len(data) // 2
+    contents = [data] * 12 + [
+        data[:middle],
+        data[: middle - 500] + bytes(1000) + data[middle + 500 :],
+        b"text",
+    ]
+    records = []
+    for i, content in enumerate(contents):
+        path = os.path.join(folder, f"{i}.mp4")
+        with open(path, "wb") as file:
+            file.write(content)
+        records.append((path, i % 2))
+    return Dataset(records, ("0", "1"))
 
 
 def make_datasets(folder, video):

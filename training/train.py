@@ -122,7 +122,12 @@ class Training:
 
     def take_average(self):
         """Gives the model averaged weights, where its optimizer keeps some."""
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        if self.data.settings.ema_momentum:
+            variables = self.model.trainable_variables
+            self.model.optimizer.finalize_variable_values(variables)
+            for variable in variables:
+                # A copy: under JAX it is the average's own array, which using the model would free.
+                variable.assign(keras.ops.convert_to_numpy(variable))
 
     def validate(self):
         """How good the model is on the validation clips, each of them once, in every process.

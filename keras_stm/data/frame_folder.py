@@ -1,11 +1,12 @@
 """A folder of frames, as Something-Something v1 and Jester ship each clip, and frame indices -> frames."""
 
 import os
+import stat
 
 import numpy as np
 
 from keras_stm.data import jpeg
-from keras_stm.data.video import VideoError, VideoInfo, resolve_indices
+from keras_stm.data.video import MAX_BYTES, VideoError, VideoInfo, check_size, resolve_indices
 
 FRAME_EXTENSIONS = (".jpeg", ".jpg")
 
@@ -51,7 +52,7 @@ def read_frames(folder, indices):
 
     Raises:
         VideoError: there is no such folder, it holds no frames, or one of those asked for is
-            damaged or not as large as the others.
+            damaged, not as large as the others or larger than `video.too_large` allows.
         ValueError: an index is out of range.
     """
     names = list_frames(folder)
@@ -59,6 +60,7 @@ def read_frames(folder, indices):
     # A clip that is longer than its video, or many clips of it, have frames in common.
     unique, places = np.unique(indices, return_inverse=True)
     frames = _decode(folder, [names[index] for index in unique])
+    check_size(folder, len(indices), *frames.shape[1:3])
     # Picking copies, which takes half as long as decoding.
     return frames if unique.tolist() == indices else frames[places]
 
@@ -76,13 +78,22 @@ def probe(folder):
 
 def _decode(folder, names, **arguments):
     images = []
+    total = 0
     for name in names:
+        path = os.path.join(folder, name)
         try:
-            with open(os.path.join(folder, name), "rb") as file:
+            status = os.stat(path)
+            # A pipe would be waited for.
+            if not stat.S_ISREG(status.st_mode):
+                raise VideoError(folder, "missing", f"{name} is no file")
+            total += status.st_size
+            if total > MAX_BYTES:
+                raise VideoError(folder, "too large", f"its frames have more than {MAX_BYTES:,} bytes")
+            with open(path, "rb") as file:
                 images.append(file.read())
         except OSError as error:
             raise VideoError(folder, "missing", f"{name} cannot be read ({error.strerror})") from error
     try:
         return jpeg.decode(images, **arguments)
     except jpeg.JpegError as error:
-        raise VideoError(folder, "unreadable", f"{names[error.index]} {error.reason}") from error
+        raise VideoError(folder, error.kind, f"{names[error.index]} {error.reason}") from error

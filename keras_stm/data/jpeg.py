@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_stm.data.video import too_large
 from keras_stm.preprocessing import JPEG_RATIOS, JPEG_SHORT_SIDE
 
 # Pixels along a side, at most: the format has 16 bits for it.
@@ -9,12 +10,13 @@ MAX_SIDE = 65535
 
 
 class JpegError(ValueError):
-    """An image that cannot be decoded: `index`, its place in the clip, and `reason`."""
+    """An image that cannot be decoded: `index`, its place in the clip, `reason`, and `kind` as of videos."""
 
-    def __init__(self, index, reason):
+    def __init__(self, index, reason, kind="unreadable"):
         super().__init__(f"image {index} {reason}")
         self.index = index
         self.reason = reason
+        self.kind = kind
 
 
 def decode(images, short_side=JPEG_SHORT_SIDE):
@@ -28,7 +30,7 @@ def decode(images, short_side=JPEG_SHORT_SIDE):
         uint8 array `(len(images), height, width, 3)`, RGB, from grey and CMYK images too.
 
     Raises:
-        JpegError: an image is damaged, or not as large as the first.
+        JpegError: an image is damaged, or not as large as the first, or more than `video.too_large` allows.
         ImportError: TensorFlow is not installed.
     """
     try:
@@ -36,18 +38,22 @@ def decode(images, short_side=JPEG_SHORT_SIDE):
     except ImportError as error:
         raise ImportError("Frames in JPEG files are decoded by TensorFlow: pip install tensorflow") from error
 
-    ratio = 1
     frames = []
     for i, image in enumerate(images):
         try:
+            # By the header, as decoding takes memory for what it states.
+            size = tf.io.extract_jpeg_shape(image).numpy()[:2].tolist()
             if i == 0:
-                short = min(tf.io.extract_jpeg_shape(image).numpy()[:2])
-                ratio = max((r for r in JPEG_RATIOS if -(-short // r) >= short_side), default=1)
+                first = size
+                ratio = max((r for r in JPEG_RATIOS if -(-min(size) // r) >= short_side), default=1)
+                reason = too_large(1, *size) or too_large(len(images), *(-(-side // ratio) for side in size))
+                if reason:
+                    raise JpegError(i, f"is too large: {reason}", "too large")
+            if size != first:
+                raise JpegError(i, "is not as large as the first")
             # TensorFlow's default method darkens every frame, and is hardly faster.
             frame = tf.io.decode_jpeg(image, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
             frames.append(frame.numpy())
         except tf.errors.InvalidArgumentError as error:
             raise JpegError(i, "is no JPEG, or damaged") from error
-        if frames[i].shape != frames[0].shape:
-            raise JpegError(i, "is not as large as the first")
     return np.stack(frames)

@@ -28,13 +28,15 @@ import zlib
 from keras_stm.arguments import one_of
 from keras_stm.data import jpeg
 from keras_stm.data.catalog import SPLITS, Dataset
-from keras_stm.data.video import VideoError, VideoInfo, resolve_indices
+from keras_stm.data.video import MAX_BYTES, MAX_PACKETS, VideoError, VideoInfo, resolve_indices
 
 # To be raised with every change that other versions of this file do not understand.
 FORMAT = 1
 _FILE = re.compile(rf"({'|'.join(SPLITS)})-(\d{{5}})-of-(\d{{5}})\.(.+)")
 # Bytes of a TFRecord: its length, that and a checksum in front of the data, a checksum behind.
 _LENGTH, _FRONT, _BACK = 8, 12, 4
+# Bytes of the header of a clip: a frame's size and checksum take less than 16.
+_MAX_HEADER = 16 * MAX_PACKETS
 # In the names of files that are being written.
 _PARTIAL = ".partial-"
 # Small files that are read at the same time: each takes long where the folder is a URL.
@@ -142,6 +144,9 @@ def read_frames(path, indices):
     """
     with _open_clip(path) as (file, header):
         indices = resolve_indices(path, indices, len(header.sizes))
+        if sum(header.sizes[index] for index in indices) > MAX_BYTES:
+            message = f"its frames have more than {MAX_BYTES:,} bytes ({header.path})"
+            raise VideoError(path, "too large", message)
         images = []
         for index in indices:
             file.seek(header.starts[index] + _FRONT)
@@ -153,7 +158,7 @@ def read_frames(path, indices):
         return jpeg.decode(images)
     except jpeg.JpegError as error:
         message = f"frame {indices[error.index]} {error.reason} ({header.path})"
-        raise VideoError(path, "unreadable", message) from error
+        raise VideoError(path, error.kind, message) from error
 
 
 def probe(path):
@@ -326,6 +331,8 @@ def _read_header(path, file, start):
     # A length that is damaged must not be read by.
     if start + _FRONT + size + _BACK > file_size:
         raise VideoError(path, "truncated", "the shard is cut off, or no clip starts there")
+    if size > _MAX_HEADER:
+        raise VideoError(path, "too large", f"a header of {size:,} bytes, or no clip starts there")
     file.seek(start + _FRONT)
     try:
         features = tf.train.Example.FromString(file.read(size)).features.feature

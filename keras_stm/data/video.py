@@ -1,12 +1,19 @@
-"""A video file and frame indices -> frames, and what is wrong with a file."""
+"""A video file and frame indices -> frames, and what is wrong with a file.
+
+What a file states is checked before memory is taken for it, by `MAX_BYTES` and the limits below it, for
+folders of frames and packed clips too. So reading and preparing a clip takes at most 10 GiB, five times
+`MAX_BYTES`; a file that states more is refused for less than 1 GiB. That is for one clip: as many as there
+are workers are read at the same time.
+"""
 
 import contextlib
+import functools
 import os
 import typing
 
 import numpy as np
 
-from keras_stm.data.truncation import is_truncated
+from keras_stm.data.truncation import count_samples, is_truncated
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
@@ -15,6 +22,18 @@ KINDS = ("missing", "unreadable", "no video stream", "truncated", "too large")
 
 # Bytes that the frames of one clip may take.
 MAX_BYTES = 2**31
+# Pixels of one frame, which are those of 8K: a decoder holds up to some twenty frames.
+MAX_PIXELS = 2**25
+# How many times a frame may be as long as wide: 256 x 1 pixels would become 65536 x 256.
+MAX_RATIO = 32
+# Coded frames of one file, of which a list is made that takes half a gigabyte: 19 hours at 30 a second.
+MAX_PACKETS = 2**21
+
+# With those of sound, which may be more.
+_MAX_SAMPLES = 4 * MAX_PACKETS
+_PIXELS = {"max_pixels": str(MAX_PIXELS)}
+# Text that names other files: those would not be checked, and may be the same file again, without end.
+_LISTS = {"concat", "dash", "hls", "sdp", "vobsub"}
 
 
 class VideoError(ValueError):
@@ -76,7 +95,7 @@ def read_frames(path, indices):
 
     Raises:
         VideoError: there is no such file, it is no video, it is shorter than it says, it is damaged
-            where the frames are, or they would take more than `MAX_BYTES`.
+            where the frames are, or it has more or larger ones than the limits above allow.
         ValueError: an index is out of range.
     """
     with _open(path) as (container, stream):
@@ -84,6 +103,7 @@ def read_frames(path, indices):
         times = _presentation_times(stream, entries)
         if times is not None:
             chosen = [times[index] for index in resolve_indices(path, indices, len(times))]
+            check_size(path, len(chosen), stream.codec_context.height, stream.codec_context.width)
             frames = _decode_groups(path, container, stream, entries, chosen)
             if frames is not None:
                 return frames
@@ -134,6 +154,25 @@ def resolve_indices(path, indices, count):
     return indices.tolist()
 
 
+def check_size(path, count, height, width):
+    """Raises `VideoError` where `count` frames of a size are `too_large`."""
+    reason = too_large(count, height, width)
+    if reason:
+        raise VideoError(path, "too large", reason)
+
+
+def too_large(count, height, width):
+    """Why frames are more than the limits above allow, `None` where they are not."""
+    frames = f"frames of {width}x{height}"
+    if height * width > MAX_PIXELS:
+        return f"{frames} have more than {MAX_PIXELS:,} pixels"
+    if max(height, width) > MAX_RATIO * min(height, width):
+        return f"{frames} are more than {MAX_RATIO} times as long as wide"
+    if count * height * width * 3 > MAX_BYTES:
+        return f"{count} {frames} take more than {MAX_BYTES:,} bytes"
+    return None
+
+
 @contextlib.contextmanager
 def _open(path):
     """Gives a container and its first video stream; FFmpeg's errors leave as `VideoError`."""
@@ -144,8 +183,10 @@ def _open(path):
             raise VideoError(path, "missing", "no such file")
         if is_truncated(path):
             raise VideoError(path, "truncated", "cut off, it is shorter than it says")
+        if count_samples(path) > _MAX_SAMPLES:
+            raise VideoError(path, "too large", f"states more than {_MAX_SAMPLES:,} frames")
         # Not a relative path, as FFmpeg takes what is before a colon for a protocol.
-        with av.open(os.path.abspath(path), metadata_errors="ignore") as container:
+        with av.open(os.path.abspath(path), options=_options(), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise VideoError(path, "no video stream", "holds no video stream")
             stream = container.streams.video[0]
@@ -153,11 +194,27 @@ def _open(path):
                 raise VideoError(path, "unreadable", "in a codec that FFmpeg does not know")
             # Clips are read side by side: threads within one only get in each other's way.
             stream.codec_context.thread_count = 1
+            # The frames may be larger than the header says.
+            stream.codec_context.options = _PIXELS
+            if not stream.codec_context.width:
+                # With some codecs FFmpeg forgets what is over the limit.
+                raise VideoError(
+                    path, "too large", f"its frames have more than {MAX_PIXELS:,} pixels, or no size"
+                )
+            check_size(path, 1, stream.codec_context.height, stream.codec_context.width)
             yield container, stream
     except FileNotFoundError as error:
         raise VideoError(path, "missing", "no such file") from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, "unreadable", f"not a video, or damaged ({error.strerror})") from error
+
+
+@functools.cache
+def _options():
+    """What FFmpeg may open; the limit is for decoders that find out what a header does not say."""
+    import av
+
+    return {**_PIXELS, "format_whitelist": ",".join(av.formats_available - _LISTS)}
 
 
 def _packets(path, container, stream):
@@ -171,6 +228,8 @@ def _packets(path, container, stream):
                 raise VideoError(path, "truncated", f"cut off after {count} frames")
             # The last one of PyAV is empty.
             if packet.size:
+                if count == MAX_PACKETS:
+                    raise VideoError(path, "too large", f"has more than {MAX_PACKETS:,} frames")
                 yield packet, _Entry(packet.pts, packet.size, packet.is_keyframe, packet.is_discard)
                 count += 1
     except av.FFmpegError as error:
@@ -315,12 +374,7 @@ def _decode_all(path):
 
 def _to_rgb(path, frame, count):
     """A frame as an array, upright, where `count` of its size are not too much."""
-    if count * frame.height * frame.width * 3 > MAX_BYTES:
-        raise VideoError(
-            path,
-            "too large",
-            f"{count} frames of {frame.width}x{frame.height} take more than {MAX_BYTES:,} bytes",
-        )
+    check_size(path, count, frame.height, frame.width)
     # With its default number of threads the conversion takes three times as long.
     rgb = frame.to_ndarray(format="rgb24", threads=1)
     return np.rot90(rgb, round(frame.rotation / 90))

@@ -18,6 +18,8 @@ PROTOCOLS = {"efficient": (1, 1), "paper": (10, 3)}
 CROPS = (1, 3)
 # Orders of the frames in a clip: what the accuracy owes to the right one is what the paper's Fig. 4 asks.
 FRAMES = ("ordered", "reversed", "shuffled", "still")
+# Bytes of the frames that are resized at the same time.
+_RESIZED_BYTES = 2**26
 
 
 def load_clip(path, num_frames=8, image_size=224):
@@ -219,13 +221,18 @@ def _resize(clip, height, width):
     """As `augment.resize`, but not through tf.image: predicting needs no TensorFlow under other backends."""
     from keras import ops
 
+    def resize(frames):
+        frames = ops.image.resize(
+            ops.convert_to_tensor(frames, "float32"),
+            (height, width),
+            interpolation="bilinear",
+            antialias=antialias,
+            data_format="channels_last",
+        )
+        return ops.convert_to_numpy(frames)
+
     # Where no side shrinks both give the same, and without is faster.
     antialias = height < clip.shape[1] or width < clip.shape[2]
-    clip = ops.image.resize(
-        ops.convert_to_tensor(clip, "float32"),
-        (height, width),
-        interpolation="bilinear",
-        antialias=antialias,
-        data_format="channels_last",
-    )
-    return ops.convert_to_numpy(clip)
+    # A few large frames at a time: meanwhile they take ten times the memory.
+    step = max(_RESIZED_BYTES // clip[0].nbytes, 1)
+    return np.concatenate([resize(clip[i : i + step]) for i in range(0, len(clip), step)])

@@ -8,7 +8,7 @@ import typing
 import numpy as np
 
 from keras_stm.data import frames, segments
-from keras_stm.data.video import VideoError, iterate_frames
+from keras_stm.data.video import VideoError, check_size, iterate_frames
 from keras_stm.data.views import read_views
 
 
@@ -55,6 +55,7 @@ def iterate_windows(path, window, stride=None, num_frames=8, image_size=224, cro
         )
     starts, length = place_windows(info.num_frames, info.frame_rate, window, stride)
     indices = segments.clip_indices(length, num_frames, sampling)
+    check_size(path, len(indices), info.height, info.width)
     return _iterate(path, starts, length, info.frame_rate, indices, image_size, crops)
 
 

@@ -5,36 +5,19 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_stm.data.video import KINDS, VideoError, count_frames, probe, read_frames
-from tests.data.videos import copy_video, decode_all, write_video
+from keras_stm.data.video import count_frames, probe
+from tests.data.videos import (
+    decode_all,
+    read_all,
+    write_avi,
+    write_faststart,
+    write_fragmented_mp4,
+    write_live_webm,
+    write_mp4,
+    write_webm,
+)
 
 PLACES = 100
-
-
-def write_mp4(folder):
-    return write_video(folder / "plain.mp4", options={"bf": "2", "g": "10"})
-
-
-def write_faststart(folder):
-    return copy_video(write_mp4(folder), folder / "faststart.mp4", options={"movflags": "faststart"})
-
-
-def write_webm(folder):
-    return write_video(folder / "video.webm", codec="libvpx-vp9", options={"g": "10"})
-
-
-def write_avi(folder):
-    return write_video(folder / "video.avi", codec="mpeg4", options={"bf": "2", "g": "10"})
-
-
-def write_live_webm(folder):
-    """As broadcast: it does not say how long it is."""
-    return copy_video(write_webm(folder), folder / "live.webm", options={"live": "1"})
-
-
-def write_fragmented_mp4(folder):
-    flags = {"movflags": "frag_keyframe+empty_moov"}
-    return copy_video(write_mp4(folder), folder / "fragmented.mp4", options=flags)
 
 
 @pytest.fixture
@@ -42,18 +25,6 @@ def file(request, tmp_path):
     """A video's bytes, its frames, and the path to write what is left of it to."""
     path = pathlib.Path(request.param(tmp_path))
     return path.read_bytes(), decode_all(str(path)), path
-
-
-def read_all(path):
-    """All frames, or `None` where there is a `VideoError` as there should be."""
-    try:
-        frames = read_frames(path, range)
-    except VideoError as error:
-        assert str(error).startswith(f"{path}: ")
-        assert error.kind in KINDS
-        return None
-    assert frames.dtype == np.uint8 and frames.ndim == 4 and frames.shape[3] == 3
-    return frames
 
 
 @pytest.mark.parametrize("file", [write_mp4, write_faststart, write_webm, write_avi], indirect=True)

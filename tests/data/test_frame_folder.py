@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,6 +7,7 @@ import tensorflow as tf
 from keras_stm.data import frame_folder, jpeg
 from keras_stm.data.frame_folder import count_frames, list_frames, probe, read_frames
 from keras_stm.data.video import VideoError
+from tests.data.videos import state_jpeg_size
 
 
 def encode(brightness, height=20, width=30):
@@ -98,6 +101,34 @@ def test_frame_that_vanishes_is_missing(folder, monkeypatch):
     with pytest.raises(VideoError, match="00099.jpg cannot be read") as error:
         read_frames(folder, [12])
     assert error.value.kind == "missing"
+
+
+def test_frame_that_is_too_large_is_named(folder):
+    (folder / "00005.jpg").write_bytes(state_jpeg_size(encode(0), 65500, 65500))
+    with pytest.raises(VideoError, match="00005.jpg is too large: frames of 65500x65500 have more") as error:
+        read_frames(folder, [4])
+    assert error.value.kind == "too large"
+
+
+def test_more_frames_than_a_clip_may_have_are_too_large(folder):
+    with pytest.raises(VideoError, match="1200000 frames of 30x20 take more than 2,147,483,648") as error:
+        read_frames(folder, [0] * 1_200_000)
+    assert error.value.kind == "too large"
+
+
+def test_files_larger_than_a_clip_may_be_are_not_read(folder):
+    # Zeros that take no room on the disk.
+    os.truncate(folder / "00005.jpg", 2**31)
+    with pytest.raises(VideoError, match="its frames have more than 2,147,483,648 bytes") as error:
+        read_frames(folder, [0, 5, 4])
+    assert error.value.kind == "too large"
+
+
+def test_pipe_named_like_a_frame_is_not_waited_for(folder):
+    (folder / "00005.jpg").unlink()
+    os.mkfifo(folder / "00005.jpg")
+    with pytest.raises(VideoError, match="00005.jpg is no file"):
+        read_frames(folder, [4])
 
 
 @pytest.mark.parametrize("indices", [[12], [-1], []])

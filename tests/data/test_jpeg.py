@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from keras_stm.data import jpeg
+from tests.data.videos import state_jpeg_size
 
 
 def image(height, width, channels=3):
@@ -88,6 +89,32 @@ def test_every_cut_is_found():
     for length in range(len(whole)):
         with pytest.raises(jpeg.JpegError):
             jpeg.decode([whole[:length]])
+
+
+@pytest.mark.parametrize(
+    "height,width,reason",
+    [
+        (65500, 65500, "frames of 65500x65500 have more than 33,554,432 pixels"),
+        (60000, 16, "frames of 16x60000 are more than 32 times as long as wide"),
+        (510, 16000, "88 frames of 16000x510 take more than 2,147,483,648 bytes"),
+    ],
+)
+def test_size_that_a_header_states_is_checked_before_anything_is_decoded(monkeypatch, height, width, reason):
+    images = [state_jpeg_size(encode(image(20, 30)), height, width)] * 88
+    monkeypatch.setattr(tf.io, "decode_jpeg", None)
+    with pytest.raises(jpeg.JpegError, match=f"image 0 is too large: {reason}") as error:
+        jpeg.decode(images)
+    assert error.value.kind == "too large"
+
+
+def test_larger_image_behind_the_first_is_not_decoded(monkeypatch):
+    small = encode(image(20, 30))
+    decode_jpeg = tf.io.decode_jpeg
+    monkeypatch.setattr(
+        tf.io, "decode_jpeg", lambda data, **arguments: data == small and decode_jpeg(data, **arguments)
+    )
+    with pytest.raises(jpeg.JpegError, match="image 1 is not as large as the first"):
+        jpeg.decode([small, state_jpeg_size(small, 65500, 65500)])
 
 
 def test_image_of_another_size_is_named():

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_stm.data import frames, jpeg, open_dataset, packed
 from keras_stm.data.catalog import Dataset
 from keras_stm.data.video import VideoError
+from tests.data.videos import state_jpeg_size
 
 CLASS_NAMES = ("clap", "wave")
 SETTINGS = {"fingerprint": Dataset([], CLASS_NAMES).fingerprint, "num_shards": 2, "quality": 95}
@@ -267,6 +268,33 @@ def test_what_was_packed_and_is_no_jpeg_is_named(tmp_path):
     np.testing.assert_array_equal(packed.read_frames(path, [1, 0]), jpeg.decode(jpegs[1::-1]))
     with pytest.raises(VideoError, match=r"#0: frame 2 is no JPEG, or damaged \(wave/c.mp4\)"):
         packed.read_frames(path, [1, 2, 2])
+
+
+def test_a_header_that_is_too_large_is_not_read(root):
+    shard = os.path.join(root, packed.shard_name("train", 0, 2))
+    start = os.path.getsize(shard)
+    with open(shard, "ab") as file:
+        file.write((2**30).to_bytes(8, "little"))
+    # Zeros that take no room on the disk.
+    os.truncate(shard, start + 2**30 + 16)
+    error = clip_error(f"{shard}#{start}")
+    assert error.kind == "too large" and "a header of 1,073,741,824 bytes" in str(error)
+
+
+def test_frames_larger_than_a_clip_may_be_are_not_read(root, monkeypatch):
+    path, _ = packed.open_packed(root).records[0]
+    total = sum(map(len, CLIPS[0][3]))
+    monkeypatch.setattr(packed, "MAX_BYTES", total)
+    packed.read_frames(path, range(5))
+    monkeypatch.setattr(packed, "MAX_BYTES", total - 1)
+    assert clip_error(path).kind == "too large"
+
+
+def test_packed_frame_that_is_too_large_is_named(tmp_path):
+    clip = packed.PackedClip([state_jpeg_size(make_jpegs(1)[0], 65500, 65500)], 24, 32)
+    packed.write_shard(str(tmp_path), "train", 0, SETTINGS, [(0, "wave/c.mp4", 1, clip)])
+    error = clip_error(str(tmp_path / packed.shard_name("train", 0, 2)) + "#0")
+    assert error.kind == "too large" and "frame 0 is too large: frames of 65500x65500" in str(error)
 
 
 def test_a_shard_that_vanishes_is_missing(root):

@@ -1,9 +1,10 @@
 import os
+import pathlib
 
 import pytest
 
-from keras_stm.data.truncation import is_truncated
-from tests.data.videos import copy_video, write_video
+from keras_stm.data.truncation import count_samples, is_truncated
+from tests.data.videos import copy_video, write_audio, write_stated_frames, write_video
 
 CODECS = {".avi": "mpeg4", ".mkv": "libx264", ".mov": "libx264", ".mp4": "libx264", ".webm": "libvpx-vp9"}
 
@@ -75,3 +76,26 @@ def test_files_that_state_a_byte_more_are_truncated(tmp_path, content):
 def test_file_that_is_not_there_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         is_truncated(tmp_path / "missing.mp4")
+
+
+def test_frames_that_the_tables_state_are_counted(tmp_path):
+    path = write_video(tmp_path / "plain.mp4")
+    assert count_samples(path) == 30
+    fragments = {"movflags": "frag_keyframe+empty_moov"}
+    assert count_samples(copy_video(path, tmp_path / "fragments.mp4", options=fragments)) == 30
+    assert count_samples(write_video(tmp_path / "video.avi", codec="mpeg4")) == 0
+    path = pathlib.Path(write_stated_frames(tmp_path / "stated.mp4", 10**9))
+    assert count_samples(path) == 10**9
+    path.write_bytes(path.read_bytes().replace(b"moov", b"free"))
+    assert count_samples(path) == 10**9
+
+
+def test_frames_of_sound_are_counted_and_its_bare_numbers_are_not(tmp_path):
+    assert count_samples(write_audio(tmp_path / "aac.mp4")) == 2
+    assert count_samples(write_audio(tmp_path / "pcm.mov", "pcm_s16le")) == 0
+
+
+def test_boxes_within_boxes_without_end_are_walked_through(tmp_path):
+    path = tmp_path / "nested.mp4"
+    path.write_bytes(b"".join((8 * (5000 - i)).to_bytes(4) + b"moov" for i in range(5000)))
+    assert count_samples(path) == 0

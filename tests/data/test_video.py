@@ -380,6 +380,16 @@ def test_file_name_is_no_address(tmp_path, monkeypatch):
     assert count_frames("10:30.mp4") == 30
 
 
+@pytest.mark.parametrize("listed", ["video.mp4", "list.mp4"])
+def test_list_of_files_is_no_video(tmp_path, listed):
+    write_video(tmp_path / "video.mp4")
+    path = tmp_path / "list.mp4"
+    path.write_text(f"ffconcat version 1.0\nfile {listed}\n")
+    with pytest.raises(VideoError, match="not a video") as error:
+        read_frames(path, [0])
+    assert error.value.kind == "unreadable" and "open files" not in str(error.value)
+
+
 def test_file_that_vanishes_is_missing(tmp_path, monkeypatch):
     path = write_video(tmp_path / "video.mp4")
     monkeypatch.setattr(video_module, "is_truncated", lambda path: os.remove(path))
@@ -411,6 +421,72 @@ def test_more_than_a_clip_may_take_is_too_large(tmp_path, monkeypatch, kind):
     with pytest.raises(VideoError, match="3 frames of 48x32 take more than 9,216 bytes") as error:
         read_frames(path, [0, 1, 29])
     assert error.value.kind == "too large"
+
+
+READERS = [count_frames, probe, lambda path: read_frames(path, [0]), lambda path: list(iterate_frames(path))]
+
+
+@pytest.mark.parametrize(
+    "height,width,message",
+    [
+        (8192, 4098, "its frames have more than 33,554,432 pixels, or no size"),
+        (2, 66, "frames of 66x2 are more than 32 times as long as wide"),
+        (4000, 100, "frames of 100x4000 are more than 32 times as long as wide"),
+    ],
+)
+@pytest.mark.parametrize("read", READERS)
+def test_size_that_a_header_states_is_checked_before_what_does_not_fit_it_is_decoded(
+    tmp_path, read, height, width, message
+):
+    path = videos.write_stated_size(tmp_path / "video.avi", height, width)
+    with pytest.raises(VideoError, match=message) as error:
+        read(path)
+    assert error.value.kind == "too large"
+
+
+@pytest.mark.parametrize("read", READERS[1:])
+def test_frames_larger_than_the_header_says_are_not_decoded(tmp_path, read):
+    path = pathlib.Path(write_video(tmp_path / "video.webm", codec="libvpx"))
+    data = bytearray(path.read_bytes())
+    # A key frame of VP8: its start code, width, height.
+    start = data.index(b"\x9d\x01\x2a") + 3
+    assert struct.unpack_from("<HH", data, start) == (48, 32)
+    struct.pack_into("<HH", data, start, 8192, 4098)
+    path.write_bytes(data)
+    # As FFmpeg reads it where nothing limits it.
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        frame = next(container.decode(video=0))
+        assert (frame.height, frame.width) == (4098, 8192)
+    with pytest.raises(VideoError) as error:
+        read(path)
+    assert error.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_more_frames_than_a_list_may_have_are_too_large(tmp_path, monkeypatch, read):
+    path = write_video(tmp_path / "video.avi", codec="mpeg4")
+    monkeypatch.setattr(video_module, "MAX_PACKETS", 30)
+    read(path)
+    monkeypatch.setattr(video_module, "MAX_PACKETS", 29)
+    with pytest.raises(VideoError, match="has more than 29 frames") as error:
+        read(path)
+    assert error.value.kind == "too large"
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_table_of_more_frames_than_can_be_listed_is_not_opened(tmp_path, monkeypatch, read):
+    path = videos.write_stated_frames(tmp_path / "video.mp4", 8 * 1024**2 + 1)
+    monkeypatch.setattr(av, "open", None)
+    with pytest.raises(VideoError, match="states more than 8,388,608 frames") as error:
+        read(path)
+    assert error.value.kind == "too large"
+
+
+def test_pipe_named_like_a_video_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(VideoError, match="no such file"):
+        read_frames(tmp_path / "pipe.mp4", [0])
 
 
 def test_frames_of_several_sizes_are_unreadable(tmp_path):

@@ -1,9 +1,15 @@
 """Small video files for tests."""
 
 import fractions
+import pathlib
+import struct
 
 import av
 import numpy as np
+
+from keras_stm.data import frames
+from keras_stm.data.video import KINDS as ERROR_KINDS
+from keras_stm.data.video import VideoError
 
 # Codec, options and extension of the three containers that the data sets ship.
 KINDS = {
@@ -50,10 +56,36 @@ def write_video(
     return str(path)
 
 
-def write_audio(path):
+def write_mp4(folder):
+    return write_video(folder / "plain.mp4", options={"bf": "2", "g": "10"})
+
+
+def write_faststart(folder):
+    return copy_video(write_mp4(folder), folder / "faststart.mp4", options={"movflags": "faststart"})
+
+
+def write_webm(folder):
+    return write_video(folder / "video.webm", codec="libvpx-vp9", options={"g": "10"})
+
+
+def write_avi(folder):
+    return write_video(folder / "video.avi", codec="mpeg4", options={"bf": "2", "g": "10"})
+
+
+def write_live_webm(folder):
+    """As broadcast: it does not say how long it is."""
+    return copy_video(write_webm(folder), folder / "live.webm", options={"live": "1"})
+
+
+def write_fragmented_mp4(folder):
+    flags = {"movflags": "frag_keyframe+empty_moov"}
+    return copy_video(write_mp4(folder), folder / "fragmented.mp4", options=flags)
+
+
+def write_audio(path, codec="aac"):
     """Writes a file whose only stream is sound."""
     with av.open(str(path), "w") as container:
-        audio = container.add_stream("aac", rate=8000, layout="mono")
+        audio = container.add_stream(codec, rate=8000, layout="mono")
         silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), "float32"), format="fltp", layout="mono")
         silence.rate = 8000
         container.mux(audio.encode(silence))
@@ -92,3 +124,45 @@ def damage(path, number):
         data = file.read()
     with open(path, "wb") as file:
         file.write(data.replace(packet, bytes(len(packet)), 1))
+
+
+def write_stated_size(path, height, width):
+    """Writes 3 frames of 64x96 in AVI as bare pixels, and a header that says another size."""
+    path = pathlib.Path(write_video(path, codec="rawvideo", num_frames=3, height=64, width=96))
+    data = bytearray(path.read_bytes())
+    # The BITMAPINFOHEADER: its own size, width, height.
+    struct.pack_into("<II", data, data.index(b"strf") + 12, width, height)
+    path.write_bytes(data)
+    return str(path)
+
+
+def write_stated_frames(path, count):
+    """Writes an MP4 of a few kilobytes whose tables state `count` frames of one byte each."""
+    path = pathlib.Path(write_video(path, options={"bf": "0", "g": "1"}))
+    data = bytearray(path.read_bytes())
+    tables = [(b"stsz", 8, (1, count)), (b"stts", 12, (count,)), (b"stsc", 16, (count,))]
+    for kind, offset, values in tables:
+        struct.pack_into(f">{len(values)}I", data, data.index(kind) + offset, *values)
+    # Or the edit list says that the rest is not shown.
+    path.write_bytes(data.replace(b"edts", b"free"))
+    return str(path)
+
+
+def state_jpeg_size(image, height, width):
+    """A JPEG whose header says another size."""
+    data = bytearray(image)
+    # The start of frame of a baseline JPEG: length, precision, height, width.
+    struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, height, width)
+    return bytes(data)
+
+
+def read_all(path):
+    """All frames, or `None` where there is a `VideoError` as there should be."""
+    try:
+        clip = frames.read_frames(path, range)
+    except VideoError as error:
+        assert str(error).startswith(f"{path}: ")
+        assert error.kind in ERROR_KINDS
+        return None
+    assert clip.dtype == np.uint8 and clip.ndim == 4 and clip.shape[3] == 3
+    return clip
