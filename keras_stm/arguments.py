@@ -32,7 +32,8 @@ def is_positive_int(value):
 
 def lines(name, value):
     """Returns `value` as a tuple, or raises `ValueError` where it is no iterable of `str`, a line each."""
-    items = tuple(value) if isinstance(value, collections.abc.Iterable) else ()
+    is_list = isinstance(value, collections.abc.Iterable) and not isinstance(value, str)
+    items = tuple(value) if is_list else ()
     if not items or not all(isinstance(item, str) and is_line(item) for item in items):
         raise ValueError(f"`{name}` must be a list of strings of one line. Received: {name}={value!r}")
     return items

@@ -40,15 +40,23 @@ def annotate(path, class_names, clip):
 
 
 def read_class_names(path):
-    """The names of the classes that a file of weights is for, from within it or beside it, or `None`."""
-    names = _read(path, CLASS_NAMES)
+    """The names of the classes that a file of weights is for, from within it or beside it, or `None`.
+
+    Raises:
+        ValueError: they are not in UTF-8.
+    """
+    names, source = _read(path, CLASS_NAMES), path
     if names is None:
-        beside = os.path.join(os.path.dirname(path), CLASS_NAMES)
-        if not os.path.isfile(beside):
+        source = os.path.join(os.path.dirname(path), CLASS_NAMES)
+        if not os.path.isfile(source):
             return None
-        with open(beside, "rb") as file:
+        with open(source, "rb") as file:
             names = file.read()
-    return tuple(names.decode().splitlines())
+    try:
+        # An editor may have put a mark in front.
+        return tuple(names.decode("utf-8-sig").splitlines())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{source}: class names must be UTF-8 ({error.reason})") from error
 
 
 def read_clip(path):

@@ -12,6 +12,11 @@ def replacing(path):
     try:
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        # A full disk does not say which file it is about.
+        if error.errno and not error.filename:
+            error.filename = path
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(partial)

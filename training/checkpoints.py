@@ -8,40 +8,43 @@ import numpy as np
 
 from keras_stm.replacing import replacing
 
-_BEST = "best.npz"
-
 
 class Checkpoints:
-    """The folder of checkpoints of one run.
+    """The folder of checkpoints of one run, each named for the number of epochs until it.
 
     Args:
         path: the folder; it need not exist.
-        max_to_keep: how many of the last epochs are kept. An older one is what a run goes on from where
-            the newest is damaged.
+        max_to_keep: how many of the last epochs are kept, beside the best one. An older one is what a run
+            goes on from where the newest is damaged.
     """
 
     def __init__(self, path, max_to_keep=1):
         self.path = path
         self.max_to_keep = max_to_keep
 
-    def save(self, arrays, history, is_best):
+    def save(self, arrays, history, best):
         """Keeps the whole state of training after an epoch.
 
         Args:
             arrays: list of arrays.
             history: one dictionary for each epoch so far.
-            is_best: whether this epoch is the best so far.
+            best: the epoch to keep beside the last ones, counted from 1.
         """
         os.makedirs(self.path, exist_ok=True)
-        for name in (_BEST, f"{len(history):05}.npz") if is_best else (f"{len(history):05}.npz",):
-            with replacing(os.path.join(self.path, name)) as path, open(path, "wb") as file:
-                named = {str(i): array for i, array in enumerate(arrays)}
-                np.savez(file, history=json.dumps(history), **named)
-        for name in self._last()[self.max_to_keep :]:
-            os.remove(os.path.join(self.path, name))
+        with replacing(self._file(len(history))) as path, open(path, "wb") as file:
+            named = {str(i): array for i, array in enumerate(arrays)}
+            np.savez(file, history=json.dumps(history), **named)
+        # Later ones are of a run that was not taken up again, as they are damaged.
+        last = [epoch for epoch in self._epochs() if epoch <= len(history)][: self.max_to_keep]
+        for epoch in self._epochs():
+            if epoch not in (best, *last):
+                os.remove(self._file(epoch))
 
-    def load(self, best=False):
-        """Reads the last, or the best, epoch.
+    def load(self, epoch=None):
+        """Reads a checkpoint.
+
+        Args:
+            epoch: counted from 1; where it is `None`, the last that is not damaged.
 
         Returns:
             The arrays and the history, `(None, [])` where no epoch was completed.
@@ -50,17 +53,17 @@ class Checkpoints:
             ValueError: all that there is to load is damaged.
         """
         damaged = []
-        for name in [_BEST] if best else self._last():
-            path = os.path.join(self.path, name)
+        for number in self._epochs() if epoch is None else [epoch]:
+            path = self._file(number)
             try:
                 with np.load(path) as file:
                     arrays = [file[str(i)] for i in range(len(file.files) - 1)]
                     history = json.loads(str(file["history"]))
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
                 damaged.append(f"{path} is damaged ({error})")
                 continue
             for line in damaged:
-                print(f"{line}: the run goes on from the epoch before.")
+                print(f"{line}: the run goes on from an epoch before.")
             return arrays, history
         if damaged:
             raise ValueError(f"{damaged[0]}. --overwrite starts the run anew.")
@@ -68,10 +71,13 @@ class Checkpoints:
 
     def num_bytes(self):
         """Size of all that are there."""
-        return sum(entry.stat().st_size for entry in os.scandir(self.path)) if os.path.isdir(self.path) else 0
+        return sum(os.path.getsize(self._file(epoch)) for epoch in self._epochs())
 
-    def _last(self):
-        """Names of the files of the last epochs, the newest first."""
-        if not os.path.isdir(self.path):
-            return []
-        return sorted((name for name in os.listdir(self.path) if name[:5].isdigit()), reverse=True)
+    def _file(self, epoch):
+        return os.path.join(self.path, f"{epoch:05}.npz")
+
+    def _epochs(self):
+        """Those that there are files of, the newest first."""
+        names = os.listdir(self.path) if os.path.isdir(self.path) else []
+        # Not what a process was writing when it was killed.
+        return sorted((int(name[:-4]) for name in names if name[:-4].isdigit()), reverse=True)

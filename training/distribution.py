@@ -7,6 +7,7 @@ import contextlib
 import os
 import pickle
 import sys
+import typing
 
 import keras
 import numpy as np
@@ -24,8 +25,8 @@ def define_flags():
         "auto",
         DISTRIBUTIONS,
         "Devices to use: 'mirrored', all of this machine, under TensorFlow; 'data_parallel', all of every "
-        "process, under JAX; 'none', one; 'auto', all GPUs or TPUs where the backend can. The batch is split "
-        "evenly over them.",
+        "process, under JAX; 'none', one; 'auto', all where there are several GPUs, or TPUs under JAX. The "
+        "batch is split evenly over them.",
     )
 
 
@@ -45,26 +46,67 @@ def define_process_flags():
     )
 
 
-def start(distribution="auto", coordinator=None, num_processes=None, process_id=None):
+class Processes(typing.NamedTuple):
+    """How the processes of a run find each other: the flags, or `None` each where the environment tells it.
+
+    `source` is what says that there are several.
+    """
+
+    coordinator: str | None
+    num_processes: int | None
+    process_id: int | None
+    source: str
+
+
+def find_processes(coordinator=None, num_processes=None, process_id=None):
+    """Whether this process is one of several, as flags or, without them, the environment tell.
+
+    Args:
+        coordinator, num_processes, process_id: all or none, see the flags.
+
+    Returns:
+        `Processes`, or `None`.
+
+    Raises:
+        ValueError: the arguments do not go together.
+    """
+    given = (coordinator, num_processes, process_id)
+    if given == (None, None, None):
+        for name in _NUM_PROCESSES_VARIABLES:
+            if os.environ.get(name, "1") != "1":
+                return Processes(*given, f"{name}={os.environ[name]}")
+        return None
+    if None in given:
+        raise ValueError(
+            "`coordinator`, `num_processes` and `process_id` go together. Received: "
+            f"coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}"
+        )
+    if process_id >= num_processes:
+        raise ValueError(
+            f"`process_id` must be less than the {num_processes} of `num_processes`. "
+            f"Received: process_id={process_id!r}"
+        )
+    return Processes(*given, f"--num_processes={num_processes}") if num_processes > 1 else None
+
+
+def start(distribution="auto", processes=None):
     """Finds the devices, and the other processes where there are several.
 
     Args:
         distribution: one of `DISTRIBUTIONS`.
-        coordinator, num_processes, process_id: all or none, see the flags. Without them the environment
-            tells whether there are several processes.
+        processes: what `find_processes` returns; `None` where this process is alone.
 
     Returns:
         `Devices`.
 
     Raises:
-        ValueError: the backend cannot do it, or the arguments do not go together.
+        ValueError: the backend cannot do it.
     """
     backend = keras.backend.backend()
-    several = _several_processes(coordinator, num_processes, process_id)
-    if several and (backend != "jax" or distribution not in ("auto", "data_parallel")):
+    if processes and (backend != "jax" or distribution not in ("auto", "data_parallel")):
         raise ValueError(
-            "`num_processes` above 1 needs KERAS_BACKEND=jax and --distribution=data_parallel: Keras trains "
-            "in several processes with JAX alone. "
+            f"{processes.source} asks for several processes, which needs KERAS_BACKEND=jax and "
+            "--distribution=data_parallel: Keras trains in several with JAX alone. "
             f"Received: distribution={distribution!r}, backend={backend!r}"
         )
     if backend == "torch":
@@ -81,8 +123,8 @@ def start(distribution="auto", coordinator=None, num_processes=None, process_id=
         return Devices(len(names), strategy=tf.distribute.MirroredStrategy(names))
     if distribution == "mirrored":
         raise ValueError(_elsewhere(distribution, "tensorflow", "--distribution=data_parallel"))
-    if several:
-        keras.distribution.initialize(coordinator, num_processes, process_id)
+    if processes:
+        keras.distribution.initialize(processes.coordinator, processes.num_processes, processes.process_id)
     devices = keras.distribution.list_devices()
     if distribution == "none" or (distribution == "auto" and len(devices) < 2):
         return Devices()
@@ -130,15 +172,25 @@ class Devices:
     def check(self, settings):
         """Raises `ValueError` where a `config.Config` asks for what cannot be done on these devices."""
         if self.is_mirrored:
-            for name, off, reason in (
-                ("gradient_accumulation_steps", 1, "Keras cannot accumulate gradients over them"),
-                ("clip_norm", 0.0, "Keras clips the gradient of each device before it adds them"),
+            for name, is_wrong, reason in (
+                (
+                    "gradient_accumulation_steps",
+                    lambda n: n > 1,
+                    "Keras cannot accumulate gradients over them",
+                ),
+                ("clip_norm", lambda norm: norm, "Keras clips each one's gradient before it adds them"),
+                (
+                    "mixed_precision",
+                    lambda kind: kind == "float16",
+                    "Keras looks for overflow on the first one alone; bfloat16 goes",
+                ),
             ):
                 value = getattr(settings, name)
-                if value != off:
+                if is_wrong(value):
                     raise ValueError(
                         f"`{name}` does not go with mirrored devices: {reason}. KERAS_BACKEND=jax with "
-                        f"--distribution=data_parallel can. Received: {name}={value!r}"
+                        "--distribution=data_parallel can, and --distribution=none on one device. "
+                        f"Received: {name}={value!r}"
                     )
 
     def synchronize(self, model):
@@ -171,7 +223,7 @@ class Devices:
         if self.is_first:
             try:
                 answer = function()
-            except (ValueError, OSError) as raised:
+            except Exception as raised:  # Any: the others would wait for ever.
                 error = raised
         answer, error = self.gather((answer, error))[0]
         if error:
@@ -195,23 +247,6 @@ class Devices:
         sys.stderr.flush()
         # Not `sys.exit`: JAX would wait in it for the others, which wait for this one.
         os._exit(1)
-
-
-def _several_processes(coordinator, num_processes, process_id):
-    given = (coordinator, num_processes, process_id)
-    if any(value is not None for value in given) and None in given:
-        raise ValueError(
-            "`coordinator`, `num_processes` and `process_id` go together. Received: "
-            f"coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}"
-        )
-    if num_processes is not None:
-        if process_id >= num_processes:
-            raise ValueError(
-                f"`process_id` must be less than the {num_processes} of `num_processes`. "
-                f"Received: process_id={process_id!r}"
-            )
-        return num_processes > 1
-    return any(int(os.environ.get(name) or 1) > 1 for name in _NUM_PROCESSES_VARIABLES)
 
 
 def _start_torch(distribution):

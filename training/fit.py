@@ -18,8 +18,10 @@ import dataclasses
 import math
 import os
 import re
+import shutil
 import signal
 import sys
+import traceback
 
 # Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -50,7 +52,7 @@ flags.DEFINE_boolean("tensorboard", False, "Also log to <output>/tensorboard.")
 flags.DEFINE_integer(
     "workers",
     os.cpu_count(),
-    "Clips read at the same time. Default: the number of processors.",
+    "Clips read at the same time, by each process. Default: the number of processors.",
     lower_bound=1,
 )
 distribution.define_flags()
@@ -80,12 +82,10 @@ def main(argv):
     try:
         settings = config.from_flags()
         preset = flags.FLAGS.preset or ("config" if flags.FLAGS.config else "small")
-        devices = distribution.start(
-            flags.FLAGS.distribution,
-            flags.FLAGS.coordinator,
-            flags.FLAGS.num_processes,
-            flags.FLAGS.process_id,
-        )
+        devices = distribution.start(flags.FLAGS.distribution, find_processes())
+        if not devices.is_first:
+            # What the first process says holds for all.
+            sys.stdout = open(os.devnull, "w")
         # What a cluster sends before it takes a machine away stops a run as Ctrl-C does. JAX would catch it.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         fit(
@@ -107,6 +107,17 @@ def main(argv):
         devices.leave(f"fit.py: {reason[1] if reason else error.message}")
     except (ValueError, ImportError, OSError, RuntimeError) as error:
         devices.leave(f"fit.py: {error}")
+    except Exception:
+        if devices.num_processes == 1:
+            raise
+        devices.leave(traceback.format_exc())
+
+
+def find_processes():
+    given = [flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id")]
+    # A cluster may start several runs side by side.
+    alone = flags.FLAGS.distribution == "none" and given == [None] * 3
+    return None if alone else distribution.find_processes(*given)
 
 
 def fit(
@@ -167,6 +178,7 @@ def fit(
     finished = f"{output} holds this run, finished. --overwrite trains anew."
     if devices.from_first(folder.is_finished):
         print(finished)
+        devices.from_first(folder.drop_checkpoints)
         return
 
     keras.utils.set_random_seed(settings.seed)
@@ -190,22 +202,27 @@ def fit(
             weights, best_weights = model.get_weights(), None
             better = training.better_epoch()
             if better:
-                training.load_best()
-                best_weights = model.get_weights()
-        if devices.is_first:
-            finish(folder, training.history, weights, best_weights, settings, data)
-            report(result, better, settings, data, output)
-            folder.drop_checkpoints()
+                try:
+                    training.load_best()
+                    best_weights = model.get_weights()
+                except ValueError as error:
+                    # Not worth the run, which has its last epoch's weights.
+                    print(f"{run_folder.BEST_MODEL} is left out: {error}")
+                    better = None
+        devices.from_first(lambda: finish(folder, training.history, weights, best_weights, settings, data))
+        report(result, better, settings, data, output)
+        devices.from_first(folder.drop_checkpoints)
 
 
 def begin(folder, model, data):
     """Writes what is known at the start, where there is room for what the run will write."""
-    state_bytes, model_bytes = (
-        4 * sum(math.prod(variable.shape) for variable in variables)
-        for variables in (state(model), model.variables)
-    )
-    folder.begin(data.train.class_names, state_bytes, model_bytes)
+    folder.begin(data.train.class_names, num_bytes(state(model)), num_bytes(model.variables))
     folder.add_left_out({path: f"{path}: in the data set's lists, but not there" for path in data.missing})
+
+
+def num_bytes(variables):
+    """Of all variables together, which have four bytes an element."""
+    return 4 * sum(math.prod(variable.shape) for variable in variables)
 
 
 def make_network(settings, data):
@@ -278,6 +295,8 @@ def finish(folder, history, weights, best_weights, settings, data):
     model.set_weights(weights)
     with folder.replacing(run_folder.MODEL) as path:
         save_model(model, path, names, clip)
+    # What an export was writing when it was killed.
+    shutil.rmtree(os.path.dirname(folder.file(run_folder.SERVING)), ignore_errors=True)
     keras_stm.export.save(model, folder.file(run_folder.SERVING), names, **clip._asdict())
 
 

@@ -324,15 +324,12 @@ def _frames_and_jpegs(path):
             yield frame, None
         return
     for name in frame_folder.list_frames(path):
+        image = frame_folder.read_image(path, name)
         try:
-            with open(os.path.join(path, name), "rb") as file:
-                image = file.read()
             # Also where it is only copied: what is damaged is found now, not when it trains.
             yield jpeg.decode([image], short_side=jpeg.MAX_SIDE)[0], image
-        except OSError as error:
-            raise VideoError(path, "missing", f"{name} cannot be read ({error.strerror})") from error
         except jpeg.JpegError as error:
-            raise VideoError(path, "unreadable", f"{name} {error.reason}") from error
+            raise VideoError(path, error.kind, f"{name} {error.reason}") from error
 
 
 def scale_down(frame, short_side):

@@ -124,7 +124,8 @@ class RunData:
         if wanted % parts:
             raise ValueError(
                 f"`batch_size` must be a multiple of {parts}, the devices ({self._num_devices}) times "
-                f"--gradient_accumulation_steps. Received: batch_size={wanted!r}"
+                "--gradient_accumulation_steps; --distribution=none takes one device. "
+                f"Received: batch_size={wanted!r}"
             )
         if clips < parts:
             raise ValueError(

@@ -78,8 +78,14 @@ class RunFolder:
             )
         if self.overwrite or CONFIG not in present:
             return False
-        with open(self.file(CONFIG)) as file:
-            theirs = json.load(file)["settings"]
+        try:
+            with open(self.file(CONFIG)) as file:
+                theirs = dict(json.load(file)["settings"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{self.file(CONFIG)} is damaged ({error!r}); give another folder with --output, or replace "
+                "the run with --overwrite."
+            ) from error
         different = [
             f"{name} {theirs.get(name)!r} there, {self.settings.get(name)!r} here"
             for name in sorted({*theirs, *self.settings})
@@ -130,7 +136,7 @@ class RunFolder:
         Raises:
             ValueError: the disk has not the space that the run will need.
         """
-        # The best one, and one that is being written, beside those of the last epochs; then both models
+        # The checkpoints of the last epochs, the best one's, and one that is being written; then both models
         # and the one for serving.
         needed = (self._checkpoints.max_to_keep + 2) * state_bytes + 3 * model_bytes
         free = shutil.disk_usage(self.path).free + self._checkpoints.num_bytes()
@@ -153,15 +159,15 @@ class RunFolder:
         """Gives a path to write; what is there becomes `name` once the block ends without an error."""
         return replacing(self.file(name))
 
-    def save_checkpoint(self, arrays, history, is_best):
+    def save_checkpoint(self, arrays, history, best):
         """Keeps the whole state of training after an epoch; see `Checkpoints.save`."""
-        self._checkpoints.save(arrays, history, is_best)
+        self._checkpoints.save(arrays, history, best)
         self._write_history(history)
 
-    def load_checkpoint(self, best=False):
-        """The state after the last, or the best, epoch; see `Checkpoints.load`."""
-        arrays, history = self._checkpoints.load(best)
-        if history and not best:
+    def load_checkpoint(self, epoch=None):
+        """The state after the last or another epoch; see `Checkpoints.load`."""
+        arrays, history = self._checkpoints.load(epoch)
+        if history and epoch is None:
             # The process may have died between the checkpoint and the table.
             self._write_history(history)
         return arrays, history

@@ -49,29 +49,26 @@ class Training:
             RuntimeError: the loss is no longer a number.
             ValueError: too many clips turned out to be unreadable, or the checkpoint is damaged.
         """
-        settings, is_first = self.data.settings, self.devices.is_first
+        settings = self.data.settings
         self.history = self.load_checkpoint()
-        if self.history and is_first:
+        if self.history:
             print(f"Resuming after epoch {len(self.history)} of {settings.epochs}.")
         if len(self.history) < settings.epochs and not self.is_stopped():
             batches = self.data.training_batches(initial_epoch=len(self.history))
-            callbacks = [_FiniteLoss(self.data), _EpochEnd(self)]
-            if is_first:
-                data_wait = DataWait(self.data.is_packed, self.data.workers, os.cpu_count())
-                batches = data_wait.watch(batches)
-                callbacks.insert(0, data_wait)
-            if tensorboard and is_first:
+            data_wait = DataWait(self.data.is_packed, self.data.workers, os.cpu_count())
+            callbacks = [data_wait, _FiniteLoss(self.data, self.devices), _EpochEnd(self)]
+            if tensorboard and self.devices.is_first:
                 callbacks.append(keras.callbacks.TensorBoard(self.folder.file(run_folder.TENSORBOARD)))
             try:
                 self.model.fit(
-                    batches,
+                    data_wait.watch(batches),
                     initial_epoch=len(self.history),
                     epochs=settings.epochs,
                     steps_per_epoch=self.data.steps_per_epoch(),
                     callbacks=callbacks,
                     shuffle=False,
                     # A bar where a person watches it, a line an epoch where a file does.
-                    verbose=(1 if sys.stdout.isatty() else 2) if is_first else 0,
+                    verbose=1 if sys.stdout.isatty() else 2,
                 )
             except tf.errors.OpError:
                 # What the pipeline meets in a worker comes back inside TensorFlow's own error.
@@ -85,26 +82,26 @@ class Training:
     def is_stopped(self):
         """Whether early stopping has ended the training."""
         patience = self.data.settings.early_stopping
-        return bool(patience and self.history and self.epochs_since_best() >= patience)
-
-    def epochs_since_best(self):
-        """Epochs after the one with the highest, and of equals the first, `val_accuracy`."""
-        return len(self.history) - 1 - int(np.argmax([row["val_accuracy"] for row in self.history]))
+        return bool(patience and self.history and len(self.history) - self.best_epoch() >= patience)
 
     def better_epoch(self):
         """The row of the epoch with a higher `val_accuracy` than that of the model, or `None`."""
         if self.data.settings.early_stopping:
             return None
-        best = self.history[-1 - self.epochs_since_best()]
+        best = self.history[self.best_epoch() - 1]
         return best if best["val_accuracy"] > self.history[-1]["val_accuracy"] else None
 
-    def load_checkpoint(self, best=False):
-        """Restores the last epoch, or the best; returns the history until then."""
+    def best_epoch(self):
+        """The epoch with the highest, and of equals the first, `val_accuracy`, counted from 1."""
+        return 1 + int(np.argmax([row["val_accuracy"] for row in self.history]))
+
+    def load_checkpoint(self, epoch=None):
+        """Restores the last epoch, or another, counted from 1; returns the history until then."""
         variables = state(self.model)
         arrays = [None] * len(variables)
 
         def load():
-            found, history = self.folder.load_checkpoint(best)
+            found, history = self.folder.load_checkpoint(epoch)
             if found:
                 arrays[:] = found
             return history
@@ -117,7 +114,7 @@ class Training:
 
     def load_best(self):
         """Gives the model the weights of its best epoch, averaged ones if asked for."""
-        self.load_checkpoint(best=True)
+        self.load_checkpoint(self.best_epoch())
         self.take_average()
 
     def take_average(self):
@@ -142,12 +139,11 @@ class Training:
         batches = data.validation_batches().as_numpy_iterator()
         parts = []
         for _ in range(-(-most // num_clips)):
-            clips, labels = next(batches, (np.zeros((0, *data.clip_shape)), None))
-            padded = np.zeros((num_clips, *data.clip_shape), "float32")
-            padded[: len(clips)] = clips
-            scores = self._predict(padded)[: len(clips)]
+            clips, labels = next(batches, (np.zeros((0, *data.clip_shape), "float32"), None))
+            lacking = np.zeros((num_clips - len(clips), *data.clip_shape), "float32")
+            scores = self._predict(np.concatenate([clips, lacking]) if len(lacking) else clips)
             if len(clips):
-                parts.append((scores, labels))
+                parts.append((scores[: len(clips)], labels))
         scores, labels = map(np.concatenate, zip(*sum(self.devices.gather(parts), []), strict=True))
         if not np.isfinite(scores).all():
             raise RuntimeError("The validation scores are no longer numbers: the weights diverged.")
@@ -172,9 +168,10 @@ class Training:
 class _FiniteLoss(keras.callbacks.Callback):
     """Stops the training at the first loss that is no number."""
 
-    def __init__(self, data):
+    def __init__(self, data, devices):
         super().__init__()
         self.data = data
+        self.devices = devices
         self._epoch = self._last = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -196,7 +193,7 @@ class _FiniteLoss(keras.callbacks.Callback):
         if not np.isfinite(float(loss)):
             epoch = self._epoch
             rate = schedules.learning_rate(self.data, epoch * self.data.steps_per_epoch() + step)
-            paths = "\n  ".join(self.data.batch_paths(epoch, step))
+            paths = "\n  ".join(sum(self.devices.gather(self.data.batch_paths(epoch, step)), []))
             kept = f"The checkpoint after epoch {epoch} is kept. " if epoch else ""
             raise RuntimeError(
                 f"The loss became {float(loss)} at step {step + 1} of epoch {epoch + 1}, at a learning rate "
@@ -224,14 +221,15 @@ class _EpochEnd(keras.callbacks.Callback):
         history.append(row)
         # In every process, as JAX may ask them for their parts.
         arrays = [keras.ops.convert_to_numpy(variable) for variable in state(self.model)]
-        reasons = devices.gather(data.left_out.reasons)
+        for part in devices.gather(data.left_out.reasons):
+            data.left_out.reasons.update(part)
 
         def write():
-            folder.save_checkpoint(arrays, history, training.epochs_since_best() == 0)
-            for part in reasons:
-                folder.add_left_out(part)
+            folder.save_checkpoint(arrays, history, training.best_epoch())
+            folder.add_left_out(data.left_out.reasons)
 
         devices.from_first(write)
+        data.left_out.check()
         if training.is_stopped():
             self.model.stop_training = True
 

@@ -76,23 +76,30 @@ def probe(folder):
     return VideoInfo(len(names), first.shape[0], first.shape[1], None, None)
 
 
+def read_image(folder, name, max_bytes=MAX_BYTES):
+    """The bytes of the file of one frame.
+
+    Raises:
+        VideoError: there is no such file, or it has more than `max_bytes`.
+    """
+    path = os.path.join(folder, name)
+    try:
+        status = os.stat(path)
+        # A pipe would be waited for.
+        if not stat.S_ISREG(status.st_mode):
+            raise VideoError(folder, "missing", f"{name} is no file")
+        if status.st_size > max_bytes:
+            raise VideoError(folder, "too large", f"its frames have more than {MAX_BYTES:,} bytes")
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise VideoError(folder, "missing", f"{name} cannot be read ({error.strerror})") from error
+
+
 def _decode(folder, names, **arguments):
     images = []
-    total = 0
     for name in names:
-        path = os.path.join(folder, name)
-        try:
-            status = os.stat(path)
-            # A pipe would be waited for.
-            if not stat.S_ISREG(status.st_mode):
-                raise VideoError(folder, "missing", f"{name} is no file")
-            total += status.st_size
-            if total > MAX_BYTES:
-                raise VideoError(folder, "too large", f"its frames have more than {MAX_BYTES:,} bytes")
-            with open(path, "rb") as file:
-                images.append(file.read())
-        except OSError as error:
-            raise VideoError(folder, "missing", f"{name} cannot be read ({error.strerror})") from error
+        images.append(read_image(folder, name, MAX_BYTES - sum(map(len, images))))
     try:
         return jpeg.decode(images, **arguments)
     except jpeg.JpegError as error:

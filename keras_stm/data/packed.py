@@ -92,15 +92,20 @@ def open_packed(root, split="train"):
             "same pack.py command goes on"
         )
     manifest = _read_json(manifest_path)
-    dataset = Dataset([], tuple(manifest["class_names"]))
-    if dataset.fingerprint != manifest["settings"]["fingerprint"]:
-        raise ValueError(f"{manifest_path}: the class names are not those that were packed")
+    with _as_written(manifest_path):
+        settings, names = manifest["settings"], manifest["shards"]
+        dataset = Dataset([], tuple(manifest["class_names"]))
+        if dataset.fingerprint != settings["fingerprint"]:
+            raise ValueError(f"{manifest_path}: the class names are not those that were packed")
+        paths = [os.path.join(root, name) for name in names]
 
-    def read_clips(name):
-        return _clips_of_shard(os.path.join(root, name), manifest["settings"], manifest_path)
+    def read_clips(path):
+        return _clips_of_shard(path, settings, len(dataset.class_names), manifest_path)
 
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
-        clips = sorted(itertools.chain.from_iterable(pool.map(read_clips, manifest["shards"])))
+        clips = sorted(itertools.chain.from_iterable(pool.map(read_clips, paths)))
+    if not clips:
+        raise ValueError(f"{manifest_path}: names no clips")
     return Dataset([(path, label) for _, path, label in clips], dataset.class_names)
 
 
@@ -114,7 +119,8 @@ def read_settings(root):
     for split in SPLITS:
         path = _manifest_path(root, split)
         if os.path.basename(path) in files:
-            return _read_json(path)["settings"]
+            with _as_written(path):
+                return dict(_read_json(path)["settings"])
     raise ValueError(f"{root}: packing is not finished; the same pack.py command goes on")
 
 
@@ -259,23 +265,29 @@ def _manifest_path(root, split):
     return os.path.join(root, f"{split}.json")
 
 
-def _clips_of_shard(shard, settings, manifest_path):
+def _clips_of_shard(shard, settings, num_classes, manifest_path):
     """`(position, path, label)` of each clip of a shard that is what its sidecar and the manifest say."""
     sidecar_path = _sidecar_path(shard)
     sidecar = _read_json(sidecar_path)
-    if sidecar["settings"] != settings:
-        raise ValueError(f"{sidecar_path}: belongs to another packing than {manifest_path}")
+    with _as_written(sidecar_path):
+        if sidecar["settings"] != settings:
+            raise ValueError(f"{sidecar_path}: belongs to another packing than {manifest_path}")
+        num_bytes = sidecar["bytes"]
+        clips = [(clip[0], f"{shard}#{clip[1]:d}", clip[2]) for clip in sidecar["clips"]]
+        unknown = [label for _, _, label in clips if label not in (None, *range(num_classes))]
+        if unknown:
+            raise ValueError(f"{sidecar_path}: label {unknown[0]!r} is none of the {num_classes} classes")
     try:
         with _open_file(shard) as file:
             size = _size(file)
     except OSError as error:
         raise ValueError(f"{shard}: cannot be read ({error})") from error
-    if size != sidecar["bytes"]:
+    if size != num_bytes:
         raise ValueError(
-            f"{shard}: has {size} bytes where {sidecar['bytes']} were written; copy it anew, or delete its "
+            f"{shard}: has {size} bytes where {num_bytes} were written; copy it anew, or delete its "
             ".json and pack again"
         )
-    return [(position, f"{shard}#{start}", label) for position, start, label, *_ in sidecar["clips"]]
+    return clips
 
 
 class _Header(typing.NamedTuple):
@@ -378,11 +390,22 @@ def _read_json(path):
             content = json.loads(file.read())
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, no JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path}: not of a packed data set of format {FORMAT}; pack again into a new folder")
     return content
+
+
+@contextlib.contextmanager
+def _as_written(path):
+    """What a JSON file lacks, or has of a wrong type, leaves as `ValueError`."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not as pack.py writes it ({error!r}); pack again into a new folder"
+        ) from error
 
 
 def _list_files(root):

@@ -71,7 +71,8 @@ def place_windows(total_frames, frame_rate, window, stride):
         List of 0-based frames, ascending, the first 0, and the number of frames of a window.
     """
     length = min(max(round(window * frame_rate), 1), total_frames)
-    step = max(stride * frame_rate, 1)
+    # Rounding may make a window shorter than the stride, which must not leave a frame out.
+    step = min(max(stride * frame_rate, 1), length)
     last = total_frames - length
     # Rounded one by one, so that the error does not grow with the video.
     starts = {min(round(i * step), last) for i in range(math.ceil(last / step))}

@@ -166,6 +166,23 @@ SIDECAR = "train-00001-of-00002.json"
         (lambda root: edit(f"{root}/{SIDECAR}", b'"format": 1', b'"format": 0'), f"{SIDECAR}: .*format 1"),
         (lambda root: edit(f"{root}/train.json", b"wave", b"wink"), "train.json: the class names are not"),
         (lambda root: cut(f"{root}/train.json", 0), "train.json: damaged"),
+        (lambda root: edit(f"{root}/train.json", b'"shards"', b'"sharks"'), "train.json: not as pack.py"),
+        (
+            lambda root: edit(f"{root}/train.json", b'"settings": {', b'"settings": 1, "x": {'),
+            "train.json: not",
+        ),
+        (
+            lambda root: edit(f"{root}/{SIDECAR}", b'"clips"', b'"clip"'),
+            f"{SIDECAR}: not as pack.py writes it",
+        ),
+        (
+            lambda root: edit(f"{root}/{SIDECAR}", b'"bytes"', b'"byte"'),
+            f"{SIDECAR}: not as pack.py writes it",
+        ),
+        (
+            lambda root: edit(f"{root}/{SIDECAR}", b"[1, 0, 0,", b"[1, 0, 7,"),
+            f"{SIDECAR}: label 7 is none of",
+        ),
         (lambda root: os.remove(f"{root}/train.json"), "packing of train is not finished, 2 of 2 shards"),
     ],
 )

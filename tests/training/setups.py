@@ -1,12 +1,12 @@
 """Devices and processes that fit.py is tested on, each as the processes of one run."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
 
 from tests.training import narrow_fit
+from tests.two_processes import cluster
 
 # Name -> environment of its processes, arguments, number of processes.
 SETUPS = {
@@ -22,7 +22,7 @@ SETUPS = {
     "torch": ({"KERAS_BACKEND": "torch"}, [], 1),
 }
 
-_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
 def start(setup, *arguments, kill=None, killed=0, cache=None):
@@ -40,28 +40,23 @@ def start(setup, *arguments, kill=None, killed=0, cache=None):
     environment, more, count = SETUPS[setup]
     environment = {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join([_ROOT, os.path.join(_ROOT, "training")]),
+        "PYTHONPATH": os.pathsep.join([ROOT, os.path.join(ROOT, "training")]),
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "JAX_PLATFORMS": "cpu",
         **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {}),
         **environment,
     }
-    processes = []
-    coordinator, cluster = f"localhost:{_free_port()}", []
-    for i in range(count):
-        if count > 1:
-            cluster = [f"--coordinator={coordinator}", f"--num_processes={count}", f"--process_id={i}"]
-        processes.append(
-            subprocess.Popen(
-                [sys.executable, narrow_fit.__file__, *map(str, arguments), *more, *cluster],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                env={**environment, **({"KILL": kill} if kill and i == killed else {})},
-            )
+    return [
+        subprocess.Popen(
+            [sys.executable, narrow_fit.__file__, *map(str, arguments), *more, *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**environment, **({"KILL": kill} if kill and i == killed else {})},
         )
-    return processes
+        for i, flags in enumerate(cluster(count) if count > 1 else [[]])
+    ]
 
 
 def finish(processes, timeout=300):
@@ -80,9 +75,3 @@ def run(setup, *arguments, **options):
     codes, outputs = finish(start(setup, *arguments, **options))
     assert not any(codes), "\n".join(outputs)
     return outputs[0]
-
-
-def _free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]

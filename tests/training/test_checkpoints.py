@@ -10,13 +10,13 @@ import pytest
 from checkpoints import Checkpoints
 
 
-def save(checkpoints, epoch, is_best=False):
+def save(checkpoints, epoch, best=1):
     arrays = [np.full(1000, epoch, "float32"), np.array([epoch, 0], "uint32")]
-    checkpoints.save(arrays, [{"epoch": i} for i in range(epoch)], is_best)
+    checkpoints.save(arrays, [{"epoch": i} for i in range(epoch)], best)
 
 
-def load_epoch(checkpoints, **options):
-    arrays, history = checkpoints.load(**options)
+def load_epoch(checkpoints, epoch=None):
+    arrays, history = checkpoints.load(epoch)
     assert [row["epoch"] for row in history] == list(range(len(history)))
     assert (arrays[0] == len(history)).all() and arrays[1].tolist() == [len(history), 0]
     return len(history)
@@ -32,6 +32,8 @@ DAMAGES = [
     lambda content: b"",
     lambda content: content[:1500] + bytes([content[1500] ^ 1]) + content[1501:],
     lambda content: b"no checkpoint",
+    # As if it were encrypted.
+    lambda content: content.replace(b"PK\x01\x02", b"PK\x01\x02\xff\xff\xff\xff\xff"),
 ]
 
 
@@ -43,10 +45,10 @@ def test_there_is_nothing_to_load_before_the_first_epoch(tmp_path):
 def test_the_last_ones_and_the_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path / "kept", max_to_keep=2)
     for epoch in range(1, 6):
-        save(checkpoints, epoch, is_best=epoch == 2)
-    assert sorted(os.listdir(tmp_path / "kept")) == ["00004.npz", "00005.npz", "best.npz"]
+        save(checkpoints, epoch, best=min(epoch, 2))
+    assert sorted(os.listdir(tmp_path / "kept")) == ["00002.npz", "00004.npz", "00005.npz"]
     assert load_epoch(checkpoints) == 5
-    assert load_epoch(checkpoints, best=True) == 2
+    assert load_epoch(checkpoints, 2) == 2
 
 
 @pytest.mark.parametrize("change", DAMAGES)
@@ -68,6 +70,27 @@ def test_a_run_never_starts_anew_by_itself_where_its_only_checkpoint_is_damaged(
         checkpoints.load()
 
 
+def test_going_on_from_an_older_epoch_keeps_it_and_drops_what_was_damaged(tmp_path):
+    for epoch in range(1, 4):
+        save(Checkpoints(tmp_path, max_to_keep=3), epoch)
+    for name in ("00002.npz", "00003.npz"):
+        damage(tmp_path / name, DAMAGES[0])
+    checkpoints = Checkpoints(tmp_path, max_to_keep=1)
+    assert load_epoch(checkpoints) == 1
+    save(checkpoints, 2, best=2)
+    assert os.listdir(tmp_path) == ["00002.npz"]
+    assert load_epoch(checkpoints) == 2
+
+
+def test_what_was_being_written_when_a_process_was_killed_is_no_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 1)
+    (tmp_path / ".partial-00002.npz").write_bytes(b"half")
+    assert load_epoch(checkpoints) == 1
+    save(checkpoints, 2, best=2)
+    assert os.listdir(tmp_path) == ["00002.npz"]
+
+
 def test_a_disk_that_is_full_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
     """A limit of the size of files makes writing fail as a full disk does, halfway."""
     code = f"""
@@ -75,17 +98,17 @@ import resource, sys
 import numpy as np
 from checkpoints import Checkpoints
 checkpoints = Checkpoints({str(tmp_path)!r})
-checkpoints.save([np.zeros(1000)], [{{"epoch": 0}}], True)
+checkpoints.save([np.zeros(1000)], [{{"epoch": 0}}], 1)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
-    checkpoints.save([np.ones(1000)], [{{"epoch": 0}}, {{"epoch": 1}}], True)
+    checkpoints.save([np.ones(1000)], [{{"epoch": 0}}, {{"epoch": 1}}], 2)
 except OSError as error:
     sys.exit(f"OSError: {{error}}")
 """
     path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=path)
     assert result.returncode == 1 and "\nOSError: " in f"\n{result.stderr}"
-    assert sorted(os.listdir(tmp_path)) == ["00001.npz", "best.npz"]
-    for best in (False, True):
-        arrays, history = Checkpoints(tmp_path).load(best)
-        assert not arrays[0].any() and len(history) == 1
+    assert "00002.npz" in result.stderr
+    assert os.listdir(tmp_path) == ["00001.npz"]
+    arrays, history = Checkpoints(tmp_path).load()
+    assert not arrays[0].any() and len(history) == 1

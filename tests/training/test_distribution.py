@@ -41,15 +41,26 @@ def test_what_the_backend_cannot_do_is_refused_with_what_can(name, alternative):
         distribution.start(name)
 
 
-def test_several_processes_are_refused_where_keras_cannot_train_in_them(monkeypatch):
+@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES"])
+def test_the_environment_tells_of_other_processes(variable, monkeypatch):
+    monkeypatch.setenv(variable, "2")
+    assert distribution.find_processes() == (None, None, None, f"{variable}=2")
+    monkeypatch.setenv(variable, "1")
+    assert distribution.find_processes() is None
+
+
+def test_several_processes_are_refused_where_keras_cannot_train_in_them():
     name = "mirrored" if BACKEND == "jax" else "auto"
-    message = "`num_processes` above 1 needs KERAS_BACKEND=jax and --distribution=data_parallel"
+    processes = distribution.find_processes("localhost:1", 2, 0)
+    message = (
+        "--num_processes=2 asks for several processes, which needs KERAS_BACKEND=jax and --distribution=da"
+    )
     with pytest.raises(ValueError, match=message):
-        distribution.start(name, "localhost:1", 2, 0)
-    for variable in ("SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES"):
-        with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
-            patch.setenv(variable, "2")
-            distribution.start(name)
+        distribution.start(name, processes)
+
+
+def test_one_process_is_not_several():
+    assert distribution.find_processes("localhost:1", 1, 0) is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +73,7 @@ def test_several_processes_are_refused_where_keras_cannot_train_in_them(monkeypa
 )
 def test_flags_of_processes_that_do_not_go_together_are_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        distribution.start("auto", *given)
+        distribution.find_processes(*given)
 
 
 @pytest.mark.parametrize(
@@ -86,12 +97,14 @@ def test_a_batch_that_is_larger_than_the_data_shrinks_to_what_devices_can_share(
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
-@pytest.mark.parametrize("setting", [{"gradient_accumulation_steps": 2}, {"clip_norm": 20.0}])
+@pytest.mark.parametrize(
+    "setting", [{"gradient_accumulation_steps": 2}, {"clip_norm": 20.0}, {"mixed_precision": "float16"}]
+)
 def test_what_mirrored_devices_cannot_do_exactly_is_refused(setting):
     ((name, value),) = setting.items()
     devices = distribution.start("mirrored")
     devices.check(SMALL)
-    with pytest.raises(ValueError, match=f"`{name}` does not go with mirrored .* Received: {name}={value}"):
+    with pytest.raises(ValueError, match=f"`{name}` does not go with mirrored .* Received: {name}={value!r}"):
         devices.check(dataclasses.replace(SMALL, **setting))
 
 

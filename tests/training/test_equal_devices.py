@@ -1,6 +1,10 @@
 """One device and several give the same training: losses, weights, BatchNorm statistics, every video once."""
 
 import csv
+import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -15,8 +19,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.once]
 # 3 batches and a part of one to validate on.
 ARGUMENTS = [
     *("--num_frames=4", "--image_size=32", "--batch_size=10", "--epochs=2", "--workers=2", "--dropout=0"),
+    # Not --color_jitter: it leaves areas of one colour, and of equal maxima a pool may take any.
     *("--optimizer=sgd", "--learning_rate=0.05", "--flip=labels", "--random_erasing=0.5"),
-    "--color_jitter=0.3",
     "--label_smoothing=0.1",
 ]
 SEVERAL = ["mirrored", "jax", "data_parallel", "two_processes"]
@@ -61,10 +65,58 @@ def read_weights(folder):
 def test_losses_weights_and_statistics_are_those_of_one_device(setup, trained):
     one, _ = trained("tensorflow")
     several, output = trained(setup)
-    np.testing.assert_allclose(read_history(several), read_history(one), atol=1e-4)
+    np.testing.assert_allclose(read_history(several), read_history(one), atol=1e-5)
     for ours, theirs in zip(read_weights(several), read_weights(one), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     assert "of 24 validation clips" in output
+
+
+# As the commands themselves, but with as many logical devices as the set-up has.
+COMMAND = """
+import os, runpy, sys
+import tensorflow as tf
+logical = [tf.config.LogicalDeviceConfiguration()] * int(os.environ.get("LOGICAL_CPUS", 1))
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def run_command(name, setup, *arguments):
+    environment, more, _ = setups.SETUPS[setup]
+    command = [sys.executable, "-c", COMMAND, os.path.join(setups.ROOT, "training", name), *arguments, *more]
+    path = os.pathsep.join([setups.ROOT, os.path.join(setups.ROOT, "training")])
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path, **environment})
+
+
+@pytest.mark.parametrize("setup", ["mirrored", "data_parallel"])
+def test_evaluation_and_prediction_answer_for_every_video_once(setup, trained, clips, tmp_path):
+    folder, _ = trained("tensorflow")
+    answers = []
+    for name in ("tensorflow", setup):
+        table, answer = tmp_path / name, tmp_path / f"{name}.json"
+        # Neither is a multiple of the devices, and the last batch is smaller.
+        run_command(
+            *("evaluate.py", name, f"--model={folder}", f"--data_dir={clips}", "--batch_size=7"),
+            f"--output={table}",
+        )
+        run_command(
+            *("predict.py", name, f"{clips}/val", f"--model={folder}", "--batch_size=7", "--top_k=1"),
+            f"--json={answer}",
+        )
+        with open(table / "scores.csv") as file:
+            rows = list(csv.reader(file))[1:]
+        videos = json.loads(answer.read_text())["videos"]
+        answers.append((rows, [(video["file"], video["predictions"][0]) for video in videos]))
+    (rows, videos), (other_rows, other_videos) = answers
+    assert len(rows) == len(videos) == 24
+    assert [row[0] for row in rows] == [row[0] for row in other_rows]
+    scores, other_scores = (np.array([row[3:] for row in table], float) for table in (rows, other_rows))
+    np.testing.assert_allclose(other_scores, scores, atol=1e-4)
+    assert [file for file, _ in videos] == [file for file, _ in other_videos]
+    for (_, ours), (_, theirs) in zip(videos, other_videos, strict=True):
+        assert ours["label"] == theirs["label"]
+        assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
 
 
 def test_training_moves_the_weights_far_more_than_they_may_differ(trained):
@@ -73,7 +125,7 @@ def test_training_moves_the_weights_far_more_than_they_may_differ(trained):
     end = start.get_weights()
     start.load_weights(folder.parent / "start.weights.h5")
     moved = [np.abs(ours - theirs).max() for ours, theirs in zip(start.get_weights(), end, strict=True)]
-    assert np.median(moved) > 1e-2
+    assert np.median(moved) > 5e-4
 
 
 @pytest.mark.parametrize("setup", ["mirrored", "data_parallel", "two_processes", "torch"])
@@ -83,7 +135,7 @@ def test_bfloat16_and_averaged_weights_go_with_any_devices(setup, trained):
     assert all(np.isfinite(weight).all() for weight in read_weights(folder))
 
 
-@pytest.mark.parametrize("setup", ["tensorflow", "mirrored", "jax", "data_parallel", "torch"])
+@pytest.mark.parametrize("setup", ["tensorflow", "jax", "data_parallel", "torch"])
 def test_float16_scales_the_loss_and_trains(setup, trained):
     folder, _ = trained(setup, "--mixed_precision=float16", "--epochs=1")
     assert np.isfinite(read_history(folder)).all()

@@ -209,6 +209,7 @@ def test_weights_that_diverge_in_the_last_step_are_found_before_they_are_kept(cl
     assert not os.path.exists(tmp_path / "run" / "checkpoints")
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_averaged_weights_are_what_is_validated_and_saved(clips, tmp_path, monkeypatch):
     of_last_step = []
@@ -234,6 +235,7 @@ def test_averaged_weights_are_what_is_validated_and_saved(clips, tmp_path, monke
     assert float(row["val_accuracy"]) == pytest.approx(found["accuracy"])
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_accumulated_gradients_train_as_the_whole_batch_does(finished, clips, tmp_path):
     """With the backbone frozen, as batch normalisation is then the same for all parts."""
