@@ -143,6 +143,13 @@ def test_a_disk_without_the_room_for_a_run_is_refused_before_anything_is_written
     assert os.listdir(tmp_path) == [LOCK]
 
 
+def test_a_folder_that_cannot_be_made_is_named():
+    folder = RunFolder("/proc/run", SETTINGS)
+    assert not folder.is_finished()
+    with pytest.raises(OSError, match="/proc/run"), folder.lock():
+        pass
+
+
 def test_a_full_disk_does_not_let_an_old_run_be_overwritten(tmp_path, monkeypatch):
     started(tmp_path)
     (tmp_path / "model.keras").write_text("old")
