@@ -3,6 +3,7 @@ import io
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_stm.data import jpeg
 from tests.data.videos import state_jpeg_size
@@ -105,6 +106,24 @@ def test_size_that_a_header_states_is_checked_before_anything_is_decoded(monkeyp
     with pytest.raises(jpeg.JpegError, match=f"image 0 is too large: {reason}") as error:
         jpeg.decode(images)
     assert error.value.kind == "too large"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"exif": b"Exif\0\0" + bytes(9000), "comment": "a"}]
+)
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_size_is_read_as_tensorflow_reads_it(options, mode):
+    file = io.BytesIO()
+    Image.fromarray(image(37, 53)).convert(mode).save(file, "jpeg", **options)
+    assert jpeg._stated_size(file.getvalue()) == [37, 53]
+
+
+def test_header_that_is_not_ordinary_is_left_to_tensorflow():
+    usual = encode(image(20, 30))
+    # Any number of bytes may fill the space before a marker.
+    filled = usual[:2] + b"\xff\xff" + usual[2:]
+    assert jpeg._stated_size(filled) is None
+    np.testing.assert_array_equal(jpeg.decode([filled]), jpeg.decode([usual]))
 
 
 def test_larger_image_behind_the_first_is_not_decoded(monkeypatch):
