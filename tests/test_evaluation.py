@@ -34,7 +34,7 @@ def test_scores_are_averaged_over_the_views_before_they_are_compared():
     # Two of three views say 1, but not as clearly as the third says 0.
     views = [video(0, [0.9, 0.1], [0.4, 0.6], [0.4, 0.6])]
     given = []
-    result = evaluate(answer, views, "ab", on_video=lambda *args: given.append(args), progress=False)
+    result = evaluate(answer, views, ["a", "b"], on_video=lambda *args: given.append(args), progress=False)
     assert result.top1 == 1
     ((path, label, scores),) = given
     assert (path, label) == ("0.mp4", 0)
@@ -82,7 +82,7 @@ def test_accuracies_and_confusions_of_a_case_worked_out_by_hand():
 def test_mistakes_are_in_the_order_of_their_number_and_then_of_their_share():
     labels = [0] * 4 + [1, 2, 2]
     called = [0, 0, 3, 3, 3, 2, 3]
-    result = from_scores(np.eye(4)[called], labels, "abcd")
+    result = from_scores(np.eye(4)[called], labels, list("abcd"))
     assert result.worst_confusions() == [("a", "d", 2, 0.5), ("b", "d", 1, 1.0), ("c", "d", 1, 0.5)]
 
 
@@ -150,7 +150,7 @@ def test_clips_of_another_length_or_size_are_a_batch_of_their_own():
         ("a", 0, np.zeros((1, frames, size, size, 3), "float32"))
         for frames, size in ((2, 4), (2, 4), (3, 4), (3, 5))
     ]
-    assert evaluate(answer, videos, "ab", progress=False).num_videos == 4
+    assert evaluate(answer, videos, ["a", "b"], progress=False).num_videos == 4
     assert shapes == [(2, 2, 4, 4, 3), (1, 3, 4, 4, 3), (1, 3, 5, 5, 3)]
 
 

@@ -120,6 +120,7 @@ def test_clips_may_move_but_not_change_between_two_runs(finished, clips, tmp_pat
         run(tmp_path / "run", tmp_path / "clips")
 
 
+@pytest.mark.once
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     finished, clips, tmp_path, monkeypatch
 ):
@@ -145,6 +146,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.once
 def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_epoch(
     finished, clips, tmp_path, monkeypatch
 ):
@@ -177,6 +179,7 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
         np.testing.assert_array_equal(kept, after)
 
 
+@pytest.mark.once
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rate_and_clips(clips, tmp_path, monkeypatch):
     """The second epoch's second step is made to fail."""
     on_train_batch_end = train._FiniteLoss.on_train_batch_end
@@ -252,6 +255,7 @@ def test_accumulated_gradients_train_as_the_whole_batch_does(finished, clips, tm
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.once
 def test_the_best_epochs_model_is_there_where_the_last_is_worse(clips, tmp_path, monkeypatch):
     accuracies = iter([0.75, 0.5])
