@@ -69,6 +69,9 @@ def test_losses_weights_and_statistics_are_those_of_one_device(setup, trained):
     for ours, theirs in zip(read_weights(several), read_weights(one), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     assert "of 24 validation clips" in output
+    # Or other backends could not load it.
+    layers = keras.saving.load_model(several / "model.keras")._flatten_layers()
+    assert not any(getattr(layer, "synchronized", False) for layer in layers)
 
 
 # As the commands themselves, but with as many logical devices as the set-up has.
