@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-if importlib.util.find_spec("torch") and os.environ["KERAS_BACKEND"] == "torch":
+if importlib.util.find_spec("torch") and os.environ.get("KERAS_BACKEND") == "torch":
     import torch
 
     # Several processes of tests share the processor.
