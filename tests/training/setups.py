@@ -1,6 +1,7 @@
 """Devices and processes that fit.py is tested on, each as the processes of one run."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -53,6 +54,8 @@ def start(setup, *arguments, kill=None, killed=0, cache=None):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            # Tests that were started in the background ignore Ctrl-C, and so would what they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env={**environment, **({"KILL": kill} if kill and i == killed else {})},
         )
         for i, flags in enumerate(cluster(count) if count > 1 else [[]])
