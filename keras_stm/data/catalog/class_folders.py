@@ -3,6 +3,7 @@
 import os
 import warnings
 
+from keras_stm.data.catalog.clips import find_splits
 from keras_stm.data.catalog.dataset import Dataset
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
 from keras_stm.data.video import VIDEO_EXTENSIONS
@@ -47,13 +48,7 @@ def open_folder(root, split, exclude, *, validation_split, seed):
 
 def _split_folders(root):
     """The split folders under `root` by name; none where `root` holds the classes themselves."""
-    found = {}
-    for split, folders in _SPLIT_FOLDERS.items():
-        there = [folder for folder in folders if os.path.lexists(os.path.join(root, folder))]
-        if len(there) > 1:
-            raise ValueError(f"`root` must hold one of {' and '.join(there)}. Received: root={root!r}")
-        if there:
-            found[split] = os.path.join(root, there[0])
+    found = find_splits(root, _SPLIT_FOLDERS)
     # Clips directly under `train` make it a class, say of trains.
     if not os.path.isdir(found.get("train", "")) or not any(map(_clips, _subfolders(found["train"]))):
         return {}

@@ -7,6 +7,30 @@ from keras_stm.data.catalog.dataset import Dataset
 _LISTED = 3
 
 
+def find_splits(root, names):
+    """What `root` holds of each split, a file or a folder.
+
+    Args:
+        root: folder.
+        names: dictionary of split -> the names that it may have.
+
+    Returns:
+        Dictionary of split -> path, of the splits that are there.
+
+    Raises:
+        ValueError: a split is there under two names.
+    """
+    found = {}
+    for split, accepted in names.items():
+        # Whatever it is: a broken link, or a folder in place of a list, shall not pass for nothing.
+        there = [name for name in accepted if os.path.lexists(os.path.join(root, name))]
+        if len(there) > 1:
+            raise ValueError(f"`root` must hold one of {' and '.join(there)}. Received: root={root!r}")
+        if there:
+            found[split] = os.path.join(root, there[0])
+    return found
+
+
 def find_clips(root, names, depth):
     """Paths of the clips that lie in `root` or up to `depth` folders deeper.
 

@@ -4,7 +4,7 @@ import functools
 import os
 
 from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
-from keras_stm.data.catalog.clips import to_dataset
+from keras_stm.data.catalog.clips import find_splits, to_dataset
 from keras_stm.data.video import VIDEO_EXTENSIONS
 
 _FILES = {"train": ("train.txt",), "validation": ("validation.txt", "val.txt"), "test": ("test.txt",)}
@@ -39,14 +39,7 @@ def _find_lists(root):
     """Split -> path of its list."""
     if os.path.isfile(root) and root.endswith(".txt"):
         return {"train": root}
-    lists = {}
-    for split, files in _FILES.items():
-        # Whatever is there: a folder or a broken link shall not pass for no list.
-        there = [file for file in files if os.path.lexists(os.path.join(root, file))]
-        if len(there) > 1:
-            raise ValueError(f"`root` must hold one of {' and '.join(there)}. Received: root={root!r}")
-        if there:
-            lists[split] = os.path.join(root, there[0])
+    lists = find_splits(root, _FILES)
     if "train" not in lists:
         raise ValueError(f"`root` must be a folder with train.txt, or a .txt file. Received: root={root!r}")
     return lists
