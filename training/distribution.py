@@ -238,6 +238,21 @@ class Devices:
 
         return multihost_utils.broadcast_one_to_all(np.zeros(shape, dtype) if array is None else array)
 
+    def agree_to_stop(self, step, is_asked):
+        """Whether all processes end after this step. Each asks between all of its steps.
+
+        One alone does if it `is_asked` to; several soon after SIGTERM came to any of them.
+        """
+        if self.num_processes == 1:
+            return is_asked
+        from jax.experimental import multihost_utils
+
+        if not multihost_utils.reached_preemption_sync_point(step):
+            return False
+        # The others may still need this process for their part of the step.
+        self.gather(None)
+        return True
+
     def leave(self, message):
         """Ends this process with a message, and so the others."""
         if self.num_processes == 1:

@@ -36,6 +36,7 @@ import distribution
 import keras_stm
 import run_folder
 import schedules
+from interruption import Interruption
 from keras_stm import inference, model_file
 from run_data import RunData, absolute, clips_fingerprint
 from train import Training, state
@@ -86,8 +87,9 @@ def main(argv):
         if not devices.is_first:
             # What the first process says holds for all.
             sys.stdout = open(os.devnull, "w")
-        # What a cluster sends before it takes a machine away stops a run as Ctrl-C does. JAX would catch it.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if devices.num_processes == 1:
+            # What a cluster sends before it takes a machine away stops a run as Ctrl-C does.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         fit(
             settings,
             flags.FLAGS.output or os.path.join("saved_models", f"{preset}-{settings.model}"),
@@ -195,8 +197,8 @@ def fit(
             print(finished)
             return
         devices.from_first(lambda: begin(folder, model, data))
-        with devices.scope():
-            training = Training(model, folder, data, devices)
+        with devices.scope(), Interruption(devices) as interruption:
+            training = Training(model, folder, data, devices, interruption)
             training.run(tensorboard)
             result, _ = training.validate()
             weights, best_weights = model.get_weights(), None

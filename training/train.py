@@ -23,16 +23,18 @@ class Training:
         folder: `RunFolder`.
         data: `RunData`.
         devices: `distribution.Devices`.
+        interruption: `interruption.Interruption`.
 
     Attributes:
         history: a dictionary for each epoch so far, the columns of `history.csv`.
     """
 
-    def __init__(self, model, folder, data, devices):
+    def __init__(self, model, folder, data, devices, interruption):
         self.model = model
         self.folder = folder
         self.data = data
         self.devices = devices
+        self.interruption = interruption
         self.history = []
         self._predict = inference.predict_fn(model)
 
@@ -56,7 +58,13 @@ class Training:
         if len(self.history) < settings.epochs and not self.is_stopped():
             batches = self.data.training_batches(initial_epoch=len(self.history))
             data_wait = DataWait(self.data.is_packed, self.data.workers, os.cpu_count())
-            callbacks = [data_wait, _FiniteLoss(self.data, self.devices), _EpochEnd(self)]
+            # The interruption last: a step that it ends was looked at before.
+            callbacks = [
+                data_wait,
+                _FiniteLoss(self.data, self.devices),
+                _EpochEnd(self),
+                self.interruption,
+            ]
             if tensorboard and self.devices.is_first:
                 callbacks.append(keras.callbacks.TensorBoard(self.folder.file(run_folder.TENSORBOARD)))
             try:
@@ -139,6 +147,7 @@ class Training:
         batches = data.validation_batches().as_numpy_iterator()
         parts = []
         for _ in range(-(-most // num_clips)):
+            self.interruption.check()
             clips, labels = next(batches, (np.zeros((0, *data.clip_shape), "float32"), None))
             lacking = np.zeros((num_clips - len(clips), *data.clip_shape), "float32")
             scores = self._predict(np.concatenate([clips, lacking]) if len(lacking) else clips)

@@ -1,10 +1,12 @@
 """fit.py with a narrow model, as a process that tests start, kill and start again.
 
 LOGICAL_CPUS=2 splits the processor into as many devices, under TensorFlow. KILL=step:5 ends the process as
-kill -9 does after the fifth step that it trains, KILL=write:2 halfway through its second checkpoint file.
+kill -9 does after the fifth step that it trains, KILL=write:2 halfway through its second checkpoint file;
+KILL_SIGNAL=SIGTERM sends another signal there.
 """
 
 import importlib.util
+import itertools
 import os
 import signal
 import sys
@@ -26,13 +28,14 @@ from tests.training.small_runs import NARROW
 
 
 def kill_after(count, function):
-    """`function`, but that the process is killed at the end of its call number `count`."""
-    calls = iter(range(1, count))
+    """`function`, but that the process is sent a signal at the end of its call number `count`."""
+    number = signal.Signals[os.environ.get("KILL_SIGNAL", "SIGKILL")]
+    calls = itertools.count(1)
 
     def wrapper(*args, **kwargs):
         result = function(*args, **kwargs)
-        if next(calls, None) is None:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if next(calls) == count:
+            os.kill(os.getpid(), number)
         return result
 
     return wrapper

@@ -26,13 +26,13 @@ SETUPS = {
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def start(setup, *arguments, kill=None, killed=0, cache=None):
+def start(setup, *arguments, kill=None, killed=0, number=signal.SIGKILL, cache=None):
     """Starts the processes of a run.
 
     Args:
         setup: key of `SETUPS`.
         *arguments: of fit.py.
-        kill: when a process kills itself, see `narrow_fit`, and `killed` which one.
+        kill: when a process kills itself, see `narrow_fit`, `killed` which one, and `number` by which signal.
         cache: folder in which JAX keeps what it has compiled.
 
     Returns:
@@ -48,6 +48,7 @@ def start(setup, *arguments, kill=None, killed=0, cache=None):
         **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {}),
         **environment,
     }
+    killing = {"KILL": kill, "KILL_SIGNAL": number.name} if kill else {}
     return [
         subprocess.Popen(
             [sys.executable, narrow_fit.__file__, *map(str, arguments), *more, *flags],
@@ -56,7 +57,7 @@ def start(setup, *arguments, kill=None, killed=0, cache=None):
             text=True,
             # Tests that were started in the background ignore Ctrl-C, and so would what they start.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            env={**environment, **({"KILL": kill} if kill and i == killed else {})},
+            env={**environment, **(killing if i == killed else {})},
         )
         for i, flags in enumerate(cluster(count) if count > 1 else [[]])
     ]

@@ -89,23 +89,28 @@ def test_a_run_that_was_killed_at_any_moment_ends_with_the_very_weights(setup, c
 
 @pytest.mark.parametrize(
     "setup, number",
-    [("tensorflow", signal.SIGINT), ("jax", signal.SIGTERM), ("two_processes", signal.SIGTERM)],
+    [
+        ("tensorflow", signal.SIGINT),
+        ("torch", signal.SIGTERM),
+        ("jax", signal.SIGTERM),
+        ("two_processes", signal.SIGINT),
+        ("two_processes", signal.SIGTERM),
+    ],
 )
-def test_a_signal_ends_the_run_at_once_and_says_how_to_go_on(setup, number, clips, whole, cache, tmp_path):
+def test_a_signal_to_one_process_ends_all_after_a_step_and_they_go_on(
+    setup, number, clips, whole, cache, tmp_path
+):
     expected, _ = whole(setup)
     command = (setup, f"--data_dir={clips}", *ARGUMENTS, f"--output={tmp_path / 'run'}")
-    processes = setups.start(*command, cache=cache)
-    while not (tmp_path / "run" / "history.csv").exists():
-        assert processes[0].poll() is None
-        time.sleep(0.05)
-    begin = time.monotonic()
-    for process in processes:
-        process.send_signal(number)
-    codes, outputs = setups.finish(processes, timeout=60)
-    assert time.monotonic() - begin < 30
-    assert all(codes)
-    assert "Stopped. The same command goes on from the last whole epoch." in outputs[0], outputs[0]
-    assert "Traceback" not in outputs[0]
+    last = setups.SETUPS[setup][2] - 1
+    codes, outputs = setups.finish(
+        setups.start(*command, kill="step:3", killed=last, number=number, cache=cache)
+    )
+    assert all(code == 1 for code in codes), "\n".join(outputs)
+    for output in outputs:
+        assert output.endswith("\nStopped. The same command goes on from the last whole epoch.\n"), output
+        assert "Traceback" not in output
+    assert 1 <= len(read_history(tmp_path / "run")) < 4
     setups.run(*command, cache=cache)
     assert_same_run(tmp_path / "run", expected)
 
