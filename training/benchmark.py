@@ -1,146 +1,203 @@
-"""Compares the speed of networks, of forms of the temporal convolution and of the pipeline, on this machine.
+"""Compares the speed of networks, with each backend and with what one would otherwise use, on this machine.
 
-Everything is measured in turn in one process, so that a ratio holds although the machine's speed drifts.
-TSN, which has no temporal layer, is 1.00; higher is faster.
-
-  python training/benchmark.py                       # STM-ResNet-50, inference and training
-  KERAS_BACKEND=jax python training/benchmark.py
-  python training/benchmark.py --jit_compile         # TensorFlow with XLA
+  python training/benchmark.py --json=speed.json     # all networks and kinds, with clips of one shape
+  python training/benchmark.py --full                # with more shapes: hours on a few cores
+  python training/benchmark.py --batch_sizes=1 --kinds=plain,folded,openvino --backends=tensorflow,jax
+  python training/benchmark.py --quick               # tiny networks: only whether it runs
   python training/benchmark.py --what=pipeline       # reading clips, against bare decoding
   python training/benchmark.py --what=soak           # what reading 10,000 clips leaves in memory
+
+All whose speed is compared is measured in turn, so that a ratio holds although the machine's speed drifts;
+each ratio is the median of the rounds, with their range. TSN, which has no temporal layer, is 1.00; higher
+is faster. What a step of training takes of memory is compared, too. Kinds of our own, of each backend:
+
+- plain, folded: inference, folded with BatchNorm in the convolutions
+- saved_model: inference of our export, under TensorFlow
+- training: a step of training
+- startup: the time to import keras_stm and to build a network
+
+and of others, which ours is compared with:
+
+- torch_eager, torch_compile: the same network in plain PyTorch; with training its step, too
+- openvino, onnxruntime: inference of our export
+
+What is not installed is left out, and said. Exit status: 1 where something failed or nothing was measured.
 """
 
 import os
-import statistics
+import signal
 import sys
-import time
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras
-import numpy as np
 from absl import app, flags
-from keras import ops
 
-import keras_stm
-from keras_stm.layers import temporal_conv
-from keras_stm.models import STMResNet, TSMResNet, TSNResNet
+import benchmark_networks
+import benchmark_report
+from benchmark_steps import NETWORKS
 
-_WHAT = flags.DEFINE_enum("what", "networks", ["networks", "pipeline", "soak"], "What to measure.")
-_VIDEO = flags.DEFINE_string("video", None, "pipeline: file to measure with. Default: one is made.")
-_WORKERS = flags.DEFINE_integer(
-    "workers", os.cpu_count(), "pipeline, soak: clips read at the same time.", lower_bound=1
-)
-_READS = flags.DEFINE_integer("reads", 10_000, "soak: clips to read.", lower_bound=100)
-_DEPTHS = flags.DEFINE_list("depths", ["3", "4", "6", "3"], "Blocks of the four stages.")
-flags.register_validator(
-    "depths", lambda depths: all(map(str.isdecimal, depths)), "must be whole numbers with commas between them"
-)
-_WIDTH = flags.DEFINE_integer("width", 64, "Width of the networks.", lower_bound=1)
-_NUM_FRAMES = flags.DEFINE_integer("num_frames", 8, "Frames of a clip.", lower_bound=1)
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 112, "Height and width of a clip in pixels.", lower_bound=1)
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Clips of a step.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Times that each is measured; the median counts.", lower_bound=1)
-_JIT_COMPILE = flags.DEFINE_boolean("jit_compile", None, "Default: as fit.py does.")
-
-
-def convolve_lines(clip, kernel, data_format):
-    """Form (c) of the temporal convolution: a depthwise 1-D convolution for every pixel.
-
-    Nowhere the fastest by more than the measurement varies, and so only here.
-    """
-    if data_format == "channels_first":
-        clip = ops.moveaxis(clip, 2, -1)
-    batch, time_steps, height, width, channels = ops.shape(clip)
-    lines = ops.reshape(ops.moveaxis(clip, 1, 3), (-1, time_steps, channels))
-    lines = ops.depthwise_conv(lines, kernel[..., None], padding="same", data_format="channels_last")
-    lines = ops.reshape(lines, (batch, height, width, time_steps, channels))
-    clip = ops.moveaxis(lines, 3, 1)
-    return ops.moveaxis(clip, -1, 2) if data_format == "channels_first" else clip
-
-
-FORMS = {
-    "(a) shifted sum": temporal_conv.add_shifted,
-    "(b) strip": temporal_conv.convolve_strip,
-    "(c) lines": convolve_lines,
+# Defaults of the flags, and those of --quick and --full.
+_DEFAULTS = {
+    "networks": list(NETWORKS),
+    "kinds": list(benchmark_networks.KINDS),
+    "compared_networks": ["TSN", "STM"],
+    "num_frames": ["8"],
+    "batch_sizes": ["2"],
+    "training_batch_size": 2,
+    "image_size": 224,
+    "depths": ["3", "4", "6", "3"],
+    "width": 64,
+    "rounds": 5,
 }
+_QUICK = {
+    "num_frames": ["4"],
+    "batch_sizes": ["1", "2"],
+    "image_size": 32,
+    "depths": ["1", "1", "1", "1"],
+    "width": 8,
+    "rounds": 2,
+}
+_FULL = {"num_frames": ["8", "16"], "batch_sizes": ["1", "16"]}
+
+
+def define_flags():
+    flags.DEFINE_enum("what", "networks", ["networks", "pipeline", "soak"], "What to measure.")
+    flags.DEFINE_list("backends", None, "networks: Keras backends. Default: all that are installed.")
+    for name, help in {
+        "networks": "networks: any of " + ", ".join(NETWORKS) + ".",
+        "kinds": "networks: any of " + ", ".join(benchmark_networks.KINDS) + ".",
+        "compared_networks": "networks: those of --networks to measure as saved_model and with others.",
+        "num_frames": "networks: frames of a clip, each in turn.",
+        "batch_sizes": "networks: clips of a step of inference, each in turn.",
+        "depths": "networks: blocks of the four stages.",
+    }.items():
+        flags.DEFINE_list(name, _DEFAULTS[name], help)
+    for name, help in {
+        "training_batch_size": "networks: clips of a step of training.",
+        "image_size": "networks: height and width of a clip in pixels.",
+        "width": "networks: width of the networks.",
+        "rounds": "Times that each is measured.",
+    }.items():
+        flags.DEFINE_integer(name, _DEFAULTS[name], help, lower_bound=1)
+    flags.DEFINE_enum(
+        "mixed_precision", "none", ["none", "bfloat16"], "networks: the type to compute in; none is float32."
+    )
+    flags.DEFINE_boolean("jit_compile", None, "networks: as of Keras. Default: what is fast.")
+    flags.DEFINE_boolean("quick", False, "networks: tiny ones, unless other flags say more.")
+    flags.DEFINE_boolean(
+        "full",
+        False,
+        "networks: --num_frames=8,16 --batch_sizes=1,16, unless these flags say more. Without it "
+        "--num_frames=8 --batch_sizes=2, which takes a small part of the time.",
+    )
+    flags.DEFINE_string("json", None, "networks: file for all numbers and raw times; it is replaced.")
+    flags.DEFINE_string("video", None, "pipeline: file to measure with. Default: one is made.")
+    flags.DEFINE_integer(
+        "workers", os.cpu_count(), "pipeline, soak: clips read at the same time.", lower_bound=1
+    )
+    flags.DEFINE_integer("reads", 10_000, "soak: clips to read.", lower_bound=100)
+
+    for name, choices in {
+        "backends": benchmark_networks.BACKENDS,
+        "networks": NETWORKS,
+        "kinds": benchmark_networks.KINDS,
+        "compared_networks": NETWORKS,
+    }.items():
+        flags.register_validator(name, lambda values, choices=choices: check_names(values, choices))
+    for name in ("num_frames", "batch_sizes"):
+        flags.register_validator(name, check_numbers)
+    flags.register_validator("depths", check_depths)
+
+
+def check_names(values, choices):
+    if values is None:
+        return True
+    for value in values or [""]:
+        if value not in choices:
+            raise flags.ValidationError(f"{value!r} is not one of {', '.join(choices)}")
+    return True
+
+
+def check_numbers(values):
+    for value in values or [""]:
+        if not (value.isdecimal() and int(value)):
+            raise flags.ValidationError(f"{value or 'nothing'} is not a positive integer")
+    return True
+
+
+def check_depths(values):
+    if not all(map(str.isdecimal, values)):
+        raise flags.ValidationError("must be whole numbers with commas between them")
+    if len(values) != 4 or not all(map(int, values)):
+        raise flags.ValidationError("`depths` must be four positive integers")
+    return True
 
 
 def main(argv):
     if len(argv) > 1:
         sys.exit(f"benchmark.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
+    values = flags.FLAGS
     try:
-        if _WHAT.value == "networks":
-            measure_networks()
+        if values.what == "networks":
+            sys.exit(measure_networks(read_options(values), values.json))
         else:
             # Networks are measured without TensorFlow and PyAV.
             import benchmark_pipeline
 
-            if _WHAT.value == "soak":
-                benchmark_pipeline.soak(_READS.value, _WORKERS.value)
+            if values.what == "soak":
+                benchmark_pipeline.soak(values.reads, values.workers)
             else:
-                benchmark_pipeline.measure(_VIDEO.value, _WORKERS.value, _ROUNDS.value)
+                benchmark_pipeline.measure(values.video, values.workers, values.rounds)
+    except KeyboardInterrupt:
+        sys.exit("\nbenchmark.py: stopped.")
     except (ValueError, OSError) as error:
         sys.exit(f"benchmark.py: {error}")
 
 
-def measure_networks():
-    backend = keras.backend.backend()
-    clip_shape = (_NUM_FRAMES.value, _IMAGE_SIZE.value, _IMAGE_SIZE.value, 3)
-    rng = np.random.default_rng(0)
-    clips = rng.normal(size=(_BATCH_SIZE.value, *clip_shape)).astype("float32")
-    labels = rng.integers(0, 10, _BATCH_SIZE.value)
-
-    chosen = temporal_conv.FORMS[backend]
-    steps = {}
-    for name, build, form in [
-        ("TSN", TSNResNet, chosen),
-        ("TSM", TSMResNet, chosen),
-        *((f"STM {name}", STMResNet, form) for name, form in FORMS.items()),
-    ]:
-        # A model is traced with the form of this moment and keeps it.
-        temporal_conv.FORMS[backend] = form
-        model = compile_model(build, clip_shape)
-        predict, train = model.predict_on_batch, model.train_on_batch
-        predict(clips), train(clips, labels)
-        mark = " (used)" if build is STMResNet and form is chosen else ""
-        steps[name + mark] = form, predict, train
-    seconds = measure(steps, backend, clips, labels)
-    temporal_conv.FORMS[backend] = chosen
-
-    print(f"\n{backend}, {_BATCH_SIZE.value} x {clip_shape}, speed against TSN")
-    print(f"{'':28}{'inference':>12}{'training':>12}")
-    for name in steps:
-        ratios = [seconds["TSN"][i] / seconds[name][i] for i in (0, 1)]
-        print(f"{name:28}{ratios[0]:12.2f}{ratios[1]:12.2f}")
+def read_options(values):
+    """The flags of networks as a namespace, those of --quick and --full where not given themselves."""
+    names = (*_DEFAULTS, "backends", "mixed_precision", "jit_compile")
+    options = {name: values[name].value for name in names}
+    for given, defaults in ((values.quick, _QUICK), (values.full, _FULL)):
+        if given:
+            options.update({name: value for name, value in defaults.items() if not values[name].present})
+    for name in ("num_frames", "batch_sizes", "depths"):
+        options[name] = [int(value) for value in options[name]]
+    for name in ("num_frames", "batch_sizes", "networks", "kinds", "compared_networks"):
+        options[name] = list(dict.fromkeys(options[name]))
+    installed = [name for name in benchmark_networks.BACKENDS if benchmark_networks.is_installed(name)]
+    options["backends"] = list(dict.fromkeys(options["backends"] or installed))
+    for name in options["backends"] or benchmark_networks.BACKENDS:
+        if name not in installed:
+            raise ValueError(f"--backends: {name} is not installed")
+    # Large enough to be as fast as it gets; a step on a GPU takes a few milliseconds only.
+    options["matrix_size"] = 256 if values.quick else 4096
+    options["least_seconds"] = 0 if values.quick else 0.2
+    return types.SimpleNamespace(**options)
 
 
-def compile_model(build, clip_shape):
-    model = build(tuple(map(int, _DEPTHS.value)), _WIDTH.value, input_shape=clip_shape, classes=10)
-    jit_compile = _JIT_COMPILE.value
-    if jit_compile is None:
-        jit_compile = False if keras.backend.backend() == "tensorflow" else "auto"
-    model.compile(
-        keras_stm.optimizers.SGD(0.0, momentum=0.9),
-        loss="sparse_categorical_crossentropy",
-        jit_compile=jit_compile,
-    )
-    return model
-
-
-def measure(steps, backend, clips, labels):
-    """`{name: (seconds of an inference step, of a training step)}`, medians of rounds in turn."""
-    times = {name: ([], []) for name in steps}
-    for _ in range(_ROUNDS.value):
-        for name, (form, predict, train) in steps.items():
-            # PyTorch traces nothing: it looks the form up in every step.
-            temporal_conv.FORMS[backend] = form
-            for kind, (step, *inputs) in enumerate([(predict, clips), (train, clips, labels)]):
-                start = time.perf_counter()
-                step(*inputs)
-                times[name][kind].append(time.perf_counter() - start)
-    return {name: tuple(map(statistics.median, kinds)) for name, kinds in times.items()}
+def measure_networks(options, json):
+    """Prints the tables, and returns the exit status."""
+    if json is not None:
+        folder = os.path.dirname(os.path.abspath(json))
+        if not os.path.isdir(folder):
+            raise ValueError(f"--json={json}: there is no folder {folder}")
+        if os.path.isdir(json) or not json:
+            raise ValueError(f"--json={json} is a folder")
+    # Ended as by Ctrl-C, with its processes and its files.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # What there is to measure is decided there, and the flags are kept as they were given.
+    results = benchmark_networks.measure(types.SimpleNamespace(**vars(options)))
+    report = benchmark_report.summarize(results, options)
+    print(benchmark_report.format_report(report))
+    if json:
+        benchmark_report.write_json(report, json)
+    for line in results["errors"]:
+        print(f"benchmark.py: ERROR: {line}", file=sys.stderr)
+    return 1 if results["errors"] or not (results["rows"] or results["startup"]) else 0
 
 
 if __name__ == "__main__":
+    define_flags()
     app.run(main)

@@ -3,6 +3,8 @@ from keras import ops
 
 from keras_stm.arguments import one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
+    FrameDepthwiseConv2D,
+    FrameMaxPool2D,
     PerFrame,
     batch_norm,
     clip_channels,
@@ -66,7 +68,7 @@ class CMM(keras.layers.Layer):
             **shared,
         )
         self.reduce_bn = batch_norm(name="reduce_bn", used=use_batch_norm, **shared)
-        motion_conv = keras.layers.DepthwiseConv2D(
+        motion_conv = FrameDepthwiseConv2D(
             3,
             padding="same",
             use_bias=False,
@@ -80,7 +82,7 @@ class CMM(keras.layers.Layer):
         self.pool = None
         if strides > 1:
             # "same" rounds up, as the strided 3x3 beside it does: both fit at any size.
-            pool = keras.layers.MaxPooling2D(strides, padding="same", name="pool", **shared)
+            pool = FrameMaxPool2D(strides, padding="same", name="pool", **shared)
             self.pool = PerFrame(pool, name="pool", dtype=self.dtype_policy)
 
     def build(self, input_shape):
@@ -95,8 +97,12 @@ class CMM(keras.layers.Layer):
 
     def call(self, clip, training=None):
         features = self.reduce_bn(self.reduce_conv(clip), training=training)
-        motion = self.motion_conv(features[:, 1:]) - features[:, :-1]
-        motion = ops.pad(motion, [(0, 0), (0, 1), (0, 0), (0, 0), (0, 0)])
+        # Rolled and masked, not sliced and padded: the same, with gradients that TensorFlow computes in less
+        # than half the time.
+        following = ops.roll(self.motion_conv(features), -1, axis=1)
+        time = ops.shape(clip)[1]
+        has_following = ops.cast(ops.arange(time) < time - 1, features.dtype)
+        motion = (following - features) * ops.reshape(has_following, (-1, 1, 1, 1))
         motion = self.restore_conv(motion)
         return self.pool(motion) if self.pool else motion
 

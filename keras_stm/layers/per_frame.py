@@ -63,12 +63,85 @@ class SymmetricConv2D(keras.layers.Conv2D):
     """
 
     def convolution_op(self, inputs, kernel):
-        if self.padding != "same" or max(self.strides) == 1:
-            return super().convolution_op(inputs, kernel)
-        sides = [(size // 2, size // 2) for size in self.kernel_size]
         last = self.data_format == "channels_last"
-        inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)] if last else [(0, 0), (0, 0), *sides])
-        return ops.conv(inputs, kernel, strides=self.strides, padding="valid", data_format=self.data_format)
+        strides, padding = list(self.strides), self.padding
+        if last and self.kernel_size == (1, 1) and keras.backend.backend() != "tensorflow":
+            # The same as a matrix product: XLA has none but slow convolutions on a CPU, and PyTorch would
+            # reorder the kernel in each step.
+            if max(strides) > 1:
+                inputs = inputs[:, :: strides[0], :: strides[1]]
+            return ops.matmul(inputs, kernel[0, 0])
+        if padding == "same" and max(strides) > 1:
+            sides = [(size // 2, size // 2) for size in self.kernel_size]
+            inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)] if last else [(0, 0), (0, 0), *sides])
+            padding = "valid"
+        return on_frames(
+            ops.conv, inputs, kernel, strides=strides, padding=padding, data_format=self.data_format
+        )
+
+
+@register
+class FrameMaxPool2D(keras.layers.MaxPooling2D):
+    """`MaxPooling2D` without copies under PyTorch."""
+
+    def call(self, inputs):
+        return on_frames(
+            ops.max_pool,
+            inputs,
+            self.pool_size,
+            strides=self.strides,
+            padding=self.padding,
+            data_format=self.data_format,
+        )
+
+
+@register
+class FrameDepthwiseConv2D(keras.layers.DepthwiseConv2D):
+    """`DepthwiseConv2D`, stride 1 and zero padding, in the form that is fast on each backend."""
+
+    def call(self, inputs):
+        kernel = ops.cast(self.kernel[..., 0], inputs.dtype)
+        return depthwise_conv(inputs, kernel, self.data_format)
+
+
+def depthwise_conv(frames, kernel, data_format):
+    """Depthwise convolution, zero padded to the same size.
+
+    Args:
+        frames: `(batch, height, width, channels)` or `(batch, channels, height, width)`.
+        kernel: `(kernel_height, kernel_width, channels)`, both sizes odd.
+        data_format: `"channels_last"` or `"channels_first"`, of the frames.
+    """
+    if keras.backend.backend() != "jax":
+        return on_frames(
+            ops.depthwise_conv, frames, kernel[..., None], padding="same", data_format=data_format
+        )
+    # XLA computes a depthwise convolution as a slow loop, and shifted products as one fast loop.
+    last = data_format == "channels_last"
+    rows, columns = kernel.shape[:2]
+    sides = [(rows // 2, rows // 2), (columns // 2, columns // 2)]
+    padded = ops.pad(frames, [(0, 0), *sides, (0, 0)] if last else [(0, 0), (0, 0), *sides])
+    height, width = ops.shape(frames)[1:3] if last else ops.shape(frames)[2:]
+
+    def product(row, column):
+        place = slice(row, row + height), slice(column, column + width)
+        if last:
+            return padded[:, *place] * kernel[row, column]
+        return padded[:, :, *place] * kernel[row, column, :, None, None]
+
+    return sum(product(row, column) for row in range(rows) for column in range(columns))
+
+
+def on_frames(function, frames, *args, data_format, **kwargs):
+    """A convolution or pooling of `keras.ops` on frames.
+
+    Under PyTorch Keras would copy channels-last frames to channels first and back. A transposed view is the
+    same without a copy, as PyTorch's kernels go by the layout in memory.
+    """
+    if data_format == "channels_first" or keras.backend.backend() != "torch":
+        return function(frames, *args, data_format=data_format, **kwargs)
+    frames = ops.transpose(frames, (0, 3, 1, 2))
+    return ops.transpose(function(frames, *args, data_format="channels_first", **kwargs), (0, 2, 3, 1))
 
 
 def frame_conv(

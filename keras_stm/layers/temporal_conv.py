@@ -1,11 +1,9 @@
-"""The temporal convolution of CSTM: one behaviour, computed in the form that is fast on each backend."""
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_stm.arguments import one_of, standardize_data_format
-from keras_stm.layers.per_frame import channel_axis, clip_channels, register
+from keras_stm.layers.per_frame import clip_channels, depthwise_conv, on_frames, register
 
 KINDS = ("channelwise", "ordinary")
 
@@ -24,18 +22,8 @@ def shift_taps(channels):
     return taps
 
 
-def add_shifted(clip, kernel, data_format):
-    """Form (a): the clip times each tap, shifted and added. Compilers fuse it into one loop."""
-    axis = channel_axis(data_format)
-    shape = [-1, 1, 1] if axis == 2 else [-1]
-    previous, current, following = (ops.reshape(kernel[tap], shape) for tap in range(3))
-    time = ops.shape(clip)[1]
-    padded = ops.pad(clip, [(0, 0), (1, 1), (0, 0), (0, 0), (0, 0)])
-    return padded[:, :time] * previous + clip * current + padded[:, 2 : time + 2] * following
-
-
 def convolve_strip(clip, kernel, data_format):
-    """Form (b): a (3, 1) convolution over an image of time x pixels, which libraries have tuned.
+    """A convolution with a (3, 1) kernel over an image of time x pixels.
 
     The kernel is `(3, channels)`, or `(3, channels, channels)` for an ordinary convolution.
     """
@@ -43,18 +31,13 @@ def convolve_strip(clip, kernel, data_format):
         clip = ops.moveaxis(clip, 2, -1)
     batch, time, height, width, channels = ops.shape(clip)
     strip = ops.reshape(clip, (batch, time, height * width, channels))
-    if len(kernel.shape) == 2:
-        strip = ops.depthwise_conv(
-            strip, kernel[:, None, :, None], padding="same", data_format="channels_last"
-        )
+    kernel = kernel[:, None]
+    if len(kernel.shape) == 3:
+        strip = depthwise_conv(strip, kernel, "channels_last")
     else:
-        strip = ops.conv(strip, kernel[:, None], padding="same", data_format="channels_last")
+        strip = on_frames(ops.conv, strip, kernel, padding="same", data_format="channels_last")
     clip = ops.reshape(strip, (batch, time, height, width, channels))
     return ops.moveaxis(clip, -1, 2) if data_format == "channels_first" else clip
-
-
-# The faster form of the channel-wise convolution, as `training/benchmark.py` measures it.
-FORMS = {"tensorflow": convolve_strip, "jax": add_shifted, "torch": add_shifted}
 
 
 @register
@@ -87,9 +70,7 @@ class TemporalConv(keras.layers.Layer):
         )
 
     def call(self, clip):
-        channelwise = self.kind == "channelwise"
-        form = FORMS[keras.backend.backend()] if channelwise else convolve_strip
-        return form(clip, ops.convert_to_tensor(self.kernel), self.data_format)
+        return convolve_strip(clip, ops.convert_to_tensor(self.kernel), self.data_format)
 
     def compute_output_shape(self, input_shape):
         return input_shape

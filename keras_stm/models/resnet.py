@@ -7,6 +7,7 @@ import keras
 
 from keras_stm.arguments import is_positive_int, one_of, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import (
+    FrameMaxPool2D,
     PerFrame,
     batch_norm,
     frame_conv,
@@ -71,7 +72,7 @@ def resnet(
     x = keras.layers.ReLU(name="conv1_relu")(x)
     # Padded with zeros as PyTorch pads with -inf: the same, behind a ReLU.
     x = per_frame(keras.layers.ZeroPadding2D, 1, name="pool1_pad")(x)
-    x = per_frame(keras.layers.MaxPooling2D, 3, strides=2, name="pool1_pool")(x)
+    x = per_frame(FrameMaxPool2D, 3, strides=2, name="pool1_pool")(x)
 
     for stage, depth in zip(STAGES, depths, strict=True):
         for index in range(depth):

@@ -619,7 +619,7 @@ FLAGS = {
         "--depths=1,1": "`depths` must be four positive integers",
         "--width=0": "0 is not a positive integer",
         "--rounds=0": "0 is not a positive integer",
-        "--batch_size=0": "0 is not a positive integer",
+        "--batch_sizes=0": "0 is not a positive integer",
         "--num_frames=0": "0 is not a positive integer",
         "--image_size=-1": "-1 is not a positive integer",
         "--what=pipeline --video=nowhere.mp4": "nowhere.mp4",
