@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which a cluster sends before it takes a machine away, held back until a step is whole."""
+"""Ctrl-C and SIGTERM, which a cluster sends before it takes a machine away, end a training after a step."""
 
 import os
 import signal
@@ -8,8 +8,9 @@ import keras
 
 
 class Interruption(keras.callbacks.Callback):
-    """Ends a training by `KeyboardInterrupt` after the step in which a signal came, in all processes after the
-    same one.
+    """Ends a training by `KeyboardInterrupt` after the step in which a signal came.
+
+    All processes end after the same one.
 
     Raised at once it could come anywhere, also where a library loses it, and the other processes would wait
     for this one's part of a step. A second Ctrl-C is raised at once all the same.
