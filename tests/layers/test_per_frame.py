@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_stm.layers.per_frame import PerFrame, SymmetricConv2D
+from keras_stm.layers.per_frame import FrameDepthwiseConv2D, FrameMaxPool2D, PerFrame, SymmetricConv2D
 from tests.layers.check_layer import assert_parity, random_clip
 from tests.reference import numpy_layers
 from tests.reference.backend import DATA_FORMATS, compute, numpy, oriented
@@ -68,3 +68,28 @@ def test_symmetric_conv_knows_its_output_shape(data_format):
     clip = oriented(np.zeros((1, 1, 5, 8, 3), "float32"), data_format)[:, 0]
     conv.build(clip.shape)
     assert tuple(conv(clip).shape) == tuple(conv.compute_output_shape(clip.shape))
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
+@pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 2)], ids=str)
+@pytest.mark.parametrize(
+    "ours, keras_class, arguments",
+    [
+        (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 2, "padding": "same"}),
+        (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 1, "strides": 2}),
+        (FrameDepthwiseConv2D, keras.layers.DepthwiseConv2D, {"kernel_size": 3, "padding": "same"}),
+    ],
+)
+def test_the_fast_form_of_a_layer_of_keras_equals_it(ours, keras_class, arguments, size, data_format):
+    # Channels first under TensorFlow on a CPU is not for every layer of Keras.
+    theirs = keras_class(**arguments, data_format="channels_last")
+    layer = ours(**arguments, data_format=data_format)
+    frames = random_clip((3, *size, 4))
+    shape = frames.shape if data_format == "channels_last" else (3, 4, *size)
+    for each, its_shape in ((theirs, frames.shape), (layer, shape)):
+        each.build(its_shape)
+    layer.set_weights(theirs.get_weights())
+    last = data_format == "channels_last"
+    outputs = numpy(compute(layer, frames if last else np.moveaxis(frames, -1, 1)))
+    expected = numpy(compute(theirs, frames))
+    np.testing.assert_allclose(outputs if last else np.moveaxis(outputs, 1, -1), expected, atol=1e-6)
