@@ -67,18 +67,11 @@ def measured(report):
 def test_a_quick_run_measures_each_network_and_kind_that_is_asked_for(tmp_path):
     report = quick(
         tmp_path / "speed.json",
-        *("--backends=tensorflow", "--networks=TSN,STM", "--kinds=plain,training,torch_eager"),
-        "--batch_sizes=2",
+        *("--backends=tensorflow", "--networks=TSN", "--kinds=plain,torch_eager", "--batch_sizes=2"),
     )
     assert measured(report) == {
-        (task, 2, *how, network)
-        for network in ("TSN", "STM")
-        for task, *how in [
-            ("inference", "tensorflow", "plain"),
-            ("inference", None, "torch_eager"),
-            ("training", "tensorflow", "training"),
-            ("training", None, "torch_eager"),
-        ]
+        ("inference", 2, "tensorflow", "plain", "TSN"),
+        ("inference", 2, None, "torch_eager", "TSN"),
     }
     assert os.listdir(tmp_path) == ["speed.json"]
 
@@ -88,6 +81,9 @@ def test_a_quick_run_measures_each_network_and_kind_that_is_asked_for(tmp_path):
 def test_a_quick_run_without_more_measures_all_there_is(tmp_path):
     report = quick(tmp_path / "speed.json")
     backends = ("tensorflow", "jax", "torch")
+    # A compiler is not on every machine.
+    assert set(report["left_out"]) <= {"torch_compile"}
+    others = [kind for kind in benchmark_networks.OTHER_KINDS if kind not in report["left_out"]]
     expected = {("training", 2, name, "training", network) for name in backends for network in NETWORKS}
     for batch in (1, 2):
         expected |= {
@@ -97,16 +93,16 @@ def test_a_quick_run_without_more_measures_all_there_is(tmp_path):
             for network in NETWORKS
         }
     for network in ("TSN", "STM"):
-        expected |= {("training", 2, None, kind, network) for kind in ("torch_eager", "torch_compile")}
+        expected |= {("training", 2, None, kind, network) for kind in others if kind.startswith("torch")}
         for batch in (1, 2):
             expected.add(("inference", batch, "tensorflow", "saved_model", network))
-            expected |= {("inference", batch, None, kind, network) for kind in benchmark_networks.OTHER_KINDS}
+            expected |= {("inference", batch, None, kind, network) for kind in others}
     assert measured(report) == expected
     assert {(row["backend"], row["what"]) for row in report["startup"]} == {
         (name, what) for name in backends for what in ("import", "build")
     }
     assert all(row["ratio"] > 0 for row in report["startup"])
-    assert {each["against"] for each in report["comparisons"]} == set(benchmark_networks.OTHER_KINDS)
+    assert {each["against"] for each in report["comparisons"]} == set(others)
 
 
 @pytest.mark.skipif(BACKEND != "torch", reason="compares with PyTorch, in one process")
