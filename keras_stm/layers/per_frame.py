@@ -66,8 +66,8 @@ class SymmetricConv2D(keras.layers.Conv2D):
         last = self.data_format == "channels_last"
         strides, padding = list(self.strides), self.padding
         if last and self.kernel_size == (1, 1) and keras.backend.backend() != "tensorflow":
-            # The same as a matrix product, for which XLA is twice as fast on a CPU, and PyTorch need not
-            # reorder the kernel in each step. TensorFlow computes both alike.
+            # The same as a matrix product, with which XLA computes the network 1.5 times as fast on a CPU and
+            # PyTorch need not reorder the kernel in each step. TensorFlow computes both alike.
             if max(strides) > 1:
                 inputs = inputs[:, :: strides[0], :: strides[1]]
             return ops.matmul(inputs, kernel[0, 0])
@@ -97,7 +97,7 @@ class FrameMaxPool2D(keras.layers.MaxPooling2D):
 
 @register
 class FrameDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """`DepthwiseConv2D`, stride 1 and zero padding, in the form that is fast on each backend."""
+    """`DepthwiseConv2D`, stride 1, zero padded, without bias, in the form that is fast on each backend."""
 
     def call(self, inputs):
         kernel = ops.cast(self.kernel[..., 0], inputs.dtype)

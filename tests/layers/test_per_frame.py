@@ -77,7 +77,11 @@ def test_symmetric_conv_knows_its_output_shape(data_format):
     [
         (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 2, "padding": "same"}),
         (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 1, "strides": 2}),
-        (FrameDepthwiseConv2D, keras.layers.DepthwiseConv2D, {"kernel_size": 3, "padding": "same"}),
+        (
+            FrameDepthwiseConv2D,
+            keras.layers.DepthwiseConv2D,
+            {"kernel_size": 3, "padding": "same", "use_bias": False},
+        ),
     ],
 )
 def test_the_fast_form_of_a_layer_of_keras_equals_it(ours, keras_class, arguments, size, data_format):
