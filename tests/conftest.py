@@ -2,6 +2,8 @@ import importlib.util
 import os
 import pathlib
 
+import before_tensorflow  # noqa: F401
+
 # Compiling takes longer than what is compiled: this takes a third off the tests under JAX.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 

@@ -29,8 +29,9 @@ import signal
 import sys
 import types
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import before_tensorflow  # noqa: F401
 
+# isort: split
 from absl import app, flags
 
 import benchmark_networks

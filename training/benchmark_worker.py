@@ -55,7 +55,6 @@ class Worker:
 
     def _start(self):
         environment = {
-            "TF_CPP_MIN_LOG_LEVEL": "2",
             # The processes share a GPU, and none may take all of its memory.
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",

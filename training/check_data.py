@@ -29,9 +29,9 @@ import sys
 import time
 import typing
 
-# Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import before_tensorflow  # noqa: F401
 
+# isort: split
 import keras
 import matplotlib.figure
 import numpy as np

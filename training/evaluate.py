@@ -25,9 +25,9 @@ import os
 import shlex
 import sys
 
-# Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import before_tensorflow  # noqa: F401
 
+# isort: split
 import keras
 import tensorflow as tf
 from absl import app, flags, logging

@@ -18,9 +18,9 @@ import re
 import sys
 import typing
 
-# Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import before_tensorflow  # noqa: F401
 
+# isort: split
 import av
 import keras
 import numpy as np

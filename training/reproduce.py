@@ -20,8 +20,9 @@ import shlex
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import before_tensorflow  # noqa: F401
 
+# isort: split
 import keras
 from absl import app, flags
 

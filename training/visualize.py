@@ -13,9 +13,9 @@ Writes into --output, in the place of earlier pictures of the same names:
 import os
 import sys
 
-# Before TensorFlow is loaded, so that it starts with fewer lines about the processor.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import before_tensorflow  # noqa: F401
 
+# isort: split
 from absl import app, flags, logging
 
 from keras_stm import inference, visualization
