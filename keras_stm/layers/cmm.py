@@ -2,11 +2,11 @@ import keras
 from keras import ops
 
 from keras_stm.arguments import one_of, positive_int, standardize_data_format
+from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.per_frame import (
     FrameDepthwiseConv2D,
     FrameMaxPool2D,
     PerFrame,
-    batch_norm,
     clip_channels,
     frame_conv,
     register,

@@ -2,8 +2,8 @@ import keras
 from keras import ops
 
 from keras_stm.arguments import one_of, positive_int, standardize_data_format
+from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.per_frame import (
-    batch_norm,
     clip_channels,
     frame_conv,
     register,

@@ -167,15 +167,3 @@ def frame_conv(
         name="conv",
     )
     return PerFrame(conv, name=name, dtype=dtype)
-
-
-def batch_norm(*, name, dtype, data_format, used=True):
-    """BatchNormalization over batch, time and space, with PyTorch's epsilon and momentum.
-
-    Not `used`, as where it was folded into the convolution before it, it passes on what it gets.
-    """
-    if not used:
-        return keras.layers.Identity(name=name, dtype=dtype)
-    return keras.layers.BatchNormalization(
-        axis=channel_axis(data_format), momentum=0.9, epsilon=1e-5, name=name, dtype=dtype
-    )

@@ -2,10 +2,10 @@ import keras
 from keras import ops
 
 from keras_stm.arguments import one_of, positive_int, standardize_data_format, subset_of
+from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import (
-    batch_norm,
     channel_axis,
     clip_channels,
     frame_conv,

@@ -6,10 +6,10 @@ import random
 import keras
 
 from keras_stm.arguments import is_positive_int, one_of, positive_int, standardize_data_format
+from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.per_frame import (
     FrameMaxPool2D,
     PerFrame,
-    batch_norm,
     frame_conv,
 )
 from keras_stm.weights import load_weights
