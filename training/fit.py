@@ -243,15 +243,18 @@ def build_model(settings, data):
             layer.trainable = layer.name == "predictions"
     if data.one_hot():
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     else:
         loss = keras.losses.SparseCategoricalCrossentropy()
+        # Not "accuracy", whose variables would only come in the first step: TensorFlow would trace it twice.
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     model.compile(
         make_optimizer(settings, data),
         loss=loss,
-        metrics=["accuracy"],
+        metrics=[accuracy],
         jit_compile=inference.jit_compile(),
     )
-    # Otherwise its variables would be there only after the first step.
+    # For the same reason.
     model.optimizer.build(model.trainable_variables)
     return model
 

@@ -356,7 +356,7 @@ def _compile(model, settings, peak, steps, loss_weights=None):
         keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay),
         loss=dict.fromkeys(_TASKS, "sparse_categorical_crossentropy"),
         loss_weights=loss_weights,
-        metrics={task: ["accuracy"] for task in _TASKS},
+        metrics={task: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")] for task in _TASKS},
         jit_compile=False if eager else jit_compile(),
         run_eagerly=eager,
     )

@@ -5,8 +5,11 @@ import functools
 import subprocess
 import sys
 
+import pytest
+
 import config
 import fit
+import keras_stm
 
 SMALL = dataclasses.replace(
     config.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
@@ -15,9 +18,12 @@ SMALL = dataclasses.replace(
 NARROW = functools.partial(config.MODELS["stm_small"], width=16, depths=(2, 1, 1, 1))
 
 
-def run(output, data_dir, **settings):
-    """Trains as `SMALL` with other `settings`."""
-    fit.fit(dataclasses.replace(SMALL, data_dir=str(data_dir), **settings), str(output))
+def run(output, data_dir, exports=False, **settings):
+    """Trains as `SMALL` with other `settings`; without the export, which takes longer, unless told."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not exports:
+            patch.setattr(keras_stm.export, "save", lambda *args, **kwargs: None)
+        fit.fit(dataclasses.replace(SMALL, data_dir=str(data_dir), **settings), str(output))
 
 
 def command(*arguments, cwd):

@@ -76,6 +76,26 @@ def torchvision_resnet(depths, width, classes, seed=0):
     return {name: np.asarray(a, "int64" if a.ndim == 0 else "float32") for name, a in arrays.items()}
 
 
+@pytest.fixture(scope="module")
+def saved():
+    """A model of random weights. No test changes it."""
+    return randomize(tiny())
+
+
+@pytest.fixture(scope="module")
+def published(saved, tmp_path_factory):
+    """Its weights under the published names."""
+    return read_reference(saved, tmp_path_factory.mktemp("published"))
+
+
+def save_keras(model, path):
+    """In the format that the name of the file tells."""
+    if str(path).endswith(".safetensors"):
+        save_safetensors(model, path)
+    else:
+        (model.save if str(path).endswith(".keras") else model.save_weights)(path)
+
+
 def save_torch(arrays, path, wrap=None, prefix=""):
     torch = pytest.importorskip("torch")
     state = {prefix + name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
@@ -95,31 +115,35 @@ def save_torch(arrays, path, wrap=None, prefix=""):
     ],
     ids=["stm", "concat_ordinary", "channels_first", "no_top", "tsm", "tsn"],
 )
-@pytest.mark.parametrize("suffix", [".safetensors", ".weights.h5", ".keras"])
-def test_what_is_saved_is_read_back_exactly(build, suffix, tmp_path):
-    model = randomize(build())
-    path = str(tmp_path / f"model{suffix}")
-    if suffix == ".safetensors":
-        save_safetensors(model, path)
-    elif suffix == ".keras":
-        model.save(path)
-    else:
-        model.save_weights(path)
-    other = build()
-    load_weights(other, path)
-    assert same_weights(model, other)
-    assert os.listdir(tmp_path) == [f"model{suffix}"]
+def test_what_is_saved_is_read_back_exactly(build, tmp_path):
+    model, other = build(), build()
+    for seed, suffix in enumerate((".safetensors", ".weights.h5", ".keras")):
+        path = str(tmp_path / suffix / f"model{suffix}")
+        os.mkdir(tmp_path / suffix)
+        save_keras(randomize(model, seed), path)
+        assert not same_weights(model, other)
+        load_weights(other, path)
+        assert same_weights(model, other)
+        assert os.listdir(tmp_path / suffix) == [f"model{suffix}"]
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt", ".pth.tar"])
-@pytest.mark.parametrize("prefix", ["", "module.", "module.base_model."])
-@pytest.mark.parametrize("wrap", [None, "state_dict"])
-def test_reference_checkpoints_load_however_they_are_wrapped_and_prefixed(suffix, prefix, wrap, tmp_path):
-    model = randomize(tiny())
-    arrays = read_reference(model, tmp_path)
-    arrays["bn1.num_batches_tracked"] = np.array(7)
+@pytest.mark.parametrize(
+    "suffix, prefix, wrap",
+    [
+        (".pth", "", None),
+        (".pt", "module.", None),
+        (".pth.tar", "module.base_model.", None),
+        (".pt", "", "state_dict"),
+        (".pth.tar", "module.", "state_dict"),
+        (".pth", "module.base_model.", "state_dict"),
+    ],
+)
+def test_reference_checkpoints_load_however_they_are_wrapped_and_prefixed(
+    suffix, prefix, wrap, saved, published, tmp_path
+):
+    arrays = {**published, "bn1.num_batches_tracked": np.array(7)}
     path = save_torch(arrays, tmp_path / f"checkpoint{suffix}", wrap, prefix)
-    assert same_weights(model, tiny(weights=path))
+    assert same_weights(saved, tiny(weights=path))
 
 
 def test_tsm_checkpoints_load_with_their_own_names(tmp_path):
@@ -134,19 +158,17 @@ def test_tsm_checkpoints_load_with_their_own_names(tmp_path):
     assert same_weights(model, TSMResNet(**TINY, weights=path))
 
 
-def test_half_precision_checkpoints_load(tmp_path):
+def test_half_precision_checkpoints_load(saved, published, tmp_path):
     torch = pytest.importorskip("torch")
-    model = randomize(tiny())
-    arrays = read_reference(model, tmp_path)
-    state = {name: torch.from_numpy(array).bfloat16() for name, array in arrays.items()}
+    state = {name: torch.from_numpy(array).bfloat16() for name, array in published.items()}
     torch.save(state, tmp_path / "half.pth")
     import ml_dtypes
 
-    halves = {name: array.astype(ml_dtypes.bfloat16) for name, array in arrays.items()}
+    halves = {name: array.astype(ml_dtypes.bfloat16) for name, array in published.items()}
     safetensors.numpy.save_file(halves, tmp_path / "half.safetensors")
     for name in ("half.pth", "half.safetensors"):
         for ours, theirs in zip(
-            model.get_weights(), tiny(weights=str(tmp_path / name)).get_weights(), strict=True
+            saved.get_weights(), tiny(weights=str(tmp_path / name)).get_weights(), strict=True
         ):
             np.testing.assert_array_equal(theirs, ours.astype(ml_dtypes.bfloat16).astype("float32"))
 
@@ -169,13 +191,12 @@ def test_a_2d_resnet_is_inflated_and_what_it_lacks_keeps_its_initial_values(buil
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(variable), before[variable.path])
 
 
-@pytest.mark.parametrize("build", [keras_stm.STMResNet50, keras_stm.TSNResNet50, keras_stm.TSMResNet50])
-def test_imagenet_inflates_the_cached_file_and_leaves_the_head_random(build, tmp_path, monkeypatch):
+def test_imagenet_inflates_the_cached_file_and_leaves_the_head_random(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     os.makedirs(tmp_path / "models")
     arrays = torchvision_resnet((3, 4, 6, 3), 64, classes=1000)
     safetensors.numpy.save_file(arrays, tmp_path / "models" / "resnet50.tv_in1k.safetensors")
-    model = build(weights="imagenet", classes=1000)
+    model = keras_stm.STMResNet50(weights="imagenet", classes=1000)
     for layer, name in (("conv1_conv", "conv1"), ("conv5_block3", "layer4.2.conv1")):
         layer = model.get_layer(layer)
         kernel = layer.get_weights()[0]
@@ -205,13 +226,9 @@ def test_imagenet_is_refused_for_a_size_it_does_not_exist_for():
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".weights.h5", ".keras"])
-def test_a_head_of_another_size_keeps_its_initial_values_and_is_logged_once(suffix, tmp_path, caplog):
+def test_a_head_of_another_size_keeps_its_initial_values_and_is_logged_once(suffix, saved, tmp_path, caplog):
     path = str(tmp_path / f"model{suffix}")
-    model = randomize(tiny())
-    if suffix == ".safetensors":
-        save_safetensors(model, path)
-    else:
-        (model.save if suffix == ".keras" else model.save_weights)(path)
+    save_keras(saved, path)
     other = tiny(classes=7)
     head = other.get_layer("predictions").get_weights()
     with caplog.at_level(logging.WARNING):
@@ -220,7 +237,7 @@ def test_a_head_of_another_size_keeps_its_initial_values_and_is_logged_once(suff
         logging.getLogger("absl").removeHandler(caplog.handler)
     for before, after in zip(head, other.get_layer("predictions").get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    for ours, theirs in zip(other.get_weights()[:-2], model.get_weights()[:-2], strict=True):
+    for ours, theirs in zip(other.get_weights()[:-2], saved.get_weights()[:-2], strict=True):
         np.testing.assert_array_equal(ours, theirs)
     lines = {record.getMessage() for record in caplog.records}
     assert lines == {
@@ -228,16 +245,15 @@ def test_a_head_of_another_size_keeps_its_initial_values_and_is_logged_once(suff
     }
 
 
-def test_a_model_without_head_takes_the_rest_of_a_file_that_has_one(tmp_path):
-    model = randomize(tiny())
-    model.save_weights(tmp_path / "model.weights.h5")
+def test_a_model_without_head_takes_the_rest_of_a_file_that_has_one(saved, tmp_path):
+    saved.save_weights(tmp_path / "model.weights.h5")
     headless = tiny(include_top=False, weights=str(tmp_path / "model.weights.h5"))
-    for ours, theirs in zip(headless.get_weights(), model.get_weights(), strict=False):
+    for ours, theirs in zip(headless.get_weights(), saved.get_weights(), strict=False):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_file_that_does_not_fit_lists_the_first_of_each_kind_and_changes_nothing(tmp_path):
-    arrays = read_reference(randomize(tiny()), tmp_path)
+def test_a_file_that_does_not_fit_lists_the_first_of_each_kind_and_changes_nothing(published, tmp_path):
+    arrays = dict(published)
     arrays["extra.weight"] = arrays.pop("conv1.weight")
     arrays["layer1.0.shift.weight"] = np.zeros((8, 1, 3), "float32")
     path = str(tmp_path / "other.safetensors")
@@ -262,8 +278,8 @@ def test_a_file_that_does_not_fit_lists_the_first_of_each_kind_and_changes_nothi
         (np.int8(1), "1 not of floating point: bn1.weight int8"),
     ],
 )
-def test_weights_that_are_no_finite_numbers_are_named_and_change_nothing(value, problem, tmp_path):
-    arrays = read_reference(randomize(tiny()), tmp_path)
+def test_weights_that_are_no_finite_numbers_are_named_and_change_nothing(value, problem, published, tmp_path):
+    arrays = dict(published)
     arrays["bn1.weight"] = np.full_like(arrays["bn1.weight"], value, dtype=value.dtype)
     path = str(tmp_path / "other.safetensors")
     safetensors.numpy.save_file(arrays, path)
@@ -283,8 +299,8 @@ def test_weights_that_are_no_finite_numbers_are_named_and_change_nothing(value, 
         ({"depths": (2, 1, 1, 2)}, "missing: conv5_block2/reduce_conv/conv/0, "),
     ],
 )
-def test_a_file_of_another_network_is_refused_by_name(kwargs, problem, tmp_path):
-    tiny().save_weights(tmp_path / "stm.weights.h5")
+def test_a_file_of_another_network_is_refused_by_name(kwargs, problem, saved, tmp_path):
+    saved.save_weights(tmp_path / "stm.weights.h5")
     with pytest.raises(ValueError, match=problem):
         tiny(weights=str(tmp_path / "stm.weights.h5"), **kwargs)
 
@@ -319,13 +335,11 @@ def test_what_is_no_checkpoint_at_all_is_not_called_dangerous(content, tmp_path)
         tiny(weights=str(tmp_path / "page.pth"))
 
 
-def test_parameters_load_as_tensors_do(tmp_path):
+def test_parameters_load_as_tensors_do(saved, published, tmp_path):
     torch = pytest.importorskip("torch")
-    model = randomize(tiny())
-    arrays = read_reference(model, tmp_path)
-    state = {name: torch.nn.Parameter(torch.from_numpy(array)) for name, array in arrays.items()}
+    state = {name: torch.nn.Parameter(torch.from_numpy(array)) for name, array in published.items()}
     torch.save(state, tmp_path / "parameters.pth")
-    assert same_weights(model, tiny(weights=str(tmp_path / "parameters.pth")))
+    assert same_weights(saved, tiny(weights=str(tmp_path / "parameters.pth")))
 
 
 def test_a_checkpoint_with_training_arguments_is_refused_with_the_way_out(tmp_path):
@@ -336,22 +350,19 @@ def test_a_checkpoint_with_training_arguments_is_refused_with_the_way_out(tmp_pa
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".weights.h5", ".keras", ".pth"])
-@pytest.mark.parametrize("kept", [0, 10, 0.5])
-def test_a_damaged_file_is_named(suffix, kept, tmp_path):
-    model = tiny()
+def test_a_damaged_file_is_named(suffix, saved, published, tmp_path):
     path = tmp_path / f"damaged{suffix}"
     if suffix == ".pth":
-        save_torch(read_reference(model, tmp_path), path)
-    elif suffix == ".safetensors":
-        save_safetensors(model, path)
+        save_torch(published, path)
     else:
-        (model.save if suffix == ".keras" else model.save_weights)(path)
+        save_keras(saved, path)
     content = path.read_bytes()
-    path.write_bytes(content[: int(kept * len(content)) if kept < 1 else kept])
-    with pytest.raises(ValueError) as error:
-        load_weights(model, str(path))
-    assert str(error.value).startswith(f"damaged{suffix} ")
-    assert str(error.value).endswith(f"Received: weights={str(path)!r}")
+    for kept in (0, 10, len(content) // 2):
+        path.write_bytes(content[:kept])
+        with pytest.raises(ValueError) as error:
+            load_weights(saved, str(path))
+        assert str(error.value).startswith(f"damaged{suffix} ")
+        assert str(error.value).endswith(f"Received: weights={str(path)!r}")
 
 
 @pytest.mark.parametrize("weights", ["nowhere.pth", "model.onnx", "noisy", "", 5])
@@ -368,16 +379,16 @@ def test_a_model_with_further_layers_is_refused(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_safetensors_must_be_called_so(tmp_path):
+def test_safetensors_must_be_called_so(saved, tmp_path):
     with pytest.raises(ValueError, match="`path` must end in .safetensors. Received: path="):
-        save_safetensors(tiny(), tmp_path / "model.bin")
+        save_safetensors(saved, tmp_path / "model.bin")
 
 
 @pytest.mark.once
-def test_without_pytorch_safetensors_are_read_and_checkpoints_say_what_is_missing(tmp_path):
+def test_without_pytorch_safetensors_are_read_and_checkpoints_say_what_is_missing(saved, tmp_path):
     if keras.backend.backend() == "torch":
         pytest.skip("needs a backend other than torch")
-    save_safetensors(tiny(), tmp_path / "model.safetensors")
+    save_safetensors(saved, tmp_path / "model.safetensors")
     (tmp_path / "model.pth").write_bytes(b"")
     code = f"""
 import sys
