@@ -43,10 +43,12 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 def _tensorflow(rows, gamma, beta, epsilon):
     import tensorflow as tf
 
+    # The kernel wants four dimensions. Their indices, unlike shapes, would cost copies in the gradient.
+    frames = tf.reshape(rows, (1, 1, -1, rows.shape[-1]))
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=rows[None, None], scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon
+        x=frames, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon
     )
-    return outputs[0, 0], mean, variance
+    return outputs, mean, variance
 
 
 def _torch(rows, gamma, beta, epsilon):
