@@ -126,10 +126,13 @@ def measure(options):
         startup = []
         if "startup" in options.kinds:
             startup = benchmark_startup.measure(options, benchmark.workers, benchmark.note)
-        for frames in options.num_frames:
-            for batch in options.batch_sizes:
-                benchmark.measure_setting(Setting("inference", frames, batch))
-            benchmark.measure_setting(Setting("training", frames, options.training_batch_size))
+        try:
+            for frames in options.num_frames:
+                for batch in options.batch_sizes:
+                    benchmark.measure_setting(Setting("inference", frames, batch))
+                benchmark.measure_setting(Setting("training", frames, options.training_batch_size))
+        except KeyboardInterrupt:
+            benchmark.note("stopped", "what was to follow is not measured")
     return {
         "rows": benchmark.rows,
         "startup": startup,
@@ -184,31 +187,37 @@ class Benchmark:
         if not running:
             return
         self.ask("prepare", setting, running)
-        times = {entry: [] for entry in running}
-        for number in range(self.options.rounds):
-            progress(f"{setting}: round {number + 1} of {self.options.rounds}")
-            self.multiply()
-            # Forwards and backwards, so that none always follows the same.
-            for entry, seconds in self.ask("time", setting, running, backwards=number % 2 == 1).items():
-                times[entry].append(seconds)
-        for worker in self.workers.values():
-            if worker.process is not None:
-                try:
-                    worker.call("clear")
-                except WorkerError as error:
-                    self.note(worker.name, error)
-        for entry in running:
-            self.rows.append(
-                {
-                    **setting._asdict(),
-                    "backend": None if entry.worker == OTHERS else entry.worker,
-                    "kind": entry.kind,
-                    "network": entry.network,
-                    **self.count(entry.network, setting.frames),
-                    "seconds": times[entry],
-                    "memory_mib": self.memory(entry, setting) if setting.task == "training" else None,
-                }
-            )
+        rows = {
+            entry: {
+                **setting._asdict(),
+                "backend": None if entry.worker == OTHERS else entry.worker,
+                "kind": entry.kind,
+                "network": entry.network,
+                **self.count(entry.network, setting.frames),
+                "seconds": [],
+                "memory_mib": None,
+            }
+            for entry in running
+        }
+        try:
+            for number in range(self.options.rounds):
+                progress(f"{setting}: round {number + 1} of {self.options.rounds}")
+                self.multiply()
+                # Forwards and backwards, so that none always follows the same.
+                for entry, seconds in self.ask("time", setting, running, backwards=number % 2 == 1).items():
+                    rows[entry]["seconds"].append(seconds)
+            for worker in self.workers.values():
+                if worker.process is not None:
+                    try:
+                        worker.call("clear")
+                    except WorkerError as error:
+                        self.note(worker.name, error)
+            if setting.task == "training":
+                for entry in running:
+                    rows[entry]["memory_mib"] = self.memory(entry, setting)
+        finally:
+            # Also what was measured before a Ctrl-C.
+            self.rows += [rows[entry] for entry in running if rows[entry]["seconds"]]
 
     def ask(self, method, setting, running, backwards=False):
         """Calls a method for each entry that is `running`, and takes those that fail out of it.

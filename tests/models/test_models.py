@@ -50,6 +50,7 @@ COUNTS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("row", COUNTS)
 def test_parameters_and_macs_are_the_papers(row):
     build, arguments, parameters, gmacs = COUNTS[row]

@@ -59,11 +59,11 @@ def pair(kind, folder, data_format="channels_last", depths=(1, 1, 1, 1), **argum
 @pytest.mark.parametrize(
     "kind, data_format, size",
     [
-        ("stm", "channels_last", 64),
-        ("tsn", "channels_last", 64),
-        ("tsm", "channels_last", 64),
-        ("stm", "channels_first", 64),
         ("stm", "channels_last", 224),
+        # Each compiles for long; what they are made of is compared under every backend below.
+        pytest.param("tsn", "channels_last", 64, marks=pytest.mark.once),
+        pytest.param("tsm", "channels_last", 64, marks=pytest.mark.once),
+        pytest.param("stm", "channels_first", 64, marks=pytest.mark.once),
     ],
 )
 def test_depth_50_equals_pytorch(kind, data_format, size, tmp_path, record_property):
@@ -116,7 +116,7 @@ def tiny(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("frames", [1, 4, 8, 16])
+@pytest.mark.parametrize("frames", [1, 4, 16])
 def test_any_number_of_frames_equals_pytorch(kind, frames, tiny):
     net, model = tiny(kind)
     clip = random_clip(frames, 64, 64, batch=2)

@@ -103,6 +103,29 @@ def test_a_quick_run_measures_every_backend_and_kind(tmp_path):
     assert {each["against"] for each in report["comparisons"]} == set(others)
 
 
+@pytest.mark.slow
+@pytest.mark.once
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_before_it_was_stopped_is_reported(number, tmp_path):
+    arguments = ("--quick", "--backends=torch", "--networks=TSN", "--kinds=plain", "--rounds=100000")
+    process = subprocess.Popen(
+        [sys.executable, str(COMMAND), *arguments, f"--json={tmp_path / 'speed.json'}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    for line in process.stderr:
+        if "round 3 of" in line:
+            process.send_signal(number)
+            break
+    output, errors = process.communicate(timeout=100)
+    assert process.returncode == 1 and "ERROR: stopped: what was to follow is not measured" in errors
+    assert "Traceback" not in errors
+    (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert len(row["seconds"]) >= 2 and "TSN" in output
+
+
 @pytest.mark.skipif(BACKEND != "torch", reason="compares with PyTorch, in one process")
 @pytest.mark.parametrize("network", NETWORKS)
 def test_plain_pytorch_computes_the_same_network(network):
@@ -328,6 +351,7 @@ class Waiting(Steps):
         return step
 
 
+@pytest.mark.once
 def test_a_step_is_repeated_where_it_is_short():
     for least_seconds, repeated in ((0, False), (0.1, True)):
         steps = Waiting(**{**STEPS, "least_seconds": least_seconds})
@@ -345,6 +369,7 @@ def test_the_memory_of_a_step_is_its_peak():
     assert steps.memory("x") is None
 
 
+@pytest.mark.once
 def test_an_error_within_a_process_is_told_and_it_goes_on():
     worker = Worker(OTHERS, STEPS)
     try:
@@ -356,6 +381,7 @@ def test_an_error_within_a_process_is_told_and_it_goes_on():
         worker.stop()
 
 
+@pytest.mark.once
 def test_a_process_that_was_killed_is_told_and_the_next_call_starts_another():
     worker = Worker(OTHERS, STEPS)
     try:
@@ -370,6 +396,7 @@ def test_a_process_that_was_killed_is_told_and_the_next_call_starts_another():
         worker.stop()
 
 
+@pytest.mark.once
 def test_what_a_library_prints_does_not_come_between_the_answers():
     code = """
 import os, types, benchmark_worker
