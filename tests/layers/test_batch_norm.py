@@ -54,8 +54,10 @@ def test_statistics_in_mixed_precision_are_those_of_keras_own_layer(dtype):
     assert_trains_as_keras_own({"dtype": dtype}, atol=5e-3)
 
 
-@pytest.mark.parametrize("shape", [(None, None, None, None, 6), (1, 1, 1, 1, 6), (1, 1, 1, 2, 6)], ids=str)
-def test_open_dimensions_and_one_value_a_channel_train_as_with_keras_own_layer(shape):
+@pytest.mark.parametrize(
+    "shape", [(None, None, None, None, 6), (1, 1, 1, 1, 6), (1, 1, 1, 2, 6), (4, 5, 4, 6), (4, 6)], ids=str
+)
+def test_clips_frames_and_rows_of_any_size_train_as_with_keras_own_layer(shape):
     assert_trains_as_keras_own({}, shape=shape)
 
 
