@@ -158,7 +158,7 @@ def test_nothing_in_the_package_imports_training():
     assert not any(importers(script, PACKAGE) for script in scripts)
 
 
-def test_tensorflow_is_imported_only_where_data_is_read_models_are_exported_and_a_kernel_of_its_is_used():
+def test_tensorflow_is_imported_only_where_data_is_read_and_models_are_exported_and_for_its_batch_norm():
     allowed = ("keras_stm/data/", "keras_stm/export/", "keras_stm/layers/batch_norm.py")
     files = importers("tensorflow", PACKAGE)
     assert all(file.startswith(allowed) for file in files), files

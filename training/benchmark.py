@@ -21,7 +21,8 @@ and of others, which ours is compared with:
 - torch_eager, torch_compile: the same network in plain PyTorch; with training its step, too
 - openvino, onnxruntime: inference of our export
 
-What is not installed is left out, and said. Exit status: 1 where something failed or nothing was measured.
+What is not installed is left out, and said. Stopped by Ctrl-C, it reports what it has measured. Exit status:
+1 where something failed or nothing was measured.
 """
 
 import os

@@ -186,6 +186,8 @@ class Benchmark:
         running = plan(self.options, setting.task)
         if not running:
             return
+        # Before anything is prepared, which would be lost with a process that counting ends.
+        counts = {network: self.count(network, setting.frames) for _, _, network in running}
         self.ask("prepare", setting, running)
         rows = {
             entry: {
@@ -193,7 +195,7 @@ class Benchmark:
                 "backend": None if entry.worker == OTHERS else entry.worker,
                 "kind": entry.kind,
                 "network": entry.network,
-                **self.count(entry.network, setting.frames),
+                **counts[entry.network],
                 "seconds": [],
                 "memory_mib": None,
             }

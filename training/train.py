@@ -246,7 +246,7 @@ class _EpochEnd(keras.callbacks.Callback):
 def state(model):
     """All variables of a compiled model that its next step depends on: weights, random states, optimizer."""
     # Of `model.variables`, which also has the random states of dropout, not the metrics: they start
-    # anew in each epoch, and exist only once the model has been trained.
+    # anew in each epoch.
     metrics = {id(variable) for variable in model.metrics_variables}
     variables = [variable for variable in model.variables if id(variable) not in metrics]
     return variables + model.optimizer.variables

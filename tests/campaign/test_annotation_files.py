@@ -404,7 +404,7 @@ def test_a_malformed_file_is_refused_with_its_place(tmp_path, name, split, file,
     started = time.monotonic()
     text = check_refused(tmp_path, message, lambda: open_dataset(name, root, split))
     assert text.startswith(os.path.join(root, file))
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize("name,changes,message", OTHERWISE)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_stm.layers.batch_norm import FusedBatchNormalization
+from keras_stm.layers.batch_norm import BatchNormalization, batch_norm
 from tests.layers.check_layer import random_clip, randomize, weights_by_name
 from tests.reference.backend import BACKEND
 
@@ -23,7 +23,7 @@ def trained(layer, shape=SHAPE, steps=2, jit_compile=False):
 def assert_trains_as_keras_own(arguments, atol=1e-5, **kwargs):
     both = [
         trained(kind(momentum=0.9, epsilon=1e-5, name="bn", **arguments), **kwargs)
-        for kind in (FusedBatchNormalization, keras.layers.BatchNormalization)
+        for kind in (BatchNormalization, keras.layers.BatchNormalization)
     ]
     assert both[0].keys() == both[1].keys()
     for name in both[0]:
@@ -49,8 +49,8 @@ def test_training_steps_are_those_of_keras_own_layer(arguments):
     assert_trains_as_keras_own(arguments)
 
 
-@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
-def test_statistics_in_mixed_precision_are_those_of_keras_own_layer(dtype):
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"])
+def test_training_in_half_precision_is_that_of_keras_own_layer(dtype):
     assert_trains_as_keras_own({"dtype": dtype}, atol=5e-3)
 
 
@@ -69,14 +69,14 @@ def test_compiled_by_xla_it_trains_as_keras_own_layer():
 def test_what_is_masked_does_not_count():
     clip, mask = random_clip(SHAPE), np.ones(SHAPE[:-1], bool)
     mask[:, 1:] = False
-    kinds = (FusedBatchNormalization, keras.layers.BatchNormalization)
+    kinds = (BatchNormalization, keras.layers.BatchNormalization)
     outputs = [kind()(clip, training=True, mask=keras.ops.convert_to_tensor(mask)) for kind in kinds]
     np.testing.assert_allclose(*(keras.ops.convert_to_numpy(each) for each in outputs), atol=1e-6)
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="XLA joins the operations of Keras' own by itself")
 def test_training_is_one_kernel(monkeypatch):
-    layer = FusedBatchNormalization()
+    layer = batch_norm(name="bn", dtype=None, data_format="channels_last")
     layer.build(SHAPE)
 
     def fail(*args, **kwargs):
@@ -86,9 +86,12 @@ def test_training_is_one_kernel(monkeypatch):
     layer(random_clip(SHAPE), training=True)
     with pytest.raises(AssertionError, match="Keras' own call"):
         layer(random_clip(SHAPE), training=False)
+    layer.synchronized = True
+    with pytest.raises(AssertionError, match="Keras' own call"):
+        layer(random_clip(SHAPE), training=True)
 
 
 def test_it_is_stored_as_what_it_is():
-    layer = FusedBatchNormalization(axis=2, name="bn")
+    layer = BatchNormalization(axis=2, name="bn")
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
-    assert type(restored) is FusedBatchNormalization and restored.get_config() == layer.get_config()
+    assert type(restored) is BatchNormalization and restored.get_config() == layer.get_config()

@@ -4,6 +4,7 @@ import math
 import pathlib
 from functools import lru_cache
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -313,6 +314,14 @@ PATHS = json.loads((pathlib.Path(__file__).parent / "weight_paths.json").read_te
 def test_weight_paths_stay_as_files_have_them(name):
     """A change here makes every saved file unreadable."""
     assert weight_paths(name) == PATHS[name]
+
+
+@pytest.mark.once
+def test_a_file_of_weights_calls_layers_by_keras_own_classes_where_they_stand_for_one(tmp_path):
+    """By these names Keras finds the weights of files that were written before."""
+    tiny().save_weights(tmp_path / "model.weights.h5")
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        assert {"batch_normalization", "stm_block", "per_frame", "dense"} <= set(file["layers"])
 
 
 def weight_paths(name):

@@ -61,6 +61,7 @@ def pair(kind, folder, data_format="channels_last", depths=(1, 1, 1, 1), **argum
     [
         ("stm", "channels_last", 224),
         # Each compiles for long; what they are made of is compared under every backend below.
+        pytest.param("stm", "channels_last", 64, marks=pytest.mark.once),
         pytest.param("tsn", "channels_last", 64, marks=pytest.mark.once),
         pytest.param("tsm", "channels_last", 64, marks=pytest.mark.once),
         pytest.param("stm", "channels_first", 64, marks=pytest.mark.once),

@@ -332,6 +332,7 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(clips, t
     "arguments, message",
     [
         (["--model=resnet"], "--model=resnet: value should be one of <stm_small|"),
+        (["clips"], "unknown argument 'clips'"),
         (["--data_dir=nowhere"], "nowhere"),
     ],
 )

@@ -20,7 +20,7 @@ from keras_stm.data import arrow_of_time
 from run_data import RunData
 from tests.data.catalog import shipped
 from tests.data.videos import write_video
-from tests.training.small_runs import SMALL, run
+from tests.training.small_runs import SMALL, command, run
 
 
 def open_data(data_dir, max_unreadable=0.5, **settings):
@@ -41,9 +41,12 @@ def newcomers_folder(clips, tmp_path):
     return folder
 
 
-def test_a_newcomers_folder_trains_and_says_what_it_left_out(newcomers_folder, tmp_path, capsys):
-    run(tmp_path / "run", newcomers_folder, epochs=1)
-    output = capsys.readouterr().out
+def test_a_newcomers_folder_trains_and_says_what_it_left_out(newcomers_folder, tmp_path):
+    result = command(
+        *(f"--data_dir={newcomers_folder}", "--output=run", "--epochs=1", "--image_size=32"), cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
+    output = result.stdout
     for name in ("cut.mp4", "notes.mp4"):
         lines = [line for line in output.splitlines() if line.startswith("Left out: ") and name in line]
         assert len(lines) == 1
