@@ -1,5 +1,7 @@
 """2-D layers on clips: the pieces that every block is made of."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -134,15 +136,29 @@ def depthwise_conv(frames, kernel, data_format):
 
 
 def on_frames(function, frames, *args, data_format, **kwargs):
-    """A convolution or pooling of `keras.ops` on frames.
+    """A convolution or pooling of `keras.ops` on frames, in the layout that the backend computes it in.
 
-    Under PyTorch Keras would copy channels-last frames to channels first and back. A transposed view is the
-    same without a copy, as PyTorch's kernels go by the layout in memory.
+    TensorFlow on a CPU has no channels-first convolution, or only with oneDNN and in some dtypes: frames are
+    transposed for it. Under PyTorch Keras would copy channels-last frames to channels first and back. A
+    transposed view is the same without a copy, as PyTorch's kernels go by the layout in memory.
     """
-    if data_format == "channels_first" or keras.backend.backend() != "torch":
+    computed, backend = data_format, keras.backend.backend()
+    if backend == "torch":
+        computed = "channels_first"
+    elif backend == "tensorflow" and data_format == "channels_first" and _is_cpu():
+        computed = "channels_last"
+    if computed == data_format:
         return function(frames, *args, data_format=data_format, **kwargs)
-    frames = ops.transpose(frames, (0, 3, 1, 2))
-    return ops.transpose(function(frames, *args, data_format="channels_first", **kwargs), (0, 2, 3, 1))
+    there, back = (0, 3, 1, 2), (0, 2, 3, 1)
+    if computed == "channels_last":
+        there, back = back, there
+    frames = function(ops.transpose(frames, there), *args, data_format=computed, **kwargs)
+    return ops.transpose(frames, back)
+
+
+@functools.cache
+def _is_cpu():
+    return keras.distribution.list_devices()[0].startswith("cpu")
 
 
 def frame_conv(

@@ -160,8 +160,6 @@ def check_gradients(layer_class, arguments, shape):
 
 def check_mixed_precision(dtype, tolerance, layer_class, arguments, shape):
     layer, clip = fully_shaped(layer_class, arguments, shape)
-    if dtype == "float16" and is_tensorflow_channels_first(layer):
-        pytest.skip("TensorFlow on CPU has no channels-first convolution in float16")
     mixed = layer_class(**arguments, dtype=f"mixed_{dtype}")
     mixed.build(clip.shape)
     mixed.set_weights(layer.get_weights())
@@ -169,12 +167,6 @@ def check_mixed_precision(dtype, tolerance, layer_class, arguments, shape):
     outputs = compute(mixed, clip)
     assert keras.backend.standardize_dtype(outputs.dtype) == dtype
     assert relative_error(numpy(outputs), numpy(compute(layer, clip))) < tolerance
-
-
-def is_tensorflow_channels_first(layer):
-    """Whether TensorFlow is to convolve in channels-first form, which it does in part on CPU."""
-    convolves = any(isinstance(child, keras.layers.Conv2D) for child in layer._flatten_layers())
-    return BACKEND == "tensorflow" and layer.data_format == "channels_first" and convolves
 
 
 def check_jit(layer_class, arguments, shape):
