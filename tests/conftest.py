@@ -24,7 +24,7 @@ _DATA = (
 )
 _COMMANDS = (
     *("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py"),
-    "training/test_reproduce.py",
+    *("training/test_reproduce.py", "training/test_export_command.py"),
 )
 # Begun first, so that in the end no process has a long one left while the others wait.
 _LONGEST = (
