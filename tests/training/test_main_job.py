@@ -41,8 +41,9 @@ def test_stm_learns_the_embedded_data_set_to_95_percent(home):
     assert within >= top1
 
 
-def test_tsn_cannot_tell_a_clip_from_its_reversal_with_the_same_recipe(home):
-    top1, within, clips = run(home, "--model=tsn_small")
+def test_tsn_cannot_tell_a_clip_from_its_reversal_in_the_epochs_in_which_stm_learns_to(home):
+    # After the second of six STM is at 80%; TSN, whose scores do not depend on the order, never can.
+    top1, within, clips = run(home, "--model=tsn_small", "--epochs=2")
     two_standard_errors = 2 * (0.25 / clips) ** 0.5
     assert abs(within - 0.5) <= two_standard_errors
     assert top1 <= 0.5 + two_standard_errors
