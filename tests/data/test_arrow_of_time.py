@@ -296,4 +296,5 @@ def test_files_and_clips_need_no_tensorflow():
         "data.arrow_of_time.make_clip('approach', 0); data.segments.center_indices(24, 8)\n"
     )
     environment = {**os.environ, "KERAS_BACKEND": "jax"}
-    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
