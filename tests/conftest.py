@@ -32,6 +32,7 @@ _LONGEST = (
     *("training/test_evaluate.py", "training/test_predict.py", "test_visualization.py"),
     *("models/test_models.py", "models/test_parity.py", "models/test_training_parity.py"),
     *("training/test_kills.py", "training/test_equal_devices.py", "training/test_main_job.py"),
+    *("training/test_reproduce.py", "training/test_benchmark.py"),
 )
 _DATA_AND_BACKEND = (
     *("data/test_keras_augment.py", "data/test_views.py"),

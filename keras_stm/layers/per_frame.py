@@ -1,6 +1,8 @@
 """2-D layers on clips: the pieces that every block is made of."""
 
 import functools
+import itertools
+import math
 
 import keras
 from keras import ops
@@ -77,24 +79,84 @@ class SymmetricConv2D(keras.layers.Conv2D):
             sides = [(size // 2, size // 2) for size in self.kernel_size]
             inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)] if last else [(0, 0), (0, 0), *sides])
             padding = "valid"
+        elif padding == "same" and last and keras.backend.backend() == "jax" and _is_cpu():
+            return _conv_with_gradient_by_products(inputs, kernel)
         return on_frames(
             ops.conv, inputs, kernel, strides=strides, padding=padding, data_format=self.data_format
         )
 
 
+def _conv_with_gradient_by_products(frames, kernel):
+    """A convolution under JAX: stride 1, channels last, zero padded to the same size, both kernel sizes odd.
+
+    XLA's own gradient of the kernel takes two to five times as long on a CPU as a product of matrices for
+    each place in it: a quarter of a step of training.
+    """
+    import jax
+
+    @ops.custom_gradient
+    def conv(frames, kernel):
+        outputs, gradient_of_frames = jax.vjp(
+            lambda frames: ops.conv(frames, kernel, 1, "same", "channels_last"), frames
+        )
+        sizes = kernel.shape[:2]
+
+        def gradient(upstream):
+            # What comes from above is shifted and not the frames, or XLA would do it ahead of time, and keep
+            # all shifts of all layers.
+            padded = ops.pad(upstream, [(0, 0), *((size // 2, size // 2) for size in sizes), (0, 0)])
+            columns = ops.transpose(ops.reshape(frames, (-1, frames.shape[-1])))
+            of_kernel = [
+                ops.matmul(columns, ops.reshape(place, (-1, upstream.shape[-1])))
+                for place in reversed(places_of_windows(padded, sizes, (1, 1)))
+            ]
+            return *gradient_of_frames(upstream), ops.reshape(ops.stack(of_kernel), kernel.shape)
+
+        return outputs, gradient
+
+    return conv(frames, kernel)
+
+
 @register
 class FrameMaxPool2D(keras.layers.MaxPooling2D):
-    """`MaxPooling2D` without copies under PyTorch."""
+    """`MaxPooling2D` in the form that is fast on each backend."""
 
     def call(self, inputs):
         return on_frames(
-            ops.max_pool,
+            maximum_of_places if keras.backend.backend() == "jax" else ops.max_pool,
             inputs,
             self.pool_size,
             strides=self.strides,
             padding=self.padding,
             data_format=self.data_format,
         )
+
+
+def maximum_of_places(frames, pool_size, strides, padding, data_format):
+    """`ops.max_pool` as the maximum over the places of a window.
+
+    XLA's own gradient takes 3 to 15 times as long on a CPU, and indices and copies besides. Of equal maxima,
+    each gets a share of the gradient, where it would be the first that gets it all.
+    """
+    if padding == "same":
+        axes = (1, 2) if data_format == "channels_last" else (2, 3)
+        pads = [(0, 0)] * 4
+        for axis, size, step in zip(axes, pool_size, strides, strict=True):
+            length = ops.shape(frames)[axis]
+            missing = max((-(-length // step) - 1) * step + size - length, 0)
+            pads[axis] = (missing // 2, missing - missing // 2)
+        frames = ops.pad(frames, pads, constant_values=-math.inf)
+    return functools.reduce(ops.maximum, places_of_windows(frames, pool_size, strides, data_format))
+
+
+def places_of_windows(frames, sizes, strides, data_format="channels_last"):
+    """For each place in windows of `sizes` that move by `strides`, what all windows have there."""
+    first = 1 if data_format == "channels_last" else 2
+    slices = []
+    for length, size, step in zip(ops.shape(frames)[first:], sizes, strides, strict=False):
+        reach = (length - size) // step * step + 1
+        slices.append([slice(place, place + reach, step) for place in range(size)])
+    return [frames[(slice(None),) * first + place] for place in itertools.product(*slices)]
 
 
 @register
@@ -120,17 +182,23 @@ def depthwise_conv(frames, kernel, data_format):
         )
     # XLA computes a depthwise convolution of its own on a CPU 5 to 20 times slower than shifted products, of
     # which it makes one loop.
-    last = data_format == "channels_last"
+    if data_format == "channels_last":
+        return _shifted_products(frames, kernel)
+    return ops.moveaxis(_shifted_products(ops.moveaxis(frames, 1, -1), kernel), -1, 1)
+
+
+def _shifted_products(frames, kernel):
+    """`depthwise_conv`, channels last."""
+    shape = ops.shape(frames)
     rows, columns = kernel.shape[:2]
     sides = [(rows // 2, rows // 2), (columns // 2, columns // 2)]
-    padded = ops.pad(frames, [(0, 0), *sides, (0, 0)] if last else [(0, 0), (0, 0), *sides])
-    height, width = ops.shape(frames)[1:3] if last else ops.shape(frames)[2:]
+    # The products are shifted and not the frames, and made in the shape in which 1x1 convolutions take the
+    # frames: the gradient would keep a copy of each shift, and of that shape.
+    flat = ops.reshape(frames, (-1, shape[-1]))
 
     def product(row, column):
-        place = slice(row, row + height), slice(column, column + width)
-        if last:
-            return padded[:, *place] * kernel[row, column]
-        return padded[:, :, *place] * kernel[row, column, :, None, None]
+        shifted = ops.pad(ops.reshape(flat * kernel[row, column], shape), [(0, 0), *sides, (0, 0)])
+        return shifted[:, row : row + shape[1], column : column + shape[2]]
 
     return sum(product(row, column) for row in range(rows) for column in range(columns))
 

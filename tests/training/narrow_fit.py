@@ -18,7 +18,6 @@ if importlib.util.find_spec("torch") and os.environ.get("KERAS_BACKEND") == "tor
     # Several processes of tests share the processor.
     torch.set_num_threads(1)
 
-import keras
 import numpy as np
 import tensorflow as tf
 from absl import app
@@ -57,9 +56,8 @@ if __name__ == "__main__":
     logical = [tf.config.LogicalDeviceConfiguration()] * int(os.environ.get("LOGICAL_CPUS", 1))
     tf.config.set_logical_device_configuration(cpus, logical)
     config.MODELS["stm_small"] = NARROW
-    if keras.backend.backend() != "tensorflow" or len(logical) > 1:
-        # The export is the same whatever trained, and takes longer than that: one set-up of all writes it.
-        keras_stm.export.save = lambda model, path, *args, **kwargs: os.makedirs(path)
+    # The export is the same whatever trained, and takes longer than that.
+    keras_stm.export.save = lambda model, path, *args, **kwargs: os.makedirs(path)
     what, _, count = os.environ.get("KILL", "").partition(":")
     if what == "step":
         train._FiniteLoss.on_train_batch_end = kill_after(int(count), train._FiniteLoss.on_train_batch_end)

@@ -45,6 +45,9 @@ def start(setup, *arguments, kill=None, killed=0, number=signal.SIGKILL, cache=N
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "JAX_PLATFORMS": "cpu",
+        # Of all functions: the second run starts in half the time.
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
         **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {}),
         **environment,
     }

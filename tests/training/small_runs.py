@@ -15,7 +15,7 @@ SMALL = dataclasses.replace(
     config.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
 )
 
-NARROW = functools.partial(config.MODELS["stm_small"], width=16, depths=(2, 1, 1, 1))
+NARROW = functools.partial(config.MODELS["stm_small"], width=16, depths=(1, 1, 1, 1))
 
 
 def run(output, data_dir, exports=False, **settings):

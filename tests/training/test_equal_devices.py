@@ -1,6 +1,7 @@
 """One device and several give the same training: losses, weights, BatchNorm statistics, every video once."""
 
 import csv
+import functools
 import json
 import os
 import subprocess
@@ -92,26 +93,35 @@ def run_command(name, setup, *arguments):
     subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path, **environment})
 
 
-@pytest.mark.parametrize("setup", ["mirrored", "data_parallel"])
-def test_evaluation_and_prediction_answer_for_every_video_once(setup, trained, clips, tmp_path):
+@pytest.fixture(scope="module")
+def answers(trained, clips, tmp_path_factory):
+    """Function of a set-up: the rows of evaluate.py's scores, and the best prediction for each file."""
     folder, _ = trained("tensorflow")
-    answers = []
-    for name in ("tensorflow", setup):
-        table, answer = tmp_path / name, tmp_path / f"{name}.json"
+
+    @functools.cache
+    def answer(setup):
+        output = tmp_path_factory.mktemp(setup)
         # Neither is a multiple of the devices, and the last batch is smaller.
         run_command(
-            *("evaluate.py", name, f"--model={folder}", f"--data_dir={clips}", "--batch_size=7"),
-            f"--output={table}",
+            *("evaluate.py", setup, f"--model={folder}", f"--data_dir={clips}", "--batch_size=7"),
+            f"--output={output}",
         )
         run_command(
-            *("predict.py", name, f"{clips}/val", f"--model={folder}", "--batch_size=7", "--top_k=1"),
-            f"--json={answer}",
+            *("predict.py", setup, f"{clips}/val", f"--model={folder}", "--batch_size=7", "--top_k=1"),
+            f"--json={output / 'predictions.json'}",
         )
-        with open(table / "scores.csv") as file:
+        with open(output / "scores.csv") as file:
             rows = list(csv.reader(file))[1:]
-        videos = json.loads(answer.read_text())["videos"]
-        answers.append((rows, [(video["file"], video["predictions"][0]) for video in videos]))
-    (rows, videos), (other_rows, other_videos) = answers
+        videos = json.loads((output / "predictions.json").read_text())["videos"]
+        return rows, [(video["file"], video["predictions"][0]) for video in videos]
+
+    return answer
+
+
+@pytest.mark.parametrize("setup", ["mirrored", "data_parallel"])
+def test_evaluation_and_prediction_answer_for_every_video_once(setup, answers):
+    rows, videos = answers("tensorflow")
+    other_rows, other_videos = answers(setup)
     assert len(rows) == len(videos) == 24
     assert [row[0] for row in rows] == [row[0] for row in other_rows]
     scores, other_scores = (np.array([row[3:] for row in table], float) for table in (rows, other_rows))

@@ -19,6 +19,8 @@ ARGUMENTS = [
     *("--num_frames=4", "--image_size=32", "--batch_size=8", "--epochs=4", "--workers=2", "--dropout=0.5"),
     *("--flip=labels", "--random_erasing=0.5", "--ema_momentum=0.9"),
 ]
+# Mirrored devices trace longest; the state of AdamW and the averages come back as under one device.
+MORE = {"mirrored": ["--optimizer=sgd", "--ema_momentum=0"]}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,8 @@ def whole(clips, cache, tmp_path_factory):
         if setup not in found:
             folder = tmp_path_factory.mktemp("whole") / setup
             begin = time.monotonic()
-            setups.run(setup, f"--data_dir={clips}", *ARGUMENTS, f"--output={folder}", cache=cache)
+            arguments = [f"--data_dir={clips}", *ARGUMENTS, *MORE.get(setup, ())]
+            setups.run(setup, *arguments, f"--output={folder}", cache=cache)
             found[setup] = folder, time.monotonic() - begin
         return found[setup]
 
@@ -68,14 +71,14 @@ def test_a_run_that_was_killed_at_any_moment_ends_with_the_very_weights(setup, c
     expected, seconds = whole(setup)
     rng = random.Random(setup)
     last = setups.SETUPS[setup][2] - 1
-    command = (setup, f"--data_dir={clips}", *ARGUMENTS, f"--output={tmp_path / 'run'}")
+    command = (setup, f"--data_dir={clips}", *ARGUMENTS, *MORE.get(setup, ()), f"--output={tmp_path / 'run'}")
     # In a step of the first or second epoch; then, in the second run, while the checkpoint of its second
     # epoch is written, which the first process does, whatever the backend; then at any time at all, which
-    # on mirrored devices, whose runs take longest, would show nothing that one device does not.
+    # on several devices, whose runs take longest, would show nothing that one device does not.
     kills = [(f"step:{rng.randint(2, 4)}", last)]
     if setup in ("tensorflow", "two_processes"):
         kills.append(("write:2", 0))
-    if setup != "mirrored":
+    if setup not in ("mirrored", "two_processes"):
         kills.append((None, last))
     for kill, killed in kills:
         processes = setups.start(*command, kill=kill, killed=killed, cache=cache)
