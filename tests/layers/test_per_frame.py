@@ -70,20 +70,20 @@ def test_symmetric_conv_knows_its_output_shape(data_format):
     assert tuple(conv(clip).shape) == tuple(conv.compute_output_shape(clip.shape))
 
 
+_FAST_FORMS = [
+    (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 2, "padding": "same"}),
+    (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 1, "strides": 2}),
+    (
+        FrameDepthwiseConv2D,
+        keras.layers.DepthwiseConv2D,
+        {"kernel_size": 3, "padding": "same", "use_bias": False},
+    ),
+]
+
+
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
 @pytest.mark.parametrize("size", [(6, 8), (7, 5), (1, 2)], ids=str)
-@pytest.mark.parametrize(
-    "ours, keras_class, arguments",
-    [
-        (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 2, "padding": "same"}),
-        (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 1, "strides": 2}),
-        (
-            FrameDepthwiseConv2D,
-            keras.layers.DepthwiseConv2D,
-            {"kernel_size": 3, "padding": "same", "use_bias": False},
-        ),
-    ],
-)
+@pytest.mark.parametrize("ours, keras_class, arguments", _FAST_FORMS)
 def test_the_fast_form_of_a_layer_of_keras_equals_it(ours, keras_class, arguments, size, data_format):
     # Channels first under TensorFlow on a CPU is not for every layer of Keras.
     theirs = keras_class(**arguments, data_format="channels_last")
@@ -97,3 +97,33 @@ def test_the_fast_form_of_a_layer_of_keras_equals_it(ours, keras_class, argument
     outputs = numpy(compute(layer, frames if last else np.moveaxis(frames, -1, 1)))
     expected = numpy(compute(theirs, frames))
     np.testing.assert_allclose(outputs if last else np.moveaxis(outputs, 1, -1), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)], ids=str)
+@pytest.mark.parametrize(
+    "ours, keras_class, arguments",
+    [
+        *_FAST_FORMS,
+        # The windows overlap, as in the stem.
+        (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 3, "strides": 2}),
+        (SymmetricConv2D, keras.layers.Conv2D, {"filters": 5, "kernel_size": 3, "padding": "same"}),
+    ],
+)
+def test_a_step_of_training_through_the_fast_form_of_a_layer_is_that_of_keras_own(
+    ours, keras_class, arguments, size
+):
+    frames, weights = random_clip((3, *size, 4)), []
+    for kind in (ours, keras_class):
+        keras.utils.set_random_seed(0)
+        # The first layer's weights move by the gradient of what the second one gets.
+        model = keras.Sequential([keras.layers.Conv2D(4, 1), kind(**arguments, data_format="channels_last")])
+        model.build(frames.shape)
+        shape = model.compute_output_shape(frames.shape)
+        targets = np.cos(np.arange(np.prod(shape))).reshape(shape)
+        model.compile(keras.optimizers.SGD(1.0), "mse")
+        start = model.get_weights()
+        model.train_on_batch(frames, targets)
+        weights.append(model.get_weights())
+    for ours, theirs, before in zip(*weights, start, strict=True):
+        assert np.abs(theirs - before).max() > 1e-3
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
