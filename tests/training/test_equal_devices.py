@@ -24,7 +24,7 @@ ARGUMENTS = [
     *("--optimizer=sgd", "--learning_rate=0.05", "--flip=labels", "--random_erasing=0.5"),
     "--label_smoothing=0.1",
 ]
-SEVERAL = ["mirrored", "jax", "data_parallel", "two_processes"]
+SEVERAL = ["mirrored", "data_parallel", "two_processes"]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_bfloat16_and_averaged_weights_go_with_any_devices(setup, trained):
     assert all(np.isfinite(weight).all() for weight in read_weights(folder))
 
 
-@pytest.mark.parametrize("setup", ["tensorflow", "data_parallel", "torch"])
+@pytest.mark.parametrize("setup", ["tensorflow", "jax", "torch"])
 def test_float16_scales_the_loss_and_trains(setup, trained):
     folder, _ = trained(setup, "--mixed_precision=float16", "--epochs=1")
     assert np.isfinite(read_history(folder)).all()
