@@ -9,19 +9,41 @@ import keras
 from keras_stm.class_names import is_line
 
 
+class ArgumentError(ValueError):
+    """An argument that is not accepted.
+
+    Args:
+        name: the argument.
+        value: what it was given.
+        expected: what it must be, as the sentence that follows its name.
+        received: what the message shows in place of `name=value`, where the value would say too little.
+
+    Attributes:
+        name, value: as given.
+    """
+
+    def __init__(self, name, value, expected, received=None):
+        # All of them, so that pickling to another process keeps them.
+        super().__init__(name, value, expected, received)
+        self.name = name
+        self.value = value
+
+    def __str__(self):
+        name, value, expected, received = self.args
+        return f"`{name}` {expected}. Received: {received or f'{name}={value!r}'}"
+
+
 def one_of(name, value, accepted):
     """Returns `value`, or raises `ValueError` where it is not among `accepted`."""
     if value not in accepted:
-        raise ValueError(
-            f"`{name}` must be one of {', '.join(map(repr, accepted))}. Received: {name}={value!r}"
-        )
+        raise ArgumentError(name, value, f"must be one of {', '.join(map(repr, accepted))}")
     return value
 
 
 def positive_int(name, value):
     """Returns `value` as an `int`, or raises `ValueError` where it is no integer of at least 1."""
     if not is_positive_int(value):
-        raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        raise ArgumentError(name, value, "must be a positive integer")
     return int(value)
 
 
@@ -35,21 +57,21 @@ def lines(name, value):
     is_list = isinstance(value, collections.abc.Iterable) and not isinstance(value, str)
     items = tuple(value) if is_list else ()
     if not items or not all(isinstance(item, str) and is_line(item) for item in items):
-        raise ValueError(f"`{name}` must be a list of strings of one line. Received: {name}={value!r}")
+        raise ArgumentError(name, value, "must be a list of strings of one line")
     return items
 
 
 def absolute_path(name, value):
     """Returns `value` as an absolute path, `~` replaced, or raises `ValueError` where it is no path."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
-        raise ValueError(f"`{name}` must be a path. Received: {name}={value!r}")
+        raise ArgumentError(name, value, "must be a path")
     return os.path.abspath(os.path.expanduser(os.fspath(value)))
 
 
 def keras_model(value):
     """Returns `value`, the argument `model`, or raises `ValueError` where it is no `keras.Model`."""
     if not isinstance(value, keras.Model):
-        raise ValueError(f"`model` must be a keras.Model. Received: model={value!r}")
+        raise ArgumentError("model", value, "must be a keras.Model")
     return value
 
 
@@ -59,9 +81,7 @@ def subset_of(name, value, accepted):
     Raises `ValueError` where it is no list or tuple, or holds anything else.
     """
     if not isinstance(value, list | tuple) or not all(item in accepted for item in value):
-        raise ValueError(
-            f"`{name}` must be a tuple of any of {', '.join(map(repr, accepted))}. Received: {name}={value!r}"
-        )
+        raise ArgumentError(name, value, f"must be a tuple of any of {', '.join(map(repr, accepted))}")
     return tuple(item for item in accepted if item in value)
 
 

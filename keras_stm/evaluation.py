@@ -8,7 +8,7 @@ import typing
 import numpy as np
 from keras.utils import Progbar
 
-from keras_stm.arguments import lines, positive_int
+from keras_stm.arguments import ArgumentError, lines, positive_int
 from keras_stm.twin_classes import time_reversal_labels
 
 _TOP = 5
@@ -179,19 +179,19 @@ def from_scores(scores, labels, class_names):
     class_names = lines("class_names", class_names)
     scores, labels, classes = np.asarray(scores), np.asarray(labels), len(class_names)
     if scores.ndim != 2 or scores.shape[1] != classes or not len(scores):
-        raise ValueError(
-            f"`scores` must be (videos, {classes}), a column for each of `class_names`. "
-            f"Received: scores.shape={scores.shape}"
+        raise ArgumentError(
+            "scores",
+            scores,
+            f"must be (videos, {classes}), a column for each of `class_names`",
+            f"scores.shape={scores.shape}",
         )
     if not np.issubdtype(scores.dtype, np.number):
-        raise ValueError(f"`scores` must be numbers. Received: scores of {scores.dtype}")
+        raise ArgumentError("scores", scores, "must be numbers", f"scores of {scores.dtype}")
     if not np.isfinite(scores).all():
-        raise ValueError("`scores` must be finite numbers. Received: scores with NaN or infinity")
+        raise ArgumentError("scores", scores, "must be finite numbers", "scores with NaN or infinity")
     is_index = labels.shape == scores.shape[:1] and np.issubdtype(labels.dtype, np.integer)
     if not is_index or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"`labels` must be {len(scores)} integers from 0 to {classes - 1}. Received: labels={labels!r}"
-        )
+        raise ArgumentError("labels", labels, f"must be {len(scores)} integers from 0 to {classes - 1}")
     reversals = time_reversal_labels(class_names)[labels]
     ranks = _ranks(scores, labels)
     confusion_matrix = np.zeros((classes, classes), "int64")
@@ -237,16 +237,20 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
         scores = np.asarray(predict_fn(np.concatenate([clips for _, _, clips in batch])))
         ends = np.cumsum([len(clips) for _, _, clips in batch])
         if scores.shape != (ends[-1], classes):
-            raise ValueError(
-                f"`predict_fn` must return scores ({ends[-1]}, {classes}) of {ends[-1]} clips and "
-                f"{classes} `class_names`. Received: scores.shape={scores.shape}"
+            raise ArgumentError(
+                "predict_fn",
+                predict_fn,
+                f"must return scores ({ends[-1]}, {classes}) of {ends[-1]} clips and {classes} `class_names`",
+                f"scores.shape={scores.shape}",
             )
         scores = [part.mean(axis=0, dtype="float64") for part in np.split(scores, ends[:-1])]
         for (path, label, _), row in zip(batch, scores, strict=True):
             if not np.isfinite(row).all():
-                raise ValueError(
-                    "`predict_fn` must return finite scores. Received: scores with NaN or infinity for "
-                    f"{path!r}"
+                raise ArgumentError(
+                    "predict_fn",
+                    predict_fn,
+                    "must return finite scores",
+                    f"scores with NaN or infinity for {path!r}",
                 )
             if on_video:
                 on_video(path, label, row)
@@ -255,7 +259,7 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
         done += len(batch)
         show(done)
     if total is None:
-        raise ValueError("`views` must give at least one video. Received: none, or none that can be read")
+        raise ArgumentError("views", views, "must give at least one video", "none, or none that can be read")
     show(done, True)
     return total
 
@@ -265,14 +269,18 @@ def _batches(views, batch_size, classes):
     batch, size = [], 0
     for path, label, clips in views:
         if not isinstance(label, int | np.integer) or not 0 <= label < classes:
-            raise ValueError(
-                f"`views` must have labels from 0 to {classes - 1}, indices into `class_names`. "
-                f"Received: label={label!r} for {path!r}"
+            raise ArgumentError(
+                "views",
+                views,
+                f"must have labels from 0 to {classes - 1}, indices into `class_names`",
+                f"label={label!r} for {path!r}",
             )
         if np.ndim(clips) != 5 or not len(clips):
-            raise ValueError(
-                "`views` must have clips (views, T, H, W, C), at least one. "
-                f"Received: clips.shape={np.shape(clips)} for {path!r}"
+            raise ArgumentError(
+                "views",
+                views,
+                "must have clips (views, T, H, W, C), at least one",
+                f"clips.shape={np.shape(clips)} for {path!r}",
             )
         # Clips of another size cannot be in the same array.
         if batch and (size + len(clips) > batch_size or clips.shape[1:] != batch[0][2].shape[1:]):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_stm import model_file
-from keras_stm.arguments import absolute_path, keras_model
+from keras_stm.arguments import ArgumentError, absolute_path, keras_model
 from keras_stm.weights import files
 
 MODEL = "model.keras"
@@ -48,9 +48,8 @@ def load(path):
     path = absolute_path("path", path)
     file = os.path.join(path, MODEL) if os.path.isdir(path) else path
     if not os.path.isfile(file):
-        raise ValueError(
-            f"`path` must be the folder of a finished run, which holds {MODEL}, or a .keras file. "
-            f"Received: path={path!r}"
+        raise ArgumentError(
+            "path", path, f"must be the folder of a finished run, which holds {MODEL}, or a .keras file"
         )
     try:
         files.check_expansion(file)
@@ -62,19 +61,17 @@ def load(path):
                 raise ValueError(f"{variable.path} has NaN or infinity")
     except Exception as error:  # Keras has none that is narrower for what a file may hold
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(
-            f"`path` holds no model that can be loaded ({reason}). Received: path={path!r}"
-        ) from error
+        raise ArgumentError("path", path, f"holds no model that can be loaded ({reason})") from error
     for what, found in ((model_file.CLASS_NAMES, class_names), ("clip.json", clip)):
         if found is None:
-            raise ValueError(
-                f"`path` holds a model without {what}, which fit.py writes: keras_stm.model_file.annotate "
-                f"adds it to a .keras file from elsewhere. Received: path={path!r}"
+            raise ArgumentError(
+                "path",
+                path,
+                f"holds a model without {what}, which fit.py writes: keras_stm.model_file.annotate adds it "
+                "to a .keras file from elsewhere",
             )
     if len(class_names) != num_scores:
-        raise ValueError(
-            f"`path` holds {len(class_names)} class names for {num_scores} scores. Received: path={path!r}"
-        )
+        raise ArgumentError("path", path, f"holds {len(class_names)} class names for {num_scores} scores")
     return Trained(model, class_names, *clip, file)
 
 

@@ -8,7 +8,7 @@ import os
 import typing
 import zipfile
 
-from keras_stm.arguments import lines, one_of, positive_int
+from keras_stm.arguments import ArgumentError, lines, one_of, positive_int
 from keras_stm.class_names import to_lines
 from keras_stm.preprocessing import SAMPLING
 
@@ -33,7 +33,7 @@ def annotate(path, class_names, clip):
     class_names, clip = lines("class_names", class_names), _checked(*clip)
     # What is appended to any other file would make a zip archive of it.
     if not zipfile.is_zipfile(path):
-        raise ValueError(f"`path` must be a .keras file. Received: path={path!r}")
+        raise ArgumentError("path", path, "must be a .keras file")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(CLASS_NAMES, to_lines(class_names))
         archive.writestr(_CLIP, json.dumps(clip._asdict()))

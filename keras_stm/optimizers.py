@@ -4,6 +4,8 @@ import numbers
 import keras
 from keras import ops
 
+from keras_stm.arguments import ArgumentError
+
 # TSM's parameter groups: part of a weight's path -> factors of the learning rate and of the decay.
 TSM_GROUPS = {
     "predictions/kernel": (5.0, 1.0),
@@ -38,9 +40,10 @@ class SGD(keras.optimizers.SGD):
         super().__init__(*args, **kwargs)
         groups = {} if groups is None else groups
         if not isinstance(groups, dict) or not all(map(_is_group, groups.items())):
-            raise ValueError(
-                "`groups` must be a dictionary of the ends of paths to pairs of factors of at least 0. "
-                f"Received: groups={groups!r}"
+            raise ArgumentError(
+                "groups",
+                groups,
+                "must be a dictionary of the ends of paths to pairs of factors of at least 0",
             )
         self.groups = dict(groups)
 

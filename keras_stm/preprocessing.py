@@ -7,7 +7,7 @@ exported model: what says so here takes integers, or integer tensors of TensorFl
 import numpy as np
 from keras import ops
 
-from keras_stm.arguments import lines, positive_int, standardize_data_format
+from keras_stm.arguments import ArgumentError, lines, positive_int, standardize_data_format
 
 # Of ImageNet's RGB pixels divided by 255, as torchvision trains with.
 MEAN = (0.485, 0.456, 0.406)
@@ -72,10 +72,10 @@ def preprocess_input(clip, data_format=None):
     shape = (3,) if standardize_data_format(data_format) == "channels_last" else (3, 1, 1)
     found = getattr(clip, "shape", None)
     if found is None:
-        raise ValueError(f"`clip` must be an array or tensor. Received: clip={clip!r}")
+        raise ArgumentError("clip", clip, "must be an array or tensor")
     if len(found) < len(shape) or found[-len(shape)] != 3:
-        raise ValueError(
-            f"`clip` must have 3 channels, on axis {-len(shape)}. Received: clip.shape={tuple(found)}"
+        raise ArgumentError(
+            "clip", clip, f"must have 3 channels, on axis {-len(shape)}", f"clip.shape={tuple(found)}"
         )
     mean, std = (np.reshape(np.array(value, "float32") * 255, shape) for value in (MEAN, STD))
     if isinstance(clip, np.ndarray):
@@ -103,9 +103,11 @@ def decode_predictions(scores, class_names, top=5):
     class_names = lines("class_names", class_names)
     scores = ops.convert_to_numpy(scores)
     if scores.ndim != 2 or scores.shape[1] != len(class_names):
-        raise ValueError(
-            f"`scores` must be (batch, {len(class_names)}), a column for each of `class_names`. "
-            f"Received: scores.shape={scores.shape}"
+        raise ArgumentError(
+            "scores",
+            scores,
+            f"must be (batch, {len(class_names)}), a column for each of `class_names`",
+            f"scores.shape={scores.shape}",
         )
     # Stable, so that ties go to the earlier class on every machine.
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_stm import inference
-from keras_stm.arguments import lines, one_of, positive_int
+from keras_stm.arguments import ArgumentError, lines, one_of, positive_int
 from keras_stm.data import segments
 from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
@@ -67,7 +67,7 @@ class VideoClassifier:
         if isinstance(model_or_folder, keras.Model):
             self.model = model_or_folder
             if class_names is None:
-                raise ValueError("`class_names` must be given with a keras.Model. Received: class_names=None")
+                raise ArgumentError("class_names", None, "must be given with a keras.Model")
         else:
             known = inference.load(model_or_folder)
             self.model = known.model
@@ -75,9 +75,10 @@ class VideoClassifier:
         fixed_frames, fixed_size = _fixed(self.model)
         self.class_names = lines("class_names", class_names)
         if len(self.class_names) != self.model.output_shape[-1]:
-            raise ValueError(
-                f"`class_names` must be as many as the model's scores, {self.model.output_shape[-1]}. "
-                f"Received: class_names={class_names!r}"
+            raise ArgumentError(
+                "class_names",
+                class_names,
+                f"must be as many as the model's scores, {self.model.output_shape[-1]}",
             )
         self.num_frames = _size("num_frames", num_frames, known, fixed_frames, _NUM_FRAMES)
         self.image_size = _size("image_size", image_size, known, fixed_size, _IMAGE_SIZE)
@@ -126,7 +127,7 @@ class VideoClassifier:
         """
         # Of a single path it would be the characters.
         if isinstance(clips, str) or not isinstance(clips, collections.abc.Iterable):
-            raise ValueError(f"`clips` must be an iterable of clips. Received: clips={clips!r}")
+            raise ArgumentError("clips", clips, "must be an iterable of clips")
         workers = min(_WORKERS, os.cpu_count())
         for _, scores in self._score((None, views) for views in in_order(self._read, clips, workers)):
             yield scores if isinstance(scores, VideoError) else self._decode(scores)
@@ -164,9 +165,11 @@ class VideoClassifier:
 
     def _read(self, clip):
         if not isinstance(clip, str | os.PathLike | np.ndarray):
-            raise ValueError(
-                "`clips` must be a path, an array of frames, or a list of these. "
-                f"Received: clips of {type(clip).__name__}"
+            raise ArgumentError(
+                "clips",
+                clip,
+                "must be a path, an array of frames, or a list of these",
+                f"clips of {type(clip).__name__}",
             )
         clips, crops = PROTOCOLS[self.protocol]
         try:
@@ -226,10 +229,12 @@ def _fixed(model):
     if is_clip:
         height, width = shape[3:] if inference.is_channels_first(model) else shape[2:4]
     if not is_clip or height != width or not isinstance(output_shape, tuple) or len(output_shape) != 2:
-        raise ValueError(
-            "`model_or_folder` must be a model from square RGB clips, (batch, T, H, W, 3) or "
-            "(batch, T, 3, H, W), to scores (batch, classes). "
-            f"Received: a model from {shape} to {output_shape}"
+        raise ArgumentError(
+            "model_or_folder",
+            model,
+            "must be a model from square RGB clips, (batch, T, H, W, 3) or (batch, T, 3, H, W), to scores "
+            "(batch, classes)",
+            f"a model from {shape} to {output_shape}",
         )
     return shape[1], height
 
@@ -240,5 +245,5 @@ def _size(name, given, known, fixed, default):
         given = getattr(known, name) if known else fixed or default
     positive_int(name, given)
     if fixed not in (None, given):
-        raise ValueError(f"`{name}` must be {fixed}, as the model takes no other. Received: {name}={given!r}")
+        raise ArgumentError(name, given, f"must be {fixed}, as the model takes no other")
     return given

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_stm.arguments import keras_model, lines, one_of
+from keras_stm.arguments import ArgumentError, keras_model, lines, one_of
 from keras_stm.layers.per_frame import channel_axis
 from keras_stm.layers.stm_block import STMBlock
 from keras_stm.preprocessing import MEAN, STD
@@ -138,9 +138,9 @@ def flow_colors(flow, largest):
     from matplotlib import colors
 
     if np.shape(flow)[-1:] != (2,):
-        raise ValueError(f"`flow` must be (..., 2). Received: flow.shape={np.shape(flow)}")
+        raise ArgumentError("flow", flow, "must be (..., 2)", f"flow.shape={np.shape(flow)}")
     if not largest > 0:
-        raise ValueError(f"`largest` must be above 0. Received: largest={largest!r}")
+        raise ArgumentError("largest", largest, "must be above 0")
     right, down = flow[..., 0], flow[..., 1]
     hue = np.arctan2(-down, right) / (2 * np.pi) % 1
     brightness = np.minimum(np.hypot(right, down) / largest, 1)
@@ -223,15 +223,17 @@ def grad_cam(model, clip, label=None):
     """
     layers = {layer.name: layer for layer in keras_model(model).layers}
     if not {"avg_pool", "predictions", "consensus"} <= set(layers):
-        raise ValueError(
-            "`model` must end in the classifier of this package: average pool, dense, average over time. "
-            f"Received: model={model.name!r} with the layers {', '.join(list(layers)[-3:])} at its end"
+        raise ArgumentError(
+            "model",
+            model,
+            "must end in the classifier of this package: average pool, dense, average over time",
+            f"model={model.name!r} with the layers {', '.join(list(layers)[-3:])} at its end",
         )
     dense = layers["predictions"]
     kernel, bias = (ops.convert_to_numpy(ops.cast(each, "float32")) for each in (dense.kernel, dense.bias))
     is_index = isinstance(label, numbers.Integral) and 0 <= label < len(bias)
     if label is not None and not is_index:
-        raise ValueError(f"`label` must be an integer from 0 to {len(bias) - 1}. Received: label={label!r}")
+        raise ArgumentError("label", label, f"must be an integer from 0 to {len(bias) - 1}")
     data_format = layers["avg_pool"].layer.data_format
     features = _to_frames(_features(model, layers["avg_pool"].input, clip, data_format), data_format)
     frame_scores = features.mean(axis=(1, 2)) @ kernel + bias
@@ -268,15 +270,18 @@ def plot_grad_cam(model, clip, class_names, class_name=None, frame_names=None, t
     """
     class_names = lines("class_names", class_names)
     if len(class_names) != keras_model(model).output_shape[-1]:
-        raise ValueError(
-            f"`class_names` must be as many as the model's scores, {model.output_shape[-1]}. "
-            f"Received: {len(class_names)} class_names"
+        raise ArgumentError(
+            "class_names",
+            class_names,
+            f"must be as many as the model's scores, {model.output_shape[-1]}",
+            f"{len(class_names)} class_names",
         )
     if class_name not in (None, *class_names):
         likely = difflib.get_close_matches(str(class_name), class_names) or class_names[:3]
-        raise ValueError(
-            f"`class_name` must be one of the {len(class_names)} classes, as {', '.join(map(repr, likely))}. "
-            f"Received: class_name={class_name!r}"
+        raise ArgumentError(
+            "class_name",
+            class_name,
+            f"must be one of the {len(class_names)} classes, as {', '.join(map(repr, likely))}",
         )
     found = grad_cam(model, clip, None if class_name is None else class_names.index(class_name))
     name = class_names[found.label]
@@ -318,10 +323,11 @@ def _get_block(model, name):
     layers = keras_model(model).layers
     blocks = {layer.name: layer for layer in layers if isinstance(layer, STMBlock) and layer.branches}
     if not blocks:
-        raise ValueError(
-            "`model` must have blocks with CSTM or CMM; those of TSN and TSM have neither, and "
-            "`plot_grad_cam` alone draws them. "
-            f"Received: model={model.name!r}"
+        raise ArgumentError(
+            "model",
+            model.name,
+            "must have blocks with CSTM or CMM; those of TSN and TSM have neither, and `plot_grad_cam` "
+            "alone draws them",
         )
     return blocks[one_of("block", name, tuple(blocks))]
 
@@ -347,9 +353,11 @@ def _to_frames(features, data_format):
 def _check_clip(clip):
     shape = np.shape(clip)
     if len(shape) != 5 or shape[0] != 1 or shape[-1] != 3 or 0 in shape:
-        raise ValueError(
-            "`clip` must be one prepared clip (1, T, H, W, 3), as `keras_stm.data.load_clip` gives it. "
-            f"Received: clip.shape={shape}"
+        raise ArgumentError(
+            "clip",
+            clip,
+            "must be one prepared clip (1, T, H, W, 3), as `keras_stm.data.load_clip` gives it",
+            f"clip.shape={shape}",
         )
 
 
@@ -396,9 +404,8 @@ class _Sheet:
         if frame_names is None:
             frame_names = [f"frame {i}" for i in range(num_frames)]
         if len(frame_names) != num_frames:
-            raise ValueError(
-                f"`frame_names` must be as many as the clip has frames, {num_frames}. "
-                f"Received: frame_names={frame_names!r}"
+            raise ArgumentError(
+                "frame_names", frame_names, f"must be as many as the clip has frames, {num_frames}"
             )
         self.num_frames = num_frames
         self.chosen = np.linspace(0, num_frames - 1, min(num_frames, MAX_FRAMES)).round().astype(int)

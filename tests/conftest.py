@@ -4,55 +4,67 @@ import pathlib
 
 import before_tensorflow  # noqa: F401
 
-# Compiling takes longer than what is compiled: this takes a third off the tests under JAX.
+# Compiling takes longer than the compiled code: this takes a third off the tests under JAX.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # PyTorch must be loaded before TensorFlow in a process that needs both.
 if importlib.util.find_spec("torch"):
     import torch  # noqa: F401
 
+import filelock
 import keras
 import pytest
 
-_ROOT = pathlib.Path(__file__).parent
-# What prepares data has nothing to do with the backend, but for what runs beside a model; nor have commands
-# that hand on what the library does, which is tested under each.
-_DATA = (
-    "data",
-    *("training/test_check_data.py", "training/test_config.py", "training/test_pack.py"),
-    *("training/test_checkpoints.py", "training/test_data_wait.py", "training/test_run_data.py"),
-)
-_COMMANDS = (
-    *("training/test_evaluate.py", "training/test_predict.py", "training/test_visualize.py"),
-    *("training/test_reproduce.py", "training/test_export_command.py"),
-)
-# Begun first, so that in the end no process has a long one left while the others wait.
-_LONGEST = (
-    *("training/test_fit.py", "training/test_export_command.py", "test_export.py", "weights/test_load.py"),
-    *("training/test_evaluate.py", "training/test_predict.py", "test_visualization.py"),
-    *("models/test_models.py", "models/test_parity.py", "models/test_training_parity.py"),
-    *("training/test_kills.py", "training/test_equal_devices.py", "training/test_main_job.py"),
-    *("training/test_reproduce.py", "training/test_benchmark.py"),
-)
-_DATA_AND_BACKEND = (
-    *("data/test_keras_augment.py", "data/test_views.py"),
-    "data/test_pipeline.py::test_a_model_fits_and_evaluates_on_it",
-)
-
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.relative_to(_ROOT).as_posix() not in _LONGEST)
     if keras.backend.backend() == "tensorflow":
         return
-    skip = pytest.mark.skip(reason="runs once, under the tensorflow backend")
+    skip = pytest.mark.skip(reason="runs under the tensorflow backend alone")
     for item in items:
-        path = item.path.relative_to(_ROOT)
-        once = any(path.is_relative_to(name) for name in (*_DATA, *_COMMANDS))
-        test = f"{path.as_posix()}::{item.name}"
-        if (once and not test.startswith(_DATA_AND_BACKEND)) or item.get_closest_marker("once"):
+        if not item.get_closest_marker("every_backend"):
             item.add_marker(skip)
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory):
+    """Function that makes a folder once for all test processes: `made_once(name, make)`.
+
+    `make(folder)` fills a folder that does not exist yet. Tests must not change what it holds.
+    """
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+
+    def get(name, make):
+        folder, complete = root / name, root / f"{name}.complete"
+        with filelock.FileLock(root / f"{name}.lock"):
+            if not complete.exists():
+                make(folder)
+                complete.touch()
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def clips(made_once):
+    """A folder with train, val and test folders of a few clips of arrow of time."""
+    from keras_stm.data import arrow_of_time
+
+    def make(folder):
+        arrow_of_time.make_dataset(folder, num_train=16, num_validation=8, num_test=8, progress=False)
+
+    return str(made_once("clips", make))
+
+
+@pytest.fixture(scope="session")
+def trained_run(made_once, clips):
+    """The folder of a finished run, for tests that need some run: `pathlib.Path`, not to be changed."""
+    from tests.training import small_runs
+
+    return pathlib.Path(made_once("trained_run", lambda folder: small_runs.train_sure(folder, clips)))

@@ -224,7 +224,6 @@ def jpeg_then(image):
     return lambda: [[*encode(random_frames(1, 16, 16)), image() if callable(image) else image]]
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "signature, inputs, message",
     [
@@ -264,7 +263,6 @@ def python(code, *arguments):
     assert process.returncode == 0, process.stderr[-2000:]
 
 
-@pytest.mark.once
 def test_a_process_with_tensorflow_alone_gets_the_models_scores(archive, question, tmp_path):
     path, expected = question
     code = """
@@ -281,7 +279,6 @@ np.save(sys.argv[3], scores)
 
 
 @needs("openvino")
-@pytest.mark.once
 def test_openvino_without_tensorflow_gets_the_models_scores_and_labels(archive, question, tmp_path):
     path, expected = question
     code = """
@@ -339,7 +336,6 @@ def backbone_and_head(policy):
     return model
 
 
-@pytest.mark.once
 def test_other_models_and_options_are_exported_as_well(tmp_path):
     """Channels first, mixed precision, layers around a backbone, no names, dense frames, another resize."""
     import tensorflow as tf
@@ -395,7 +391,6 @@ def other_scores(request, response):
     response["predictions"][0]["scores"][0] += 0.1
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "spoil, message",
     [

@@ -12,8 +12,6 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_stm"
 FRAMEWORKS = ("tensorflow", "jax", "torch")
-# They start a process under each backend.
-pytestmark = pytest.mark.once
 
 RUN_A_MODEL = """
 import sys

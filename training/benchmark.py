@@ -33,10 +33,11 @@ import types
 import before_tensorflow  # noqa: F401
 
 # isort: split
-from absl import app, flags
+from absl import flags
 
 import benchmark_networks
 import benchmark_report
+import command_line
 from benchmark_steps import NETWORKS
 
 # Defaults of the flags, and those of --quick and --full.
@@ -63,9 +64,13 @@ _QUICK = {
 _FULL = {"num_frames": ["8", "16"], "batch_sizes": ["1", "16"]}
 
 
-def define_flags():
-    flags.DEFINE_enum("what", "networks", ["networks", "pipeline", "soak"], "What to measure.")
-    flags.DEFINE_list("backends", None, "networks: Keras backends. Default: all that are installed.")
+def define_flags(values):
+    flags.DEFINE_enum(
+        "what", "networks", ["networks", "pipeline", "soak"], "What to measure.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "backends", None, "networks: Keras backends. Default: all that are installed.", flag_values=values
+    )
     for name, help in {
         "networks": "networks: any of " + ", ".join(NETWORKS) + ".",
         "kinds": "networks: any of " + ", ".join(benchmark_networks.KINDS) + ".",
@@ -74,31 +79,48 @@ def define_flags():
         "batch_sizes": "networks: clips of a step of inference, each in turn.",
         "depths": "networks: blocks of the four stages.",
     }.items():
-        flags.DEFINE_list(name, _DEFAULTS[name], help)
+        flags.DEFINE_list(name, _DEFAULTS[name], help, flag_values=values)
     for name, help in {
         "training_batch_size": "networks: clips of a step of training.",
         "image_size": "networks: height and width of a clip in pixels.",
         "width": "networks: width of the networks.",
         "rounds": "Times that each is measured.",
     }.items():
-        flags.DEFINE_integer(name, _DEFAULTS[name], help, lower_bound=1)
+        flags.DEFINE_integer(name, _DEFAULTS[name], help, lower_bound=1, flag_values=values)
     flags.DEFINE_enum(
-        "mixed_precision", "none", ["none", "bfloat16"], "networks: the type to compute in; none is float32."
+        "mixed_precision",
+        "none",
+        ["none", "bfloat16"],
+        "networks: the type to compute in; none is float32.",
+        flag_values=values,
     )
-    flags.DEFINE_boolean("jit_compile", None, "networks: as of Keras. Default: what is fast.")
-    flags.DEFINE_boolean("quick", False, "networks: tiny ones, unless other flags say more.")
+    flags.DEFINE_boolean(
+        "jit_compile", None, "networks: as of Keras. Default: what is fast.", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "quick", False, "networks: tiny ones, unless other flags say more.", flag_values=values
+    )
     flags.DEFINE_boolean(
         "full",
         False,
         "networks: --num_frames=8,16 --batch_sizes=1,16, unless these flags say more. Without it "
         "--num_frames=8 --batch_sizes=2, which takes a small part of the time.",
+        flag_values=values,
     )
-    flags.DEFINE_string("json", None, "networks: file for all numbers and raw times; it is replaced.")
-    flags.DEFINE_string("video", None, "pipeline: file to measure with. Default: one is made.")
+    flags.DEFINE_string(
+        "json", None, "networks: file for all numbers and raw times; it is replaced.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "video", None, "pipeline: file to measure with. Default: one is made.", flag_values=values
+    )
     flags.DEFINE_integer(
-        "workers", os.cpu_count(), "pipeline, soak: clips read at the same time.", lower_bound=1
+        "workers",
+        os.cpu_count(),
+        "pipeline, soak: clips read at the same time.",
+        lower_bound=1,
+        flag_values=values,
     )
-    flags.DEFINE_integer("reads", 10_000, "soak: clips to read.", lower_bound=100)
+    flags.DEFINE_integer("reads", 10_000, "soak: clips to read.", lower_bound=100, flag_values=values)
 
     for name, choices in {
         "backends": benchmark_networks.BACKENDS,
@@ -106,10 +128,12 @@ def define_flags():
         "kinds": benchmark_networks.KINDS,
         "compared_networks": NETWORKS,
     }.items():
-        flags.register_validator(name, lambda values, choices=choices: check_names(values, choices))
+        flags.register_validator(
+            name, lambda names, choices=choices: check_names(names, choices), flag_values=values
+        )
     for name in ("num_frames", "batch_sizes"):
-        flags.register_validator(name, check_numbers)
-    flags.register_validator("depths", check_depths)
+        flags.register_validator(name, check_numbers, flag_values=values)
+    flags.register_validator("depths", check_depths, flag_values=values)
 
 
 def check_names(values, choices):
@@ -137,9 +161,7 @@ def check_depths(values):
 
 
 def main(argv):
-    if len(argv) > 1:
-        sys.exit(f"benchmark.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    values = flags.FLAGS
+    values, _ = command_line.parse(define_flags, argv, __doc__)
     try:
         if values.what == "networks":
             sys.exit(measure_networks(read_options(values), values.json))
@@ -201,5 +223,4 @@ def measure_networks(options, json):
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

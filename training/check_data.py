@@ -36,9 +36,11 @@ import keras
 import matplotlib.figure
 import numpy as np
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import flags
 
+import command_line
 import config
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import frames, open_dataset, video
 from keras_stm.data.packed import is_packed
 from keras_stm.data.parallel import in_order
@@ -65,32 +67,44 @@ _NAMES = 30
 _NAME_LENGTH = 30
 
 
-def define_flags():
-    """Defines the flags, which share names with other commands': not where this file is only imported."""
-    flags.DEFINE_string("data_dir", None, "Folder of the data set, or one that pack.py wrote.")
+def define_flags(values):
+    flags.DEFINE_string(
+        "data_dir", None, "Folder of the data set, or one that pack.py wrote.", flag_values=values
+    )
     flags.DEFINE_enum(
         "dataset",
         "folder",
         config.UNPACKED,
         "What --data_dir holds, as for fit.py. A folder that pack.py wrote is known by itself.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3)
-    flags.DEFINE_list("split", ["train", "validation"], "Which of train, validation and test to check.")
-    flags.DEFINE_integer("num_frames", 8, "Clips with fewer are named as too short.", lower_bound=1)
-    flags.DEFINE_boolean("decode", False, "Decode all frames of all clips, not three of each.")
-    flags.DEFINE_integer("workers", None, "Clips read at the same time. Default: all cores.", lower_bound=1)
+    flags.DEFINE_integer(
+        "fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3, flag_values=values
+    )
+    flags.DEFINE_list(
+        "split", ["train", "validation"], "Which of train, validation and test to check.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "num_frames", 8, "Clips with fewer are named as too short.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "decode", False, "Decode all frames of all clips, not three of each.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "workers", None, "Clips read at the same time. Default: all cores.", lower_bound=1, flag_values=values
+    )
     flags.DEFINE_string(
-        "output", None, "Folder for what is written. Default: saved_models/check_data-<name of data_dir>."
+        "output",
+        None,
+        "Folder for what is written. Default: saved_models/check_data-<name of data_dir>.",
+        flag_values=values,
     )
 
 
 def main(argv):
-    if len(argv) > 1:
-        sys.exit(f"check_data.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    values = flags.FLAGS
+    values, _ = command_line.parse(define_flags, argv, __doc__)
     if not values.data_dir:
         sys.exit("check_data.py: --data_dir is missing: the folder of the data set to check")
-    logging.set_verbosity(logging.WARNING)
     # What decodes JPEG files here would take the memory of a GPU that a training may be using.
     tf.config.set_visible_devices([], "GPU")
     try:
@@ -179,7 +193,7 @@ def check(
 def open_splits(data_dir, dataset, fold, splits):
     """`{split: Dataset}`; of two that are the same, as UCF-101's validation and test, the first."""
     if not splits:
-        raise ValueError(f"`splits` must name one or more. Received: splits={splits!r}")
+        raise ArgumentError("splits", splits, "must name one or more")
     datasets = {}
     for split in splits:
         opened = open_dataset(dataset, data_dir, split=split, fold=fold)
@@ -512,5 +526,4 @@ def _plot_classes(axes, clips, class_names):
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

@@ -8,6 +8,7 @@ import math
 from absl import flags
 
 import keras_stm
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import catalog, pipeline, segments
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
 from schedules import REFERENCE_BATCH
@@ -33,7 +34,7 @@ RUN_FACTS = ("classes", "clips", "backend")
 
 
 def _flag(define, help, default=dataclasses.MISSING, **options):
-    """A field of `Config` that is a flag: `define(name, None, help, **options)`."""
+    """A field of `Config` that is a flag: `define(name, help=help, flag_values=values, **options)`."""
     metadata = {"define": functools.partial(define, default=None, **options), "help": help}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -41,8 +42,9 @@ def _flag(define, help, default=dataclasses.MISSING, **options):
 def _numbers(kind):
     """Defines a flag of several numbers, as in `--decay_epochs=30,40,45`."""
 
-    def define(name, default, help):
-        flags.DEFINE(_NumbersParser(kind), name, default, help, serializer=flags.CsvListSerializer(","))
+    def define(name, default, help, flag_values):
+        serializer = flags.CsvListSerializer(",")
+        flags.DEFINE(_NumbersParser(kind), name, default, help, flag_values, serializer)
 
     return define
 
@@ -236,21 +238,16 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, float) and not math.isfinite(value):
-                raise ValueError(f"`{field.name}` must be finite. Received: {field.name}={value!r}")
+                raise ArgumentError(field.name, value, "must be finite")
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise ValueError(f"`scales` must be above 0 and at most 1. Received: scales={self.scales!r}")
+            raise ArgumentError("scales", self.scales, "must be above 0 and at most 1")
         decay = self.decay_epochs
         if sorted({0, *decay}) != [0, *decay]:
-            raise ValueError(f"`decay_epochs` must ascend from 1. Received: decay_epochs={decay!r}")
+            raise ArgumentError("decay_epochs", decay, "must ascend from 1")
         if self.schedule == "steps" and not decay:
-            raise ValueError(
-                "`decay_epochs` must not be empty with schedule 'steps'. Received: decay_epochs=()"
-            )
+            raise ArgumentError("decay_epochs", (), "must not be empty with schedule 'steps'")
         if self.parameter_groups != "none" and self.optimizer != "sgd":
-            raise ValueError(
-                "`parameter_groups` are for optimizer 'sgd' alone. "
-                f"Received: parameter_groups={self.parameter_groups!r}"
-            )
+            raise ArgumentError("parameter_groups", self.parameter_groups, "are for optimizer 'sgd' alone")
 
 
 def small():
@@ -435,14 +432,20 @@ PRESETS = {
 }
 
 
-def define_flags():
-    """Defines `--preset`, `--config` and a flag for each field of `Config`."""
-    flags.DEFINE_enum("preset", None, list(PRESETS), "Settings to start from. Default: small.")
+def define_flags(values):
+    """Defines `--preset`, `--config` and a flag for each field of `Config` in a `flags.FlagValues`."""
+    flags.DEFINE_enum(
+        "preset", None, list(PRESETS), "Settings to start from. Default: small.", flag_values=values
+    )
     flags.DEFINE_string(
-        "config", None, "The config.json of a run: settings to start from, in place of a preset."
+        "config",
+        None,
+        "The config.json of a run: settings to start from, in place of a preset.",
+        flag_values=values,
     )
     for field in dataclasses.fields(Config):
-        field.metadata["define"](field.name, help=f"{field.metadata['help']}{_preset_values(field.name)}")
+        help = f"{field.metadata['help']}{_preset_values(field.name)}"
+        field.metadata["define"](field.name, help=help, flag_values=values)
 
 
 def _preset_values(name):
@@ -458,17 +461,20 @@ def _preset_values(name):
     return " Presets: " + "; ".join(f"{value} ({', '.join(names)})" for value, names in presets.items()) + "."
 
 
-def from_flags():
+def from_flags(values):
     """The preset, or the saved settings, with what the flags override.
+
+    Args:
+        values: parsed `flags.FlagValues` of `define_flags`.
 
     Raises:
         ValueError: if both are given, or the file holds no settings.
     """
-    if flags.FLAGS.config and flags.FLAGS.preset:
-        raise ValueError(f"--preset and --config exclude each other. Received: preset={flags.FLAGS.preset!r}")
-    settings = read(flags.FLAGS.config) if flags.FLAGS.config else PRESETS[flags.FLAGS.preset or "small"]
-    values = {field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(Config)}
-    given = {name: value for name, value in values.items() if value is not None}
+    if values.config and values.preset:
+        raise ArgumentError("preset", values.preset, "and `config` exclude each other")
+    settings = read(values.config) if values.config else PRESETS[values.preset or "small"]
+    found = {field.name: values[field.name].value for field in dataclasses.fields(Config)}
+    given = {name: value for name, value in found.items() if value is not None}
     return dataclasses.replace(settings, **given)
 
 
@@ -492,11 +498,12 @@ def read(path):
         raise ValueError(f"`config` has what fit.py knows no setting for: {', '.join(unknown)}. {received}")
     if lacking:
         raise ValueError(f"`config` lacks {', '.join(lacking)}. {received}")
-    settings = {}
+    settings, as_flags = {}, flags.FlagValues()
+    define_flags(as_flags)
     for name, value in found.items():
         if name in fields:
             try:
-                settings[name] = None if value is None else flags.FLAGS[name].parser.parse(value)
+                settings[name] = None if value is None else as_flags[name].parser.parse(value)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"`config` has a wrong {name}, {value!r}: {error}. {received}") from error
     return Config(**settings)

@@ -13,13 +13,15 @@ import keras
 import numpy as np
 from absl import flags
 
+from keras_stm.arguments import ArgumentError
+
 DISTRIBUTIONS = ("auto", "none", "mirrored", "data_parallel")
 
 # How Keras and Slurm tell a process that there are others.
 _NUM_PROCESSES_VARIABLES = ("KERAS_DISTRIBUTION_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS")
 
 
-def define_flags():
+def define_flags(values):
     flags.DEFINE_enum(
         "distribution",
         "auto",
@@ -27,22 +29,32 @@ def define_flags():
         "Devices to use: 'mirrored', all of this machine, under TensorFlow; 'data_parallel', all of every "
         "process, under JAX; 'none', one; 'auto', all where there are several GPUs, or TPUs under JAX. The "
         "batch is split evenly over them.",
+        flag_values=values,
     )
 
 
-def define_process_flags():
+def define_process_flags(values):
     """Flags of a command that also runs as several processes."""
     flags.DEFINE_string(
         "coordinator",
         None,
         "Several processes, JAX: host:port of the first one. Not needed under Slurm, nor with Keras' "
         "variables KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID.",
+        flag_values=values,
     )
     flags.DEFINE_integer(
-        "num_processes", None, "Several processes: how many, each with this command.", lower_bound=1
+        "num_processes",
+        None,
+        "Several processes: how many, each with this command.",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_integer(
-        "process_id", None, "Several processes: which one this is, from 0; 0 writes the files.", lower_bound=0
+        "process_id",
+        None,
+        "Several processes: which one this is, from 0; 0 writes the files.",
+        lower_bound=0,
+        flag_values=values,
     )
 
 
@@ -77,14 +89,15 @@ def find_processes(coordinator=None, num_processes=None, process_id=None):
                 return Processes(*given, f"{name}={os.environ[name]}")
         return None
     if None in given:
-        raise ValueError(
-            "`coordinator`, `num_processes` and `process_id` go together. Received: "
-            f"coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}"
+        raise ArgumentError(
+            "coordinator",
+            coordinator,
+            "goes with `num_processes` and `process_id`",
+            f"coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}",
         )
     if process_id >= num_processes:
-        raise ValueError(
-            f"`process_id` must be less than the {num_processes} of `num_processes`. "
-            f"Received: process_id={process_id!r}"
+        raise ArgumentError(
+            "process_id", process_id, f"must be less than the {num_processes} of `num_processes`"
         )
     return Processes(*given, f"--num_processes={num_processes}") if num_processes > 1 else None
 
@@ -104,10 +117,13 @@ def start(distribution="auto", processes=None):
     """
     backend = keras.backend.backend()
     if processes and (backend != "jax" or distribution not in ("auto", "data_parallel")):
-        raise ValueError(
-            f"{processes.source} asks for several processes, which needs KERAS_BACKEND=jax and "
-            "--distribution=data_parallel: Keras trains in several with JAX alone. "
-            f"Received: distribution={distribution!r}, backend={backend!r}"
+        raise ArgumentError(
+            "distribution",
+            distribution,
+            f"must be 'data_parallel', with KERAS_BACKEND=jax: {processes.source} asks for several "
+            "processes, "
+            "in which Keras trains with JAX alone",
+            f"distribution={distribution!r}, backend={backend!r}",
         )
     if backend == "torch":
         return _start_torch(distribution)
@@ -187,10 +203,11 @@ class Devices:
             ):
                 value = getattr(settings, name)
                 if is_wrong(value):
-                    raise ValueError(
-                        f"`{name}` does not go with mirrored devices: {reason}. KERAS_BACKEND=jax with "
-                        "--distribution=data_parallel can, and --distribution=none on one device. "
-                        f"Received: {name}={value!r}"
+                    raise ArgumentError(
+                        name,
+                        value,
+                        f"does not go with mirrored devices: {reason}. KERAS_BACKEND=jax with "
+                        "--distribution=data_parallel can, and --distribution=none on one device",
                     )
 
     def synchronize(self, model):
@@ -270,9 +287,10 @@ def _start_torch(distribution):
         "--distribution=data_parallel, and the same weights"
     )
     if distribution in ("mirrored", "data_parallel"):
-        raise ValueError(
-            f"`distribution` must be 'none' under PyTorch, which Keras trains on one device. Several: "
-            f"{alternatives}. Received: distribution={distribution!r}"
+        raise ArgumentError(
+            "distribution",
+            distribution,
+            f"must be 'none' under PyTorch, which Keras trains on one device. Several: {alternatives}",
         )
     import torch
 

@@ -30,8 +30,9 @@ import before_tensorflow  # noqa: F401
 # isort: split
 import keras
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import flags
 
+import command_line
 import config
 import distribution
 import evaluation_folder
@@ -45,47 +46,80 @@ from keras_stm.data.packed import is_packed
 _LISTED = 5
 
 
-def define_flags():
-    """Defines the flags, which share names with other commands': not where this file is only imported."""
-    flags.DEFINE_string("model", None, "Folder of a run of fit.py, or the .keras file in it.")
+def define_flags(values):
+    flags.DEFINE_string(
+        "model", None, "Folder of a run of fit.py, or the .keras file in it.", flag_values=values
+    )
     flags.DEFINE_string(
         "data_dir",
         None,
         "Folder of the data set, or one that pack.py wrote, as for fit.py. Default: the embedded data set.",
+        flag_values=values,
     )
     flags.DEFINE_enum(
         "dataset",
         "folder",
         config.UNPACKED,
         "What --data_dir holds, as for fit.py. A folder that pack.py wrote is known by itself.",
+        flag_values=values,
     )
-    flags.DEFINE_enum("split", "validation", list(SPLITS), "Which of its videos.")
-    flags.DEFINE_integer("fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3)
+    flags.DEFINE_enum("split", "validation", list(SPLITS), "Which of its videos.", flag_values=values)
+    flags.DEFINE_integer(
+        "fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3, flag_values=values
+    )
     flags.DEFINE_enum(
         "class_order",
         "sorted",
         ["sorted", "raw"],
         "Something-Something v1, as for fit.py; the labels follow the model's order in any case.",
+        flag_values=values,
     )
-    flags.DEFINE_string("exclude", None, "Text file of clips to leave out, as check_data.py writes it.")
+    flags.DEFINE_string(
+        "exclude", None, "Text file of clips to leave out, as check_data.py writes it.", flag_values=values
+    )
     flags.DEFINE_enum(
         "protocol",
         "efficient",
         list(views.PROTOCOLS),
         "'efficient' is one view of each video, 'paper' 10 random clips of 3 crops each.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("clips", None, "Other clips over time than the protocol's.", lower_bound=1)
-    flags.DEFINE_enum("crops", None, list(map(str, views.CROPS)), "Other crops of each than the protocol's.")
-    flags.DEFINE_integer("num_frames", None, "Frames of a clip. Default: as in training.", lower_bound=1)
     flags.DEFINE_integer(
-        "image_size", None, "Height and width of a clip in pixels. Default: as in training.", lower_bound=1
+        "clips", None, "Other clips over time than the protocol's.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_enum(
-        "frames", "ordered", list(views.FRAMES), "Also evaluate with this order of a clip's frames."
+        "crops",
+        None,
+        list(map(str, views.CROPS)),
+        "Other crops of each than the protocol's.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("seed", 0, "Of random clips and of shuffled frames.", lower_bound=0)
     flags.DEFINE_integer(
-        "batch_size", 32, "Clips at a time; those of one video even where they are more.", lower_bound=1
+        "num_frames", None, "Frames of a clip. Default: as in training.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "image_size",
+        None,
+        "Height and width of a clip in pixels. Default: as in training.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "frames",
+        "ordered",
+        list(views.FRAMES),
+        "Also evaluate with this order of a clip's frames.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "seed", 0, "Of random clips and of shuffled frames.", lower_bound=0, flag_values=values
+    )
+    flags.DEFINE_integer(
+        "batch_size",
+        32,
+        "Clips at a time; those of one video even where they are more.",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "workers",
@@ -93,6 +127,7 @@ def define_flags():
         "Videos read at the same time. Twice as many are in memory, with --protocol=paper 145 MB each at 8 "
         "frames of 224 pixels. Default: the number of processors.",
         lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_float(
         "max_unreadable",
@@ -100,23 +135,21 @@ def define_flags():
         "Stop once more than this share of the videos turned out to be unreadable.",
         lower_bound=0.0,
         upper_bound=1.0,
+        flag_values=values,
     )
     flags.DEFINE_string(
         "output",
         None,
         "Folder for what is written. Default: one in <model>/evaluation that is named for what is evaluated.",
+        flag_values=values,
     )
-    distribution.define_flags()
-    flags.adopt_module_key_flags(distribution)
+    distribution.define_flags(values)
 
 
 def main(argv):
-    if len(argv) > 1:
-        sys.exit(f"evaluate.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    values = flags.FLAGS
+    values, _ = command_line.parse(define_flags, argv, __doc__)
     if not values.model:
         sys.exit("evaluate.py: --model is missing: the folder of a run of fit.py, or a .keras file")
-    logging.set_verbosity(logging.WARNING)
     try:
         with distribution.start(values.distribution).scope():
             evaluate(
@@ -138,6 +171,7 @@ def main(argv):
                 batch_size=values.batch_size,
                 workers=values.workers,
                 max_unreadable=values.max_unreadable,
+                command=shlex.join(argv),
             )
     except KeyboardInterrupt:
         print("\nevaluate.py: stopped; nothing was written.", file=sys.stderr, flush=True)
@@ -169,6 +203,7 @@ def evaluate(
     batch_size=32,
     workers=None,
     max_unreadable=0.5,
+    command=None,
 ):
     """Evaluates a model and fills the folder `output`.
 
@@ -184,6 +219,7 @@ def evaluate(
         batch_size: as for `keras_stm.evaluation.evaluate`.
         workers: videos read at the same time; `None` is the number of processors.
         max_unreadable: share of the videos that may turn out to be unreadable.
+        command: what `result.json` says that it was made by.
 
     Returns:
         What is in `result.json`.
@@ -247,7 +283,7 @@ def evaluate(
             "left_out": {"missing": len(opened.missing), "unreadable": len(left_out.reasons)},
             "model": trained.file,
             "batch_size": batch_size,
-            "command": shlex.join(sys.argv),
+            "command": command,
             **run_folder.environment(),
         }
         for order, found in results.items():
@@ -409,5 +445,4 @@ def print_report(results, result, output):
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

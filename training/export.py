@@ -18,8 +18,9 @@ import before_tensorflow  # noqa: F401
 
 # isort: split
 import keras
-from absl import app, flags, logging
+from absl import flags
 
+import command_line
 import run_folder
 from keras_stm import export as keras_stm_export
 from keras_stm import inference
@@ -27,26 +28,25 @@ from keras_stm import inference
 _SERVING = os.path.dirname(run_folder.SERVING)
 
 
-def define_flags():
-    """Defines the flags, which share names with other commands': not where this file is only imported."""
-    flags.DEFINE_string("model", None, "Folder of a run of fit.py, or the .keras file in it.")
-    flags.DEFINE_enum("format", "saved_model", ["saved_model", "onnx"], "What to write.")
+def define_flags(values):
+    flags.DEFINE_string(
+        "model", None, "Folder of a run of fit.py, or the .keras file in it.", flag_values=values
+    )
+    flags.DEFINE_enum("format", "saved_model", ["saved_model", "onnx"], "What to write.", flag_values=values)
     flags.DEFINE_string(
         "output",
         None,
         "What to write, which must not exist. Default: beside the model, the next version in serving/, or "
         "model.onnx.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("top_k", 5, "saved_model: labels in an answer.", lower_bound=1)
+    flags.DEFINE_integer("top_k", 5, "saved_model: labels in an answer.", lower_bound=1, flag_values=values)
 
 
 def main(argv):
-    if len(argv) > 1:
-        sys.exit(f"export.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    values = flags.FLAGS
+    values, _ = command_line.parse(define_flags, argv, __doc__)
     if not values.model:
         sys.exit("export.py: --model is missing: the folder of a run of fit.py, or a .keras file")
-    logging.set_verbosity(logging.WARNING)
     try:
         export(values.model, values.output, values.format, values.top_k)
     except KeyboardInterrupt:
@@ -117,5 +117,4 @@ def report(path):
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

@@ -29,8 +29,9 @@ import before_tensorflow  # noqa: F401
 import keras
 import matplotlib.figure
 import tensorflow as tf
-from absl import app, flags, logging
+from absl import flags
 
+import command_line
 import config
 import distribution
 import keras_stm
@@ -38,52 +39,56 @@ import run_folder
 import schedules
 from interruption import Interruption
 from keras_stm import inference, model_file
+from keras_stm.arguments import ArgumentError
 from run_data import RunData, absolute, clips_fingerprint
 from train import Training, state
 
-config.define_flags()
-flags.adopt_module_key_flags(config)
-flags.DEFINE_string(
-    "output",
-    None,
-    "Folder of the run. Default: saved_models/<preset>-<model>. A run that was stopped there goes on.",
-)
-flags.DEFINE_boolean("overwrite", False, "Replace an earlier run in that folder.")
-flags.DEFINE_boolean("tensorboard", False, "Also log to <output>/tensorboard.")
-flags.DEFINE_integer(
-    "workers",
-    os.cpu_count(),
-    "Clips read at the same time, by each process. Default: the number of processors.",
-    lower_bound=1,
-)
-distribution.define_flags()
-distribution.define_process_flags()
-flags.adopt_module_key_flags(distribution)
-flags.DEFINE_integer(
-    "max_to_keep",
-    1,
-    "How many of the last epochs' checkpoints are kept until the run is finished, beside the best one's. The "
-    "run goes on from the newest that is not damaged.",
-    lower_bound=1,
-)
-flags.DEFINE_float(
-    "max_unreadable",
-    0.5,
-    "Stop once more than this share of the clips turned out to be unreadable.",
-    lower_bound=0.0,
-    upper_bound=1.0,
-)
+
+def define_flags(values):
+    config.define_flags(values)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Folder of the run. Default: saved_models/<preset>-<model>. A run that was stopped there goes on.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("overwrite", False, "Replace an earlier run in that folder.", flag_values=values)
+    flags.DEFINE_boolean("tensorboard", False, "Also log to <output>/tensorboard.", flag_values=values)
+    flags.DEFINE_integer(
+        "workers",
+        os.cpu_count(),
+        "Clips read at the same time, by each process. Default: the number of processors.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    distribution.define_flags(values)
+    distribution.define_process_flags(values)
+    flags.DEFINE_integer(
+        "max_to_keep",
+        1,
+        "How many of the last epochs' checkpoints are kept until the run is finished, beside the best "
+        "one's. The "
+        "run goes on from the newest that is not damaged.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "max_unreadable",
+        0.5,
+        "Stop once more than this share of the clips turned out to be unreadable.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        flag_values=values,
+    )
 
 
 def main(argv):
-    if len(argv) > 1:
-        sys.exit(f"fit.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    logging.set_verbosity(logging.WARNING)
-    devices = distribution.Devices()
+    values, _ = command_line.parse(define_flags, argv, __doc__)
+    devices, on_sigterm = distribution.Devices(), signal.getsignal(signal.SIGTERM)
     try:
-        settings = config.from_flags()
-        preset = flags.FLAGS.preset or ("config" if flags.FLAGS.config else "small")
-        devices = distribution.start(flags.FLAGS.distribution, find_processes())
+        settings = config.from_flags(values)
+        preset = values.preset or ("config" if values.config else "small")
+        devices = distribution.start(values.distribution, find_processes(values))
         if not devices.is_first:
             # What the first process says holds for all.
             sys.stdout = open(os.devnull, "w")
@@ -92,16 +97,16 @@ def main(argv):
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         fit(
             settings,
-            flags.FLAGS.output or os.path.join("saved_models", f"{preset}-{settings.model}"),
-            overwrite=flags.FLAGS.overwrite,
-            tensorboard=flags.FLAGS.tensorboard,
-            workers=flags.FLAGS.workers,
-            max_unreadable=flags.FLAGS.max_unreadable,
-            max_to_keep=flags.FLAGS.max_to_keep,
+            values.output or os.path.join("saved_models", f"{preset}-{settings.model}"),
+            overwrite=values.overwrite,
+            tensorboard=values.tensorboard,
+            workers=values.workers,
+            max_unreadable=values.max_unreadable,
+            max_to_keep=values.max_to_keep,
             devices=devices,
         )
     except KeyboardInterrupt:
-        again = "The same command" + (" without --overwrite" if flags.FLAGS.overwrite else "")
+        again = "The same command" + (" without --overwrite" if values.overwrite else "")
         devices.leave(f"\nStopped. {again} goes on from the last whole epoch.")
     except tf.errors.OpError as error:
         # What the pipeline meets in a worker comes back inside TensorFlow's own error.
@@ -113,12 +118,14 @@ def main(argv):
         if devices.num_processes == 1:
             raise
         devices.leave(traceback.format_exc())
+    finally:
+        signal.signal(signal.SIGTERM, on_sigterm)
 
 
-def find_processes():
-    given = [flags.FLAGS[name].value for name in ("coordinator", "num_processes", "process_id")]
+def find_processes(values):
+    given = [values[name].value for name in ("coordinator", "num_processes", "process_id")]
     # A cluster may start several runs side by side.
-    alone = flags.FLAGS.distribution == "none" and given == [None] * 3
+    alone = values.distribution == "none" and given == [None] * 3
     return None if alone else distribution.find_processes(*given)
 
 
@@ -131,6 +138,7 @@ def fit(
     max_unreadable=0.5,
     max_to_keep=1,
     devices=None,
+    callbacks=(),
 ):
     """Trains as `settings` say and fills the folder `output`.
 
@@ -143,6 +151,7 @@ def fit(
         max_unreadable: share of the clips that may turn out to be unreadable.
         max_to_keep: how many of the last epochs' checkpoints are kept during the run.
         devices: what `distribution.start` returns; one device where it is `None`.
+        callbacks: further `keras.callbacks.Callback`, which are called before the run's own.
 
     Raises:
         ValueError: if the data, the settings and the folder do not go together, and nothing is written
@@ -156,10 +165,11 @@ def fit(
     if settings.weights not in ("none", "imagenet"):
         settings = dataclasses.replace(settings, weights=absolute(settings.weights))
         if not os.path.isfile(settings.weights):
-            raise ValueError(
-                "`weights` is not a file that exists. Those that ucf101 and hmdb51 start from are written by "
-                "--preset=kinetics400; --weights=imagenet is another start. "
-                f"Received: weights={settings.weights!r}"
+            raise ArgumentError(
+                "weights",
+                settings.weights,
+                "is not a file that exists. Those that ucf101 and hmdb51 start from are written by "
+                "--preset=kinetics400; --weights=imagenet is another start",
             )
     devices.check(settings)
     output = os.path.expanduser(output)
@@ -183,14 +193,11 @@ def fit(
         devices.from_first(folder.drop_checkpoints)
         return
 
-    keras.utils.set_random_seed(settings.seed)
-    if settings.mixed_precision != "none":
-        keras.config.set_dtype_policy(f"mixed_{settings.mixed_precision}")
-    with devices.scope():
-        model = build_model(settings, data)
-        devices.synchronize(model)
-
-    with contextlib.ExitStack() as locked:
+    with dtype_policy(settings.mixed_precision), contextlib.ExitStack() as locked:
+        keras.utils.set_random_seed(settings.seed)
+        with devices.scope():
+            model = build_model(settings, data)
+            devices.synchronize(model)
         devices.from_first(lambda: locked.enter_context(folder.lock()))
         if devices.from_first(folder.is_finished):
             # By another process, since the question above.
@@ -199,7 +206,7 @@ def fit(
         devices.from_first(lambda: begin(folder, model, data))
         with devices.scope(), Interruption(devices) as interruption:
             training = Training(model, folder, data, devices, interruption)
-            training.run(tensorboard)
+            training.run(tensorboard, callbacks)
             result, _ = training.validate()
             weights, best_weights = model.get_weights(), None
             better = training.better_epoch()
@@ -214,6 +221,18 @@ def fit(
         devices.from_first(lambda: finish(folder, training.history, weights, best_weights, settings, data))
         report(result, better, settings, data, output)
         devices.from_first(folder.drop_checkpoints)
+
+
+@contextlib.contextmanager
+def dtype_policy(mixed_precision):
+    """Context in which layers are made with the policy of `Config.mixed_precision`."""
+    before = keras.config.dtype_policy()
+    if mixed_precision != "none":
+        keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def begin(folder, model, data):
@@ -351,4 +370,4 @@ def report(result, better, settings, data, output):
 
 
 if __name__ == "__main__":
-    app.run(main)
+    sys.exit(main(sys.argv))

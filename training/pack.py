@@ -25,10 +25,12 @@ import av
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 from av.video.reformatter import Interpolation
 
+import command_line
 import config
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import (
     Dataset,
     LeftOut,
@@ -48,44 +50,75 @@ from run_data import absolute, clips_fingerprint, read_exclude
 _CLIPS_IN_SHARD = 100
 
 
-def define_flags():
-    """Defines the flags, which share names with other commands': not where this file is only imported."""
-    flags.DEFINE_string("data_dir", None, "Folder of the data set.")
-    flags.DEFINE_string("output", None, "Folder for the shards, also a gs:// path.")
+def define_flags(values):
+    flags.DEFINE_string("data_dir", None, "Folder of the data set.", flag_values=values)
+    flags.DEFINE_string("output", None, "Folder for the shards, also a gs:// path.", flag_values=values)
     flags.DEFINE_enum(
         "dataset",
         "folder",
         config.UNPACKED,
         "What --data_dir holds, as for fit.py.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3)
+    flags.DEFINE_integer(
+        "fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3, flag_values=values
+    )
     flags.DEFINE_enum(
-        "class_order", "sorted", ["sorted", "raw"], "Order of the classes of Something-Something v1."
+        "class_order",
+        "sorted",
+        ["sorted", "raw"],
+        "Order of the classes of Something-Something v1.",
+        flag_values=values,
     )
-    flags.DEFINE_string("exclude", None, "Text file of clips to leave out, as for fit.py.")
-    flags.DEFINE_list("split", None, "Which of train, validation and test to pack. Default: all that exist.")
-    flags.DEFINE_integer("short_side", 256, "Short side to scale larger frames down to.", lower_bound=1)
+    flags.DEFINE_string(
+        "exclude", None, "Text file of clips to leave out, as for fit.py.", flag_values=values
+    )
+    flags.DEFINE_list(
+        "split",
+        None,
+        "Which of train, validation and test to pack. Default: all that exist.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
-        "quality", 95, "Of the JPEGs; 90 needs a quarter less space.", lower_bound=1, upper_bound=100
+        "short_side", 256, "Short side to scale larger frames down to.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_integer(
-        "num_shards", None, f"Of each split. Default: one for {_CLIPS_IN_SHARD} clips.", lower_bound=1
+        "quality",
+        95,
+        "Of the JPEGs; 90 needs a quarter less space.",
+        lower_bound=1,
+        upper_bound=100,
+        flag_values=values,
     )
-    flags.DEFINE_string("worker", "1/1", "3/16 is the third of 16 that share --output, on any machines.")
-    flags.DEFINE_integer("workers", None, "Clips packed at the same time. Default: all cores.", lower_bound=1)
+    flags.DEFINE_integer(
+        "num_shards",
+        None,
+        f"Of each split. Default: one for {_CLIPS_IN_SHARD} clips.",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "worker", "1/1", "3/16 is the third of 16 that share --output, on any machines.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "Clips packed at the same time. Default: all cores.",
+        lower_bound=1,
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "max_unreadable",
         0.5,
         "Stop once more than this share of the clips of a split turned out to be unreadable.",
         lower_bound=0.0,
         upper_bound=1.0,
+        flag_values=values,
     )
 
 
 def main(argv):
-    if len(argv) > 1:
-        sys.exit(f"pack.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    values = flags.FLAGS
+    values, _ = command_line.parse(define_flags, argv, __doc__)
     for name, what in (("data_dir", "the folder of the data set"), ("output", "the folder for the shards")):
         if not values[name].value:
             sys.exit(f"pack.py: --{name} is missing: {what}")
@@ -344,10 +377,9 @@ def parse_worker(text):
     """`(3, 16)` of `"3/16"`."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ValueError(f"--worker must be k/n with k from 1 to n, as 3/16. Received: worker={text!r}")
+        raise ArgumentError("worker", text, "must be k/n with k from 1 to n, as 3/16")
     return int(match[1]), int(match[2])
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

@@ -24,8 +24,9 @@ import before_tensorflow  # noqa: F401
 
 # isort: split
 import keras
-from absl import app, flags, logging
+from absl import flags
 
+import command_line
 import distribution
 from keras_stm.data import frames
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
@@ -42,40 +43,53 @@ _NAME = 50
 _SETTINGS = ("protocol", "num_frames", "image_size", "sampling")
 
 
-def define_flags():
-    """Defines the flags, which share names with other commands': not where this file is only imported."""
-    flags.DEFINE_string("model", _MODEL, "Folder of a run, or a .keras file that fit.py wrote.")
-    flags.DEFINE_integer("top_k", 5, "Classes to name of each video.", lower_bound=1)
+def define_flags(values):
+    flags.DEFINE_string(
+        "model", _MODEL, "Folder of a run, or a .keras file that fit.py wrote.", flag_values=values
+    )
+    flags.DEFINE_integer("top_k", 5, "Classes to name of each video.", lower_bound=1, flag_values=values)
     flags.DEFINE_enum(
         "protocol",
         "efficient",
         tuple(PROTOCOLS),
         "Views that scores are the mean of: the centre crop of the middle frames, or the paper's 10 clips of "
         "3 crops. A window of --window is one clip.",
+        flag_values=values,
     )
-    flags.DEFINE_integer("batch_size", 8, "Clips that the model is given at a time.", lower_bound=1)
-    flags.DEFINE_float("window", None, "Slide over each video, so many seconds at a time.")
-    flags.DEFINE_float("stride", None, "Seconds from one window to the next. Default: half of --window.")
-    flags.DEFINE_string("json", None, "File for the answers as JSON.")
-    flags.DEFINE_string("csv", None, "File for the answers as a table, a row a video or window.")
+    flags.DEFINE_integer(
+        "batch_size", 8, "Clips that the model is given at a time.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_float(
+        "window", None, "Slide over each video, so many seconds at a time.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "stride", None, "Seconds from one window to the next. Default: half of --window.", flag_values=values
+    )
+    flags.DEFINE_string("json", None, "File for the answers as JSON.", flag_values=values)
     flags.DEFINE_string(
-        "render", None, "File for a copy of the video, without sound, that the classes are drawn on (.mp4)."
+        "csv", None, "File for the answers as a table, a row a video or window.", flag_values=values
     )
-    flags.DEFINE_boolean("overwrite", False, "Replace files that --json, --csv and --render name.")
-    distribution.define_flags()
-    flags.adopt_module_key_flags(distribution)
+    flags.DEFINE_string(
+        "render",
+        None,
+        "File for a copy of the video, without sound, that the classes are drawn on (.mp4).",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "overwrite", False, "Replace files that --json, --csv and --render name.", flag_values=values
+    )
+    distribution.define_flags(values)
 
 
 def main(argv):
-    values = flags.FLAGS
-    logging.set_verbosity(logging.WARNING)
+    values, paths = command_line.parse(define_flags, argv, __doc__, takes_paths=True)
     for stream in (sys.stdout, sys.stderr):
         # Names may have characters that a terminal has not.
         stream.reconfigure(errors="replace")
     try:
         with distribution.start(values.distribution).scope():
             answers = predict(
-                argv[1:],
+                paths,
                 values.model,
                 top_k=values.top_k,
                 protocol=values.protocol,
@@ -368,5 +382,4 @@ class _Progress:
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

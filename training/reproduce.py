@@ -24,20 +24,23 @@ import before_tensorflow  # noqa: F401
 
 # isort: split
 import keras
-from absl import app, flags
+from absl import flags
 
+import command_line
 import reproduce_counts
 import reproduce_pool
 import reproduce_report
 import reproduce_runs
 import reproduce_tables
 import run_folder
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import arrow_of_time
 from reproduce_pool import Job
 from reproduce_runs import Settings
 
 _SETTINGS = "settings.json"
-_TINY = {
+# What --quick sets.
+TINY = {
     "depths": (2, 1, 1, 1),
     "width": 4,
     "reduction": 1,
@@ -56,57 +59,69 @@ _TINY = {
 }
 
 
-def define_flags():
-    """Defines the flags, which share names with other commands': not where this file is only imported."""
-    flags.DEFINE_string("output", os.path.join("saved_models", "reproduce"), "Folder to fill.")
-    flags.DEFINE_boolean("quick", False, "Everything tiny, to see that it works.")
+def define_flags(values):
+    flags.DEFINE_string(
+        "output", os.path.join("saved_models", "reproduce"), "Folder to fill.", flag_values=values
+    )
+    flags.DEFINE_boolean("quick", False, "Everything tiny, to see that it works.", flag_values=values)
     flags.DEFINE_enum(
         "network",
         "small",
         ["small", "resnet50"],
         "small: all tables. resnet50: TSN and STM of the published size, 112 pixels, 3 seeds, for Table 5.",
+        flag_values=values,
     )
-    flags.DEFINE_list("tables", None, f"Some of {','.join(reproduce_tables.NAMES)}. Default: all.")
+    flags.DEFINE_list(
+        "tables", None, f"Some of {','.join(reproduce_tables.NAMES)}. Default: all.", flag_values=values
+    )
     flags.DEFINE_integer(
         "seeds",
         None,
         f"Runs of each network. Default: 5 for Tables 5 and 6. The others have at most "
         f"{reproduce_tables.FEW_SEEDS}.",
         lower_bound=1,
+        flag_values=values,
     )
-    flags.DEFINE_integer("image_size", None, "Height and width of a clip in pixels.", lower_bound=32)
-    flags.DEFINE_integer("epochs", None, "Passes over the training clips.", lower_bound=1)
-    flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=2)
+    flags.DEFINE_integer(
+        "image_size", None, "Height and width of a clip in pixels.", lower_bound=32, flag_values=values
+    )
+    flags.DEFINE_integer("epochs", None, "Passes over the training clips.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=2, flag_values=values)
     flags.DEFINE_float(
         "learning_rate",
         None,
         "Its peak for a batch of 64 clips; that of the runs is in proportion.",
         lower_bound=0.0,
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "processes",
         1,
         "Networks trained at a time, each with its part of the cores. 1 is for a GPU.",
         lower_bound=1,
+        flag_values=values,
     )
-    flags.DEFINE_boolean("report_only", False, "Write the report of what is there; train nothing.")
-    flags.DEFINE_enum("mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU.")
+    flags.DEFINE_boolean(
+        "report_only", False, "Write the report of what is there; train nothing.", flag_values=values
+    )
+    flags.DEFINE_enum(
+        "mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU.", flag_values=values
+    )
 
 
 def main(argv):
-    if len(argv) > 1:
-        sys.exit(f"reproduce.py: unknown argument {argv[1]!r}: all arguments are flags, see --help")
-    small = flags.FLAGS.network == "small"
+    values, _ = command_line.parse(define_flags, argv, __doc__)
+    small = values.network == "small"
     try:
         reproduce(
-            settings_from_flags(),
-            flags.FLAGS.output,
-            tables=flags.FLAGS.tables or (reproduce_tables.NAMES if small else ["5"]),
-            seeds=flags.FLAGS.seeds or (1 if flags.FLAGS.quick else 5 if small else 3),
-            command=shlex.join(["python", *sys.argv]),
+            settings_from_flags(values),
+            values.output,
+            tables=values.tables or (reproduce_tables.NAMES if small else ["5"]),
+            seeds=values.seeds or (1 if values.quick else 5 if small else 3),
+            command=shlex.join(["python", *argv]),
             variants=None if small else ("tsn", "stm"),
-            processes=flags.FLAGS.processes,
-            report_only=flags.FLAGS.report_only,
+            processes=values.processes,
+            report_only=values.report_only,
         )
     except KeyboardInterrupt:
         sys.exit("\nStopped. The same command goes on with the runs that are missing.")
@@ -114,22 +129,22 @@ def main(argv):
         sys.exit(f"reproduce.py: {error}")
 
 
-def settings_from_flags():
+def settings_from_flags(values):
     """`Settings` of the flags."""
     settings = Settings()
-    if flags.FLAGS.network == "resnet50":
+    if values.network == "resnet50":
         depths, width = settings.published
         settings = dataclasses.replace(settings, depths=depths, width=width, reduction=16, image_size=112)
-    if flags.FLAGS.quick:
-        settings = dataclasses.replace(settings, **_TINY)
+    if values.quick:
+        settings = dataclasses.replace(settings, **TINY)
     given = {
-        "image_size": flags.FLAGS.image_size,
-        "epochs": flags.FLAGS.epochs,
-        "batch_size": flags.FLAGS.batch_size,
-        "learning_rate": flags.FLAGS.learning_rate,
+        "image_size": values.image_size,
+        "epochs": values.epochs,
+        "batch_size": values.batch_size,
+        "learning_rate": values.learning_rate,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(settings, mixed_precision=flags.FLAGS.mixed_precision, **given)
+    return dataclasses.replace(settings, mixed_precision=values.mixed_precision, **given)
 
 
 def reproduce(settings, output, tables, seeds, command, variants=None, processes=1, report_only=False):
@@ -152,22 +167,18 @@ def reproduce(settings, output, tables, seeds, command, variants=None, processes
     """
     unknown = sorted(set(tables) - set(reproduce_tables.NAMES))
     if unknown:
-        raise ValueError(
-            f"`tables` must be any of {', '.join(reproduce_tables.NAMES)}. Received: tables={tables!r}"
-        )
+        raise ArgumentError("tables", tables, f"must be any of {', '.join(reproduce_tables.NAMES)}")
     if settings.epochs <= settings.plain_epochs:
-        raise ValueError(
-            f"`epochs` must be above {settings.plain_epochs}, those of plain clips. "
-            f"Received: epochs={settings.epochs}"
+        raise ArgumentError(
+            "epochs", settings.epochs, f"must be above {settings.plain_epochs}, those of plain clips"
         )
     if settings.batch_size > settings.num_train:
-        raise ValueError(
-            f"`batch_size` must be at most {settings.num_train}, the number of clips. "
-            f"Received: batch_size={settings.batch_size}"
+        raise ArgumentError(
+            "batch_size", settings.batch_size, f"must be at most {settings.num_train}, the number of clips"
         )
     output = os.path.expanduser(output)
     if report_only and not os.path.exists(os.path.join(output, _SETTINGS)):
-        raise ValueError(f"`output` holds no results to report. Received: output={output!r}")
+        raise ArgumentError("output", output, "holds no results to report")
     claim(output, settings)
     results = reproduce_runs.Results(os.path.join(output, "results"), command)
     with results.lock():
@@ -308,5 +319,4 @@ def _stills_job(settings, results):
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

@@ -8,6 +8,7 @@ import sys
 
 from absl import logging
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.cache import cache_folder
 from keras_stm.data import LeftOut, VideoError, arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
 from keras_stm.data.catalog.annotations import read_text
@@ -122,10 +123,11 @@ class RunData:
         parts = self._num_devices * self.settings.gradient_accumulation_steps
         wanted, clips = self.settings.batch_size, len(self.train.records)
         if wanted % parts:
-            raise ValueError(
-                f"`batch_size` must be a multiple of {parts}, the devices ({self._num_devices}) times "
-                "--gradient_accumulation_steps; --distribution=none takes one device. "
-                f"Received: batch_size={wanted!r}"
+            raise ArgumentError(
+                "batch_size",
+                wanted,
+                f"must be a multiple of {parts}, the devices ({self._num_devices}) times "
+                "--gradient_accumulation_steps; --distribution=none takes one device",
             )
         if clips < parts:
             raise ValueError(
@@ -239,7 +241,7 @@ def read_exclude(path):
     try:
         lines = read_text(path).split("\n")
     except ValueError as error:
-        raise ValueError(f"`exclude` cannot be read: {error}. Received: exclude={path!r}") from error
+        raise ArgumentError("exclude", path, f"cannot be read: {error}") from error
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
@@ -247,17 +249,15 @@ def packed_settings(settings):
     """The settings with the data set that was packed; where they name another one, `ValueError`."""
     packing = read_settings(settings.data_dir)
     if settings.exclude:
-        raise ValueError(
-            "`exclude` is for clips that are not packed yet: give it to pack.py. "
-            f"Received: exclude={settings.exclude!r}"
+        raise ArgumentError(
+            "exclude", settings.exclude, "is for clips that are not packed yet: give it to pack.py"
         )
     packed = {name: packing[name] for name in ("dataset", "fold", "class_order")}
     # A folder is what presets say that are for any data.
     for name, value in packed.items() if settings.dataset != "folder" else ():
         if getattr(settings, name) != value:
-            raise ValueError(
-                f"`{name}` must be {value!r}, which was packed into {settings.data_dir}. "
-                f"Received: {name}={getattr(settings, name)!r}"
+            raise ArgumentError(
+                name, getattr(settings, name), f"must be {value!r}, which was packed into {settings.data_dir}"
             )
     return dataclasses.replace(settings, **packed)
 

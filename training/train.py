@@ -38,7 +38,7 @@ class Training:
         self.history = []
         self._predict = inference.predict_fn(model)
 
-    def run(self, tensorboard=False):
+    def run(self, tensorboard=False, callbacks=()):
         """Trains from the last whole epoch on.
 
         In the end the model has the weights that the run is for: those of the last epoch, or of the best
@@ -46,6 +46,7 @@ class Training:
 
         Args:
             tensorboard: whether to log for TensorBoard.
+            callbacks: further `keras.callbacks.Callback`, which are called before the run's own.
 
         Raises:
             RuntimeError: the loss is no longer a number.
@@ -60,9 +61,10 @@ class Training:
             data_wait = DataWait(self.data.is_packed, self.data.workers, os.cpu_count())
             # The interruption last: a step that it ends was looked at before.
             callbacks = [
+                *callbacks,
                 data_wait,
-                _FiniteLoss(self.data, self.devices),
-                _EpochEnd(self),
+                FiniteLoss(self.data, self.devices),
+                EpochEnd(self),
                 self.interruption,
             ]
             if tensorboard and self.devices.is_first:
@@ -174,7 +176,7 @@ class Training:
         return result
 
 
-class _FiniteLoss(keras.callbacks.Callback):
+class FiniteLoss(keras.callbacks.Callback):
     """Stops the training at the first loss that is no number."""
 
     def __init__(self, data, devices):
@@ -212,7 +214,7 @@ class _FiniteLoss(keras.callbacks.Callback):
             )
 
 
-class _EpochEnd(keras.callbacks.Callback):
+class EpochEnd(keras.callbacks.Callback):
     """Validates, adds the epoch to the history and to the run's folder, and decides whether to stop early."""
 
     def __init__(self, training):

@@ -16,8 +16,9 @@ import sys
 import before_tensorflow  # noqa: F401
 
 # isort: split
-from absl import app, flags, logging
+from absl import flags
 
+import command_line
 from keras_stm import inference, visualization
 from keras_stm.data import frames, segments
 from keras_stm.data.views import read_views
@@ -26,30 +27,39 @@ from keras_stm.replacing import replacing
 GRAD_CAM = "grad_cam.png"
 
 
-def define_flags():
-    """Defines the flags, which share names with other commands': not where this file is only imported."""
-    flags.DEFINE_string("model", None, "Folder of a run of fit.py, or the .keras file in it.")
+def define_flags(values):
     flags.DEFINE_string(
-        "block", "conv2_block1", "The block: by default the first of stage 2, as in the paper."
+        "model", None, "Folder of a run of fit.py, or the .keras file in it.", flag_values=values
     )
     flags.DEFINE_string(
-        "class_name", None, "The class of the Grad-CAM. Default: that with the highest score."
+        "block",
+        "conv2_block1",
+        "The block: by default the first of stage 2, as in the paper.",
+        flag_values=values,
     )
     flags.DEFINE_string(
-        "output", None, "Folder for what is written. Default: saved_models/visualize-<name of the clip>."
+        "class_name",
+        None,
+        "The class of the Grad-CAM. Default: that with the highest score.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Folder for what is written. Default: saved_models/visualize-<name of the clip>.",
+        flag_values=values,
     )
 
 
 def main(argv):
-    if len(argv) != 2:
-        received = f"{len(argv) - 1} arguments" if len(argv) > 2 else "no argument"
+    values, paths = command_line.parse(define_flags, argv, __doc__, takes_paths=True)
+    if len(paths) != 1:
+        received = f"{len(paths)} arguments" if paths else "no argument"
         sys.exit(f"visualize.py: give one clip, a video file or a folder of .jpg frames, not {received}")
-    values = flags.FLAGS
     if not values.model:
         sys.exit("visualize.py: --model is missing: the folder of a run of fit.py")
-    logging.set_verbosity(logging.WARNING)
     try:
-        visualize(argv[1], values.model, values.output, block=values.block, class_name=values.class_name)
+        visualize(paths[0], values.model, values.output, block=values.block, class_name=values.class_name)
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"visualize.py: {error}")
 
@@ -102,5 +112,4 @@ def frame_name(index, frame_rate):
 
 
 if __name__ == "__main__":
-    define_flags()
-    app.run(main)
+    sys.exit(main(sys.argv))

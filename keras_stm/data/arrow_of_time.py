@@ -17,7 +17,7 @@ import typing
 
 import numpy as np
 
-from keras_stm.arguments import one_of, positive_int
+from keras_stm.arguments import ArgumentError, one_of, positive_int
 
 # The first of each pair is drawn; the second is the first backwards.
 _PAIRS = (
@@ -87,7 +87,7 @@ def make_clip(class_name, seed, hard=False, num_frames=_NUM_FRAMES, image_size=_
     one_of("class_name", class_name, CLASS_NAMES)
     positive_int("image_size", image_size)
     if positive_int("num_frames", num_frames) < 2:
-        raise ValueError(f"`num_frames` must be at least 2. Received: num_frames={num_frames!r}")
+        raise ArgumentError("num_frames", num_frames, "must be at least 2")
     pair = next(pair for pair in _PAIRS if class_name in pair)
     rng = np.random.default_rng((*np.atleast_1d(seed).tolist(), _PAIRS.index(pair)))
 
@@ -140,9 +140,8 @@ def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400,
         ("num_test", num_test),
     ):
         if positive_int(name, size) % len(CLASS_NAMES):
-            raise ValueError(
-                f"`{name}` must be a multiple of {len(CLASS_NAMES)}, the number of classes. "
-                f"Received: {name}={size!r}"
+            raise ArgumentError(
+                name, size, f"must be a multiple of {len(CLASS_NAMES)}, the number of classes"
             )
     sizes = {"train": num_train, "val": num_validation, "test": num_test}
     description = {"format": FORMAT, "seed": seed, "hard": bool(hard), **sizes}
@@ -179,9 +178,10 @@ def _is_complete(root, description):
     except (OSError, ValueError):
         found = "something else"
     if found != description:
-        raise ValueError(
-            f"`root` must be a new or empty folder, or hold the data set {description}; it holds "
-            f"{found}. Received: root={root!r}"
+        raise ArgumentError(
+            "root",
+            root,
+            f"must be a new or empty folder, or hold the data set {description}; it holds {found}",
         )
     return True
 

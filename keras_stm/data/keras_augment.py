@@ -9,6 +9,8 @@ import zlib
 import keras
 from keras import layers
 
+from keras_stm.arguments import ArgumentError
+
 
 def color_jitter(factor):
     """Random brightness, contrast, saturation and hue, one strength for all of them as in RandAugment.
@@ -132,7 +134,7 @@ def cut_mix(alpha):
 
 def _check(name, value):
     if not 0 < value <= 1:
-        raise ValueError(f"`{name}` must be above 0 and at most 1. Received: {name}={value!r}")
+        raise ArgumentError(name, value, "must be above 0 and at most 1")
 
 
 def _layer(layer_class, *args, **settings):

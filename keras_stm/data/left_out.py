@@ -4,6 +4,8 @@ import threading
 
 from absl import logging
 
+from keras_stm.arguments import ArgumentError
+
 _LISTED = 20
 
 
@@ -21,9 +23,7 @@ class LeftOut:
 
     def __init__(self, num_clips, max_unreadable=0.5, log=None):
         if not 0 <= max_unreadable <= 1:
-            raise ValueError(
-                f"`max_unreadable` must be from 0 to 1. Received: max_unreadable={max_unreadable!r}"
-            )
+            raise ArgumentError("max_unreadable", max_unreadable, "must be from 0 to 1")
         self.num_clips = num_clips
         self.max_unreadable = max_unreadable
         self.reasons = {}

@@ -25,7 +25,7 @@ import typing
 import uuid
 import zlib
 
-from keras_stm.arguments import one_of
+from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.data import jpeg
 from keras_stm.data.catalog import SPLITS, Dataset
 from keras_stm.data.video import MAX_BYTES, MAX_PACKETS, VideoError, VideoInfo, resolve_indices
@@ -79,9 +79,8 @@ def open_packed(root, split="train"):
     if split == "validation" and split not in found:
         split = "test"
     if split not in found:
-        raise ValueError(
-            f"`split` must be one that is packed in {root}: {', '.join(found) or 'there is none'}. "
-            f"Received: split={split!r}"
+        raise ArgumentError(
+            "split", split, f"must be one that is packed in {root}: {', '.join(found) or 'there is none'}"
         )
     manifest_path = _manifest_path(root, split)
     if os.path.basename(manifest_path) not in files:
@@ -205,7 +204,7 @@ def write_shard(root, split, index, settings, clips):
                 for data in (_make_header(path, label, clip), *clip.frames):
                     writer.write(data)
                     size += _FRONT + len(data) + _BACK
-        _write_json(sidecar, {"settings": settings, "bytes": size, "clips": rows, "left_out": left_out})
+        write_json(sidecar, {"settings": settings, "bytes": size, "clips": rows, "left_out": left_out})
     except tf.errors.NotFoundError:
         # Another process may have finished the shard and, see below, removed this one's file.
         if os.path.basename(sidecar) not in _list_files(root):
@@ -237,7 +236,7 @@ def write_manifest(root, split, settings, class_names, sidecars):
         "left_out": {path: reason for sidecar in sidecars for path, reason in sidecar["left_out"].items()},
         "shards": [shard_name(split, index, len(sidecars)) for index in range(len(sidecars))],
     }
-    _write_json(_manifest_path(root, split), manifest)
+    write_json(_manifest_path(root, split), manifest)
     return manifest
 
 
@@ -377,7 +376,7 @@ def _replacing(path):
             tf.io.gfile.remove(partial)
 
 
-def _write_json(path, content):
+def write_json(path, content):
     import tensorflow as tf
 
     with _replacing(path) as partial, tf.io.gfile.GFile(partial, "w") as file:

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from keras_stm.arguments import one_of, positive_int
+from keras_stm.arguments import ArgumentError, one_of, positive_int
 from keras_stm.data import augment, keras_augment, segments
 from keras_stm.data.frames import read_frames
 from keras_stm.data.left_out import LeftOut
@@ -91,13 +91,13 @@ def make_pipeline(
     one_of("sampling", sampling, segments.SAMPLING)
     one_of("flip", flip, FLIPS)
     if not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ValueError(f"`scales` must be above 0 and at most 1. Received: scales={scales!r}")
+        raise ArgumentError("scales", scales, "must be above 0 and at most 1")
     _check_epochs(training, initial_epoch, epochs)
     steps = _check_steps(dataset, training, batch_size, steps)
     index, count = _check_shard(shard, batch_size)
     share = batch_size // count
     if (mix_up or cut_mix) and not one_hot:
-        raise ValueError(f"`one_hot` must be true to mix labels. Received: one_hot={one_hot!r}")
+        raise ArgumentError("one_hot", one_hot, "must be true to mix labels")
     if any(label is None for _, label in dataset.records):
         raise ValueError("`dataset` must have labels, its clips have none: it is a test set without.")
     total = len(dataset.records)
@@ -187,9 +187,8 @@ def steps_per_epoch(dataset, batch_size):
     """
     steps = len(dataset.records) // positive_int("batch_size", batch_size)
     if not steps:
-        raise ValueError(
-            f"`batch_size` must be at most {len(dataset.records)}, the number of videos. "
-            f"Received: batch_size={batch_size!r}"
+        raise ArgumentError(
+            "batch_size", batch_size, f"must be at most {len(dataset.records)}, the number of videos"
         )
     return steps
 
@@ -245,14 +244,18 @@ def _chosen(strengths):
 
 def _check_epochs(training, initial_epoch, epochs):
     if not training and (initial_epoch, epochs) != (0, 1):
-        raise ValueError(
-            "`initial_epoch` and `epochs` must be 0 and 1 without `training`. "
-            f"Received: initial_epoch={initial_epoch!r}, epochs={epochs!r}"
+        raise ArgumentError(
+            "initial_epoch",
+            initial_epoch,
+            "and `epochs` must be 0 and 1 without `training`",
+            f"initial_epoch={initial_epoch!r}, epochs={epochs!r}",
         )
     if not 0 <= initial_epoch < epochs:
-        raise ValueError(
-            "`initial_epoch` must be at least 0 and less than `epochs`. "
-            f"Received: initial_epoch={initial_epoch!r}, epochs={epochs!r}"
+        raise ArgumentError(
+            "initial_epoch",
+            initial_epoch,
+            "must be at least 0 and less than `epochs`",
+            f"initial_epoch={initial_epoch!r}, epochs={epochs!r}",
         )
 
 
@@ -263,19 +266,14 @@ def _check_steps(dataset, training, batch_size, steps):
     if steps is None:
         return most
     if positive_int("steps", steps) > most:
-        raise ValueError(
-            f"`steps` must be at most {most}, the full batches of an epoch. Received: steps={steps!r}"
-        )
+        raise ArgumentError("steps", steps, f"must be at most {most}, the full batches of an epoch")
     return steps
 
 
 def _check_shard(shard, batch_size):
     index, count = shard
     if not 0 <= index < count:
-        raise ValueError(f"`shard` must be (index, count), index less than count. Received: shard={shard!r}")
+        raise ArgumentError("shard", shard, "must be (index, count), index less than count")
     if positive_int("batch_size", batch_size) % count:
-        raise ValueError(
-            f"`batch_size` must be a multiple of the number of shards, {count}. "
-            f"Received: batch_size={batch_size!r}"
-        )
+        raise ArgumentError("batch_size", batch_size, f"must be a multiple of the number of shards, {count}")
     return index, count

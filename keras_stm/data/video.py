@@ -13,6 +13,7 @@ import typing
 
 import numpy as np
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.data.truncation import count_samples, is_truncated
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -147,9 +148,8 @@ def resolve_indices(path, indices, count):
     """
     indices = np.asarray(indices(count) if callable(indices) else indices)
     if not indices.size or indices.min() < 0 or indices.max() >= count:
-        raise ValueError(
-            f"{path}: `indices` must be integers from 0 to {count - 1}. "
-            f"Received: indices={indices.tolist()!r}"
+        raise ArgumentError(
+            "indices", indices.tolist(), f"must be integers from 0 to {count - 1}, the frames of {path}"
         )
     return indices.tolist()
 

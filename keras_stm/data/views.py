@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from keras_stm.arguments import one_of, positive_int
+from keras_stm.arguments import ArgumentError, one_of, positive_int
 from keras_stm.data import augment, segments
 from keras_stm.data.frames import read_frames
 from keras_stm.data.left_out import LeftOut
@@ -131,7 +131,7 @@ def make_views(
     one_of("protocol", protocol, tuple(PROTOCOLS))
     one_of("frames", frames, FRAMES)
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
+        raise ArgumentError("seed", seed, "must be an integer of at least 0")
     default_clips, default_crops = PROTOCOLS[protocol]
     options = {
         "num_frames": positive_int("num_frames", num_frames),
@@ -197,9 +197,11 @@ def _reorder(views, frames, rng):
 
 def _check_frames(frames):
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or not frames.size:
-        raise ValueError(
-            "`source` must be uint8 frames (F, H, W, 3), at least one. "
-            f"Received: source of {frames.dtype} {frames.shape}"
+        raise ArgumentError(
+            "source",
+            frames,
+            "must be uint8 frames (F, H, W, 3), at least one",
+            f"source of {frames.dtype} {frames.shape}",
         )
     return frames
 

@@ -7,6 +7,7 @@ import typing
 
 import numpy as np
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import frames, segments
 from keras_stm.data.video import VideoError, check_size, iterate_frames
 from keras_stm.data.views import read_views
@@ -44,9 +45,8 @@ def iterate_windows(path, window, stride=None, num_frames=8, image_size=224, cro
     window = _positive_seconds("window", window)
     stride = window / 2 if stride is None else _positive_seconds("stride", stride)
     if stride > window:
-        raise ValueError(
-            f"`stride` must be at most `window`, {window}, as moments would be left out. "
-            f"Received: stride={stride!r}"
+        raise ArgumentError(
+            "stride", stride, f"must be at most `window`, {window}, as moments would be left out"
         )
     info = frames.probe(path)
     if info.frame_rate is None:
@@ -101,5 +101,5 @@ def _iterate(path, starts, length, frame_rate, indices, image_size, crops):
 
 def _positive_seconds(name, value):
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
-        raise ValueError(f"`{name}` must be a positive number of seconds. Received: {name}={value!r}")
+        raise ArgumentError(name, value, "must be a positive number of seconds")
     return value

@@ -11,7 +11,7 @@ import tempfile
 import keras
 
 from keras_stm import preprocessing
-from keras_stm.arguments import absolute_path, keras_model, lines, one_of, positive_int
+from keras_stm.arguments import ArgumentError, absolute_path, keras_model, lines, one_of, positive_int
 from keras_stm.export.example import check_example
 from keras_stm.models.fold_batch_norm import fold_batch_norm
 
@@ -103,29 +103,27 @@ def save_onnx(
 def _options(model, class_names, num_frames, image_size, resize_size, sampling):
     """The arguments, checked, as JSON can hold them."""
     shape, output_shape = keras_model(model).input_shape, model.output_shape
-    channels_first = _check_shapes(model.name, shape, output_shape)
+    channels_first = _check_shapes(model, shape, output_shape)
     num_frames = positive_int("num_frames", num_frames)
     image_size = positive_int("image_size", image_size)
     clip = (num_frames, image_size, image_size)
     fixed = (shape[1], *shape[3:]) if channels_first else shape[1:4]
     if any(size not in (None, wanted) for size, wanted in zip(fixed, clip, strict=True)):
-        raise ValueError(
-            f"`num_frames` and `image_size` must fit the model, which takes (T, H, W) = {fixed}. "
-            f"Received: num_frames={num_frames!r}, image_size={image_size!r}"
+        raise ArgumentError(
+            "num_frames",
+            num_frames,
+            f"and `image_size` must fit the model, which takes (T, H, W) = {fixed}",
+            f"num_frames={num_frames!r}, image_size={image_size!r}",
         )
     if resize_size is None:
         resize_size = preprocessing.resize_size(image_size)
     if positive_int("resize_size", resize_size) < image_size:
-        raise ValueError(
-            f"`resize_size` must be at least `image_size`, {image_size}. "
-            f"Received: resize_size={resize_size!r}"
-        )
+        raise ArgumentError("resize_size", resize_size, f"must be at least `image_size`, {image_size}")
     if class_names is not None:
         class_names = lines("class_names", class_names)
         if len(class_names) != output_shape[-1]:
-            raise ValueError(
-                f"`class_names` must be as many as the model's scores, {output_shape[-1]}. "
-                f"Received: class_names={class_names!r}"
+            raise ArgumentError(
+                "class_names", class_names, f"must be as many as the model's scores, {output_shape[-1]}"
             )
     return {
         "class_names": class_names,
@@ -136,18 +134,22 @@ def _options(model, class_names, num_frames, image_size, resize_size, sampling):
     }
 
 
-def _check_shapes(name, shape, output_shape):
+def _check_shapes(model, shape, output_shape):
     """Whether the channels of the clips come first; raises where a model is not from clips to scores."""
     is_clip = isinstance(shape, tuple) and len(shape) == 5 and 3 in (shape[4], shape[2])
     if not is_clip:
-        raise ValueError(
-            "`model` must take RGB clips, (batch, T, H, W, 3) or (batch, T, 3, H, W). "
-            f"Received: model={name!r} with input_shape={shape}"
+        raise ArgumentError(
+            "model",
+            model,
+            "must take RGB clips, (batch, T, H, W, 3) or (batch, T, 3, H, W)",
+            f"model={model.name!r} with input_shape={shape}",
         )
     if not isinstance(output_shape, tuple) or len(output_shape) != 2 or output_shape[1] is None:
-        raise ValueError(
-            "`model` must return scores, (batch, classes): one with include_top=False needs a classifier. "
-            f"Received: model={name!r} with output_shape={output_shape}"
+        raise ArgumentError(
+            "model",
+            model,
+            "must return scores, (batch, classes): one with include_top=False needs a classifier",
+            f"model={model.name!r} with output_shape={output_shape}",
         )
     return shape[4] != 3
 
@@ -162,7 +164,7 @@ def _write(kind, model, path, options):
     """Writes what is complete or not there at all; see `keras_stm.export.writers`."""
     path = absolute_path("path", path)
     if os.path.exists(path):
-        raise ValueError(f"`path` must not exist; remove it, or give another. Received: path={path!r}")
+        raise ArgumentError("path", path, "must not exist; remove it, or give another")
     model = _in_float32(fold_batch_norm(model))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=os.path.dirname(path)) as temporary:

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from keras_stm.arguments import absolute_path
+from keras_stm.arguments import ArgumentError, absolute_path
 
 REQUEST = os.path.join("assets.extra", "request.json")
 RESPONSE = os.path.join("assets.extra", "response.json")
@@ -50,17 +50,19 @@ def check_example(path):
         expected = _read_json(os.path.join(path, RESPONSE))["predictions"]
         actual = _answer(path)["predictions"]
     except OSError as error:
-        raise ValueError(
-            f"`path` must be a SavedModel of keras_stm.export.save ({error}). Received: path={path!r}"
+        raise ArgumentError(
+            "path", path, f"must be a SavedModel of keras_stm.export.save ({error})"
         ) from error
     for ours, theirs in zip(actual, expected, strict=True):
         is_close = ours["labels"] == theirs["labels"] and all(
             np.allclose(ours[name], theirs[name], atol=1e-4) for name in ("scores", "top_scores")
         )
         if not is_close:
-            raise ValueError(
-                f"`path` holds a response that is not the model's, which is {ours}. "
-                f"Received: path={path!r} with {theirs}"
+            raise ArgumentError(
+                "path",
+                path,
+                f"holds a response that is not the model's, which is {ours}",
+                f"path={path!r} with {theirs}",
             )
 
 
@@ -73,17 +75,17 @@ def _answer(path):
     # Kept here: its functions hold the variables only weakly.
     model = tf.saved_model.load(path)
     if name not in model.signatures:
-        raise ValueError(
-            f"`path` has a request to a signature that is not there, {name!r}. Received: path={path!r}"
-        )
+        raise ArgumentError("path", path, f"has a request to a signature that is not there, {name!r}")
     signature = model.signatures[name]
     ((argument, spec),) = signature.structured_input_signature[1].items()
     instances = np.array(_decode(request["instances"]))
     is_bytes = instances.dtype.kind == "S"
     if is_bytes != (spec.dtype == tf.string) or not spec.shape.is_compatible_with(instances.shape):
-        raise ValueError(
-            f"`path` has a request of {'strings' if is_bytes else 'numbers'} {instances.shape} to {name!r}, "
-            f"which takes `{argument}` of {spec.dtype.name} {spec.shape}. Received: path={path!r}"
+        raise ArgumentError(
+            "path",
+            path,
+            f"has a request of {'strings' if is_bytes else 'numbers'} {instances.shape} to {name!r}, which "
+            f"takes `{argument}` of {spec.dtype.name} {spec.shape}",
         )
     if not is_bytes:
         instances = instances.astype(spec.dtype.as_numpy_dtype)

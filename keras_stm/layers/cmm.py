@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import one_of, positive_int, standardize_data_format
+from keras_stm.arguments import ArgumentError, one_of, positive_int, standardize_data_format
 from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.per_frame import (
     FrameDepthwiseConv2D,
@@ -48,9 +48,7 @@ class CMM(keras.layers.Layer):
         self.strides = positive_int("strides", strides)
         self.reduction = positive_int("reduction", reduction)
         if reduction > filters:
-            raise ValueError(
-                f"`reduction` must not exceed filters={filters}. Received: reduction={reduction!r}"
-            )
+            raise ArgumentError("reduction", reduction, f"must not exceed filters={filters}")
         self.data_format = standardize_data_format(data_format)
         self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}

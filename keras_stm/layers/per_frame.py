@@ -7,6 +7,8 @@ import math
 import keras
 from keras import ops
 
+from keras_stm.arguments import ArgumentError
+
 
 def register(cls):
     """Makes a layer load from a `.keras` file without `custom_objects`."""
@@ -23,9 +25,11 @@ def clip_channels(shape, data_format):
     axis = channel_axis(data_format)
     if len(shape) != 5 or not shape[axis]:
         layout = "height, width, channels" if axis == -1 else "channels, height, width"
-        raise ValueError(
-            f"`clip` must be (batch, time, {layout}) of a known number of channels. "
-            f"Received: clip.shape={tuple(shape)}"
+        raise ArgumentError(
+            "clip",
+            shape,
+            f"must be (batch, time, {layout}) of a known number of channels",
+            f"clip.shape={tuple(shape)}",
         )
     return shape[axis]
 

@@ -1,7 +1,7 @@
 import keras
 from keras import ops
 
-from keras_stm.arguments import positive_int, standardize_data_format
+from keras_stm.arguments import ArgumentError, positive_int, standardize_data_format
 from keras_stm.layers.per_frame import channel_axis, clip_channels, register
 
 
@@ -28,7 +28,7 @@ class TemporalShift(keras.layers.Layer):
         super().__init__(**kwargs)
         self.shift_div = positive_int("shift_div", shift_div)
         if shift_div < 2:
-            raise ValueError(f"`shift_div` must be at least 2. Received: shift_div={shift_div!r}")
+            raise ArgumentError("shift_div", shift_div, "must be at least 2")
         self.data_format = standardize_data_format(data_format)
 
     def build(self, input_shape):

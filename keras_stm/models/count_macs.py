@@ -2,7 +2,7 @@ import math
 
 import keras
 
-from keras_stm.arguments import is_positive_int, keras_model
+from keras_stm.arguments import ArgumentError, is_positive_int, keras_model
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
@@ -33,10 +33,7 @@ def count_macs(model, input_shape):
         is_positive_int(size) and wanted in (None, size)
         for size, wanted in zip(input_shape, expected, strict=True)
     ):
-        raise ValueError(
-            f"`input_shape` must be complete and fit the model's {expected}. "
-            f"Received: input_shape={input_shape!r}"
-        )
+        raise ArgumentError("input_shape", input_shape, f"must be complete and fit the model's {expected}")
     return _model(model, (1, *input_shape))
 
 
@@ -47,9 +44,10 @@ def _model(model, shape):
         if isinstance(layer, keras.layers.InputLayer):
             continue
         if layer.input is not tensor:
-            raise ValueError(
-                f"`model` must be a chain of layers, but {layer.name} does not follow the layer before "
-                f"it. Received: model={model.name!r}"
+            raise ArgumentError(
+                "model",
+                model.name,
+                f"must be a chain of layers, but {layer.name} does not follow the layer before it",
             )
         tensor = layer.output
         total += _layer(layer, shape)

@@ -3,7 +3,7 @@ import collections
 import keras
 import numpy as np
 
-from keras_stm.arguments import keras_model
+from keras_stm.arguments import ArgumentError, keras_model
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
@@ -44,9 +44,11 @@ def fold_batch_norm(model):
     if isinstance(keras_model(model), keras.Sequential) and model.built:
         model = keras.Model(*model.inputs, *model.outputs, name=model.name)
     if not isinstance(model, keras.Function):
-        raise ValueError(
-            "`model` must be functional, or a Sequential that knows its input. "
-            f"Received: model={model.name!r} of {type(model).__name__}"
+        raise ArgumentError(
+            "model",
+            model,
+            "must be functional, or a Sequential that knows its input",
+            f"model={model.name!r} of {type(model).__name__}",
         )
     batch_norms = _find_convolutions(model)
     clones = {}
@@ -86,7 +88,7 @@ def _clone(layer, with_bias):
     else:
         for child in layer._flatten_layers():
             if isinstance(child, keras.layers.BatchNormalization):
-                raise _unfoldable(f"{child.name!r} in the layer {layer.name!r}")
+                raise _unfoldable(layer, f"{child.name!r} in the layer {layer.name!r}")
     return type(layer).from_config(config)
 
 
@@ -110,7 +112,7 @@ def _find_convolutions(model):
                 and not node.arguments.kwargs.get("training")
             )
             if not foldable:
-                raise _unfoldable(f"{batch_norm.name!r} in the model {model.name!r}")
+                raise _unfoldable(model, f"{batch_norm.name!r} in the model {model.name!r}")
             found[layer] = batch_norm
     return found
 
@@ -126,10 +128,13 @@ def _channel_axis(layer, rank):
     return 1 if inner is layer else 2
 
 
-def _unfoldable(what):
-    return ValueError(
-        "`model` must have every BatchNormalization right behind a convolution or dense layer without "
-        f"activation whose only use that is. Received: a BatchNormalization {what}"
+def _unfoldable(where, what):
+    return ArgumentError(
+        "model",
+        where,
+        "must have every BatchNormalization right behind a convolution or dense layer without activation "
+        "whose only use that is",
+        f"a BatchNormalization {what}",
     )
 
 

@@ -5,7 +5,7 @@ import random
 
 import keras
 
-from keras_stm.arguments import is_positive_int, one_of, positive_int, standardize_data_format
+from keras_stm.arguments import ArgumentError, is_positive_int, one_of, positive_int, standardize_data_format
 from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.per_frame import (
     FrameMaxPool2D,
@@ -44,20 +44,19 @@ def resnet(
     """
     valid = isinstance(depths, list | tuple) and len(depths) == len(STAGES)
     if not valid or not all(map(is_positive_int, depths)):
-        raise ValueError(f"`depths` must be four positive integers. Received: depths={depths!r}")
+        raise ArgumentError("depths", depths, "must be four positive integers")
     width = positive_int("width", width)
     classes = positive_int("classes", classes)
     one_of("pooling", pooling, (None, "avg", "max"))
     one_of("include_top", include_top, (True, False))
     valid = isinstance(dropout, int | float) and not isinstance(dropout, bool)
     if not valid or not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout!r}")
+        raise ArgumentError("dropout", dropout, "must be in [0, 1)")
     try:
         activation = keras.activations.get(classifier_activation)
     except ValueError as error:
-        raise ValueError(
-            "`classifier_activation` must be a Keras activation or None. "
-            f"Received: classifier_activation={classifier_activation!r}"
+        raise ArgumentError(
+            "classifier_activation", classifier_activation, "must be a Keras activation or None"
         ) from error
     data_format = standardize_data_format(data_format)
     shared = {"dtype": keras.config.dtype_policy(), "data_format": data_format}
@@ -122,9 +121,8 @@ def standardize_input_shape(input_shape, data_format):
         channels = input_shape[3 if channels_last else 1]
         valid = channels is not None and all(size is None or is_positive_int(size) for size in input_shape)
     if not valid:
-        raise ValueError(
-            f"`input_shape` must be {layout} of positive integers, where all but C may be None. "
-            f"Received: input_shape={input_shape!r}"
+        raise ArgumentError(
+            "input_shape", input_shape, f"must be {layout} of positive integers, where all but C may be None"
         )
     return tuple(input_shape)
 

@@ -7,6 +7,8 @@ import zipfile
 
 import numpy as np
 
+from keras_stm.arguments import ArgumentError
+
 KERAS_SUFFIXES = (".weights.h5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 SUFFIXES = (*KERAS_SUFFIXES, ".safetensors", *TORCH_SUFFIXES)
@@ -138,4 +140,4 @@ def read_torch(path):
 
 def unreadable(path, what, error=None):
     reason = f" ({str(error).splitlines()[0]})" if error and str(error) else ""
-    return ValueError(f"{os.path.basename(path)} {what}{reason}. Received: weights={path!r}")
+    return ArgumentError("weights", path, f"cannot be read: {os.path.basename(path)} {what}{reason}")

@@ -2,6 +2,7 @@ import os
 
 import keras
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.cache import cache_folder
 
 # torchvision's first weights, of ResNet v1.5, as timm hosts them.
@@ -23,9 +24,11 @@ def imagenet_file(model):
     depths = tuple(sum(layer.startswith(f"conv{stage}_block") for layer in layers) for stage in (2, 3, 4, 5))
     width = model.get_layer("conv1_bn").gamma.shape[0]
     if depths not in _NAMES or width != 64:
-        raise ValueError(
-            "ImageNet weights exist for width 64 and the depths of ResNet-50, 101 and 152, not for "
-            f"width {width} and depths {depths}. Received: weights='imagenet'"
+        raise ArgumentError(
+            "weights",
+            "imagenet",
+            "exist for width 64 and the depths of ResNet-50, 101 and 152, not for "
+            f"width {width} and depths {depths}",
         )
     folder = cache_folder("models")
     file = f"{_NAMES[depths]}.safetensors"
@@ -42,8 +45,9 @@ def imagenet_file(model):
             os.replace(partial, path)
         return path
     except Exception as error:  # get_file has no narrower one
-        raise ValueError(
-            f"The ImageNet weights could not be downloaded ({error}). Fetch {url} elsewhere and save it "
-            f"as {path}, or give its path as `weights`. "
-            "Received: weights='imagenet'"
+        raise ArgumentError(
+            "weights",
+            "imagenet",
+            f"could not be downloaded ({error}). Fetch {url} elsewhere and save it as {path}, or give its "
+            "path as `weights`",
         ) from error

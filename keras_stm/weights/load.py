@@ -4,7 +4,7 @@ from collections import defaultdict
 import numpy as np
 from absl import logging
 
-from keras_stm.arguments import keras_model, one_of
+from keras_stm.arguments import ArgumentError, keras_model, one_of
 from keras_stm.weights import files, names
 from keras_stm.weights.imagenet import imagenet_file
 
@@ -39,12 +39,11 @@ def load_weights(model, weights, include_top=True):
     one_of("include_top", include_top, (True, False))
     path = imagenet_file(model) if weights == "imagenet" else str(weights)
     if not path.endswith(files.SUFFIXES):
-        raise ValueError(
-            f"`weights` must be None, 'imagenet' or a file that ends in {', '.join(files.SUFFIXES)}. "
-            f"Received: weights={weights!r}"
+        raise ArgumentError(
+            "weights", weights, f"must be None, 'imagenet' or a file that ends in {', '.join(files.SUFFIXES)}"
         )
     if not os.path.isfile(path):
-        raise ValueError(f"`weights` is not a file that exists. Received: weights={weights!r}")
+        raise ArgumentError("weights", weights, "is not a file that exists")
     try:
         # Here, as not every reader tells the reason.
         open(path, "rb").close()
@@ -130,8 +129,8 @@ def _check(found, shapes, path, weights):
             for problem, items in problems.items()
             if items
         )
-        raise ValueError(
-            f"{os.path.basename(path)} does not fit this model; {listed}. Received: weights={weights!r}"
+        raise ArgumentError(
+            "weights", weights, f"must fit this model, which {os.path.basename(path)} does not: {listed}"
         )
 
 

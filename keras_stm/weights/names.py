@@ -2,6 +2,8 @@
 
 import re
 
+from keras_stm.arguments import ArgumentError
+
 # Our path within a block -> the published name within a block. `cmm` is called `mb` there and the
 # temporal convolution `shift`. `fusion` is ours: the concatenation of Table 6 was not published.
 _IN_BLOCK = {
@@ -40,10 +42,10 @@ def reference_names(model):
     Raises:
         ValueError: if the model has a weight that is not of this package.
     """
-    return {_reference_name(variable.path): variable for variable in model.weights}
+    return {_reference_name(variable.path, model): variable for variable in model.weights}
 
 
-def _reference_name(path):
+def _reference_name(path, model):
     owner, _, variable = path.rpartition("/")
     block = re.fullmatch(r"conv(\d)_block(\d+)/(.+)", owner)
     if owner in _OUTSIDE:
@@ -51,8 +53,8 @@ def _reference_name(path):
     elif block and block[3] in _IN_BLOCK:
         prefix = f"layer{int(block[1]) - 1}.{int(block[2]) - 1}.{_IN_BLOCK[block[3]]}"
     else:
-        raise ValueError(
-            f"`model` must be one of keras_stm's, without further layers. Received: a weight {path!r}"
+        raise ArgumentError(
+            "model", model, "must be one of keras_stm's, without further layers", f"a weight {path!r}"
         )
     return f"{prefix}.{_VARIABLE[variable]}"
 

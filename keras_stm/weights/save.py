@@ -1,7 +1,7 @@
 import numpy as np
 from keras import ops
 
-from keras_stm.arguments import absolute_path, keras_model
+from keras_stm.arguments import ArgumentError, absolute_path, keras_model
 from keras_stm.replacing import replacing
 from keras_stm.weights import names
 
@@ -22,7 +22,7 @@ def save_safetensors(model, path):
 
     path = absolute_path("path", path)
     if not path.endswith(".safetensors"):
-        raise ValueError(f"`path` must end in .safetensors. Received: path={path!r}")
+        raise ArgumentError("path", path, "must end in .safetensors")
     arrays = {
         name: np.ascontiguousarray(names.to_reference(variable.path, ops.convert_to_numpy(variable)))
         for name, variable in names.reference_names(keras_model(model)).items()

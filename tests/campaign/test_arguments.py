@@ -30,7 +30,7 @@ from keras_stm.layers.tsm_block import TSMBlock
 from keras_stm.models import TSMResNet, TSNResNet
 from tests.data.videos import write_video
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 TRAINING = pathlib.Path(__file__).parents[2] / "training"
 NAMES = ("a", "b", "c")

@@ -43,7 +43,7 @@ from tests.data.videos import (
     write_webm,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 PLACES = 6
 # Bytes that are damaged, lost, moved.

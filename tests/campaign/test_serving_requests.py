@@ -12,7 +12,7 @@ from tests.test_export import NAMES, SIZE, T, encode, random_frames, tiny
 
 tf = pytest.importorskip("tensorflow")
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 # More than any request here needs.
 ALLOWED = 2**29

@@ -24,7 +24,7 @@ from keras_stm.weights import load_weights, save_safetensors
 
 torch = pytest.importorskip("torch")
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 3}
 CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="segments")

@@ -61,7 +61,6 @@ def test_clips_frames_and_rows_of_any_size_train_as_with_keras_own_layer(shape):
     assert_trains_as_keras_own({}, shape=shape)
 
 
-@pytest.mark.once
 def test_compiled_by_xla_it_trains_as_keras_own_layer():
     assert_trains_as_keras_own({}, jit_compile=True)
 

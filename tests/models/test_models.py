@@ -51,7 +51,6 @@ COUNTS = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("row", COUNTS)
 def test_parameters_and_macs_are_the_papers(row):
     build, arguments, parameters, gmacs = COUNTS[row]
@@ -316,7 +315,6 @@ def test_weight_paths_stay_as_files_have_them(name):
     assert weight_paths(name) == PATHS[name]
 
 
-@pytest.mark.once
 def test_a_file_of_weights_calls_layers_by_keras_own_classes_where_they_stand_for_one(tmp_path):
     """By these names Keras finds the weights of files that were written before."""
     tiny().save_weights(tmp_path / "model.weights.h5")

@@ -113,7 +113,6 @@ def test_steps_of_sgd_equal_pytorch(steps, start, tmp_path, record_property):
     assert weight_error < TOLERANCE, name
 
 
-@pytest.mark.once
 def test_the_decoupled_decay_of_keras_would_be_noticed(start, tmp_path):
     path = start(STEPS)
     optimizer = keras.optimizers.SGD(RATE, momentum=MOMENTUM, weight_decay=DECAY)

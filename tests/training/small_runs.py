@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-import subprocess
-import sys
 
+import keras
+import numpy as np
 import pytest
 
 import config
 import fit
 import keras_stm
+from tests.layers.check_layer import randomize
 
 SMALL = dataclasses.replace(
     config.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
@@ -18,16 +19,22 @@ SMALL = dataclasses.replace(
 NARROW = functools.partial(config.MODELS["stm_small"], width=16, depths=(1, 1, 1, 1))
 
 
-def run(output, data_dir, exports=False, **settings):
-    """Trains as `SMALL` with other `settings`; without the export, which takes longer, unless told."""
+def run(output, data_dir, exports=False, settings=SMALL, **changes):
+    """Trains as `settings`, with `changes`; without the export, which takes longer, unless told."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(config.MODELS, "stm_small", NARROW)
         if not exports:
             patch.setattr(keras_stm.export, "save", lambda *args, **kwargs: None)
-        fit.fit(dataclasses.replace(SMALL, data_dir=str(data_dir), **settings), str(output))
+        fit.fit(dataclasses.replace(settings, data_dir=str(data_dir), **changes), str(output))
 
 
-def command(*arguments, cwd):
-    """What fit.py does as a command."""
-    return subprocess.run(
-        [sys.executable, fit.__file__, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
-    )
+def train_sure(output, data_dir):
+    """A run, with its export, whose model is sure of its answers, and gives several of them."""
+    keras.utils.set_random_seed(0)
+    model = NARROW(classes=8, weights=None)
+    randomize(model)
+    head = model.get_layer("predictions").kernel
+    head.assign(np.random.default_rng(1).normal(0, 0.01, head.shape))
+    start = output.with_suffix(".weights.h5")
+    model.save_weights(start)
+    run(output, data_dir, exports=True, weights=str(start), epochs=1, learning_rate=1e-5, dropout=0.0)

@@ -64,7 +64,6 @@ def measured(report):
     return {tuple(row[name] for name in names) for row in report["rows"]}
 
 
-@pytest.mark.once
 def test_a_quick_run_measures_each_network_and_kind_that_is_asked_for(tmp_path):
     report = quick(
         tmp_path / "speed.json",
@@ -78,7 +77,6 @@ def test_a_quick_run_measures_each_network_and_kind_that_is_asked_for(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_a_quick_run_measures_every_backend_and_kind(tmp_path):
     # Starting up takes longest, and is the same for each backend.
     kinds = ",".join(kind for kind in benchmark_networks.KINDS if kind != "startup")
@@ -96,7 +94,6 @@ def test_a_quick_run_measures_every_backend_and_kind(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_a_quick_run_measures_how_long_starting_up_takes(tmp_path):
     report = quick(tmp_path / "speed.json", "--kinds=startup", "--backends=torch", "--rounds=1")
     assert [(row["backend"], row["what"]) for row in report["startup"]] == [
@@ -107,7 +104,6 @@ def test_a_quick_run_measures_how_long_starting_up_takes(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_what_was_measured_before_it_was_stopped_is_reported(number, tmp_path):
     arguments = ("--quick", "--backends=torch", "--networks=TSN", "--kinds=plain", "--rounds=100000")
@@ -176,7 +172,6 @@ def test_plain_pytorch_computes_the_same_network(network):
         ("more", "unknown argument 'more'"),
     ],
 )
-@pytest.mark.once
 def test_a_wrong_flag_is_named_before_anything_is_measured(flag, message, tmp_path):
     process = run(flag, cwd=tmp_path)
     assert process.returncode == 1
@@ -354,7 +349,6 @@ class Waiting(Steps):
         return step
 
 
-@pytest.mark.once
 def test_a_step_is_repeated_where_it_is_short():
     for least_seconds, repeated in ((0, False), (0.1, True)):
         steps = Waiting(**{**STEPS, "least_seconds": least_seconds})
@@ -372,7 +366,6 @@ def test_the_memory_of_a_step_is_its_peak():
     assert steps.memory("x") is None
 
 
-@pytest.mark.once
 def test_an_error_within_a_process_is_told_and_it_goes_on():
     worker = Worker(OTHERS, STEPS)
     try:
@@ -384,7 +377,6 @@ def test_an_error_within_a_process_is_told_and_it_goes_on():
         worker.stop()
 
 
-@pytest.mark.once
 def test_a_process_that_was_killed_is_told_and_the_next_call_starts_another():
     worker = Worker(OTHERS, STEPS)
     try:
@@ -399,7 +391,6 @@ def test_a_process_that_was_killed_is_told_and_the_next_call_starts_another():
         worker.stop()
 
 
-@pytest.mark.once
 def test_what_a_library_prints_does_not_come_between_the_answers():
     code = """
 import os, types, benchmark_worker

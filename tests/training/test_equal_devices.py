@@ -15,7 +15,7 @@ from keras_stm.data import arrow_of_time
 from tests.training import setups
 from tests.training.small_runs import NARROW
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 # 3 batches and a part of one to validate on.
 ARGUMENTS = [

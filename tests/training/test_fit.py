@@ -120,7 +120,6 @@ def test_clips_may_move_but_not_change_between_two_runs(finished, clips, tmp_pat
         run(tmp_path / "run", tmp_path / "clips")
 
 
-@pytest.mark.once
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     finished, clips, tmp_path, monkeypatch
 ):
@@ -146,7 +145,6 @@ def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
         np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.once
 def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_epoch(
     finished, clips, tmp_path, monkeypatch
 ):
@@ -179,7 +177,6 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
         np.testing.assert_array_equal(kept, after)
 
 
-@pytest.mark.once
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rate_and_clips(clips, tmp_path, monkeypatch):
     """The second epoch's second step is made to fail."""
     on_train_batch_end = train._FiniteLoss.on_train_batch_end
@@ -205,7 +202,6 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rate_and_clips(cl
     assert not os.path.exists(tmp_path / "run" / "model.keras")
 
 
-@pytest.mark.once
 def test_weights_that_diverge_in_the_last_step_are_found_before_they_are_kept(clips, tmp_path):
     with pytest.raises(RuntimeError, match="no longer numbers|became (nan|inf)"):
         run(tmp_path / "run", clips, optimizer="sgd", learning_rate=1e30)
@@ -213,7 +209,6 @@ def test_weights_that_diverge_in_the_last_step_are_found_before_they_are_kept(cl
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_averaged_weights_are_what_is_validated_and_saved(clips, tmp_path, monkeypatch):
     of_last_step = []
     validate_average = train.Training.validate_average
@@ -239,7 +234,6 @@ def test_averaged_weights_are_what_is_validated_and_saved(clips, tmp_path, monke
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_accumulated_gradients_train_as_the_whole_batch_does(clips, tmp_path):
     """With the backbone frozen, as batch normalisation is then the same for all parts."""
     start = tmp_path / "start.weights.h5"
@@ -258,7 +252,6 @@ def test_accumulated_gradients_train_as_the_whole_batch_does(clips, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.once
 def test_the_best_epochs_model_is_there_where_the_last_is_worse(clips, tmp_path, monkeypatch):
     accuracies = iter([0.75, 0.5])
     weights = []
@@ -329,7 +322,6 @@ def test_weights_that_do_not_fit_are_refused_before_anything_is_written(clips, t
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.once
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -365,7 +357,6 @@ def test_all_augmentation_at_once_trains_and_the_bottleneck_is_named_once(clips,
     assert rates == pytest.approx([SMALL.learning_rate / 8, SMALL.learning_rate / 80])
 
 
-@pytest.mark.once
 def test_help_shows_every_flag_with_its_default_source(tmp_path):
     result = command("--help", cwd=tmp_path)
     for field in dataclasses.fields(config.Config):
@@ -385,7 +376,6 @@ def test_help_shows_every_flag_with_its_default_source(tmp_path):
 
 
 # The two that are deeper take as long to build as all others.
-@pytest.mark.once
 @pytest.mark.parametrize(
     "name",
     [

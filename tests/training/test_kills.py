@@ -12,7 +12,7 @@ import pytest
 
 from tests.training import setups
 
-pytestmark = [pytest.mark.slow, pytest.mark.once]
+pytestmark = pytest.mark.slow
 
 # Dropout and augmentation are on: their random state must come back as well.
 ARGUMENTS = [

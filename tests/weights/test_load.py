@@ -384,7 +384,6 @@ def test_safetensors_must_be_called_so(saved, tmp_path):
         save_safetensors(saved, tmp_path / "model.bin")
 
 
-@pytest.mark.once
 def test_without_pytorch_safetensors_are_read_and_checkpoints_say_what_is_missing(saved, tmp_path):
     if keras.backend.backend() == "torch":
         pytest.skip("needs a backend other than torch")

@@ -3,7 +3,7 @@
 import inspect
 import os
 
-from keras_stm.arguments import one_of
+from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.class_names import is_line
 from keras_stm.data.catalog.class_folders import open_folder
 from keras_stm.data.catalog.dataset import Dataset
@@ -96,11 +96,9 @@ def open_dataset(
     one_of("name", name, NAMES)
     one_of("split", split, SPLITS)
     if isinstance(exclude, str):
-        raise ValueError(f"`exclude` must be a list of paths. Received: exclude={exclude!r}")
+        raise ArgumentError("exclude", exclude, "must be a list of paths")
     if not 0 < validation_split < 1:
-        raise ValueError(
-            f"`validation_split` must be above 0 and below 1. Received: validation_split={validation_split!r}"
-        )
+        raise ArgumentError("validation_split", validation_split, "must be above 0 and below 1")
     options = {
         "fold": fold,
         "class_order": class_order,
@@ -110,10 +108,7 @@ def open_dataset(
     for option, value in options.items():
         users = [other for other in NAMES if _uses(other, option)]
         if name not in users and value != inspect.signature(open_dataset).parameters[option].default:
-            raise ValueError(
-                f"`{option}` is for {', '.join(map(repr, users))}, not for {name!r}. "
-                f"Received: {option}={value!r}"
-            )
+            raise ArgumentError(option, value, f"is for {', '.join(map(repr, users))}, not for {name!r}")
     root = os.fspath(root)
     if "://" not in root:
         root = os.path.abspath(os.path.expanduser(root))

@@ -7,6 +7,7 @@ import os
 import re
 import typing
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.class_names import is_line
 
 _SHOWN = 80
@@ -41,9 +42,8 @@ def find_file(root, *names):
             found = sorted(glob.glob(os.path.join(glob.escape(root), folder, name)))
             if found:
                 return found[0]
-    raise ValueError(
-        f"`root` must be a folder that holds {' or '.join(names)}, directly or one folder deeper. "
-        f"Received: root={root!r}"
+    raise ArgumentError(
+        "root", root, f"must be a folder that holds {' or '.join(names)}, directly or one folder deeper"
     )
 
 

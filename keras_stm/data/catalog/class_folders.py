@@ -3,6 +3,7 @@
 import os
 import warnings
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.data.catalog.clips import find_splits
 from keras_stm.data.catalog.dataset import Dataset
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
@@ -18,26 +19,30 @@ _SPLIT_FOLDERS = {
 def open_folder(root, split, exclude, *, validation_split, seed):
     """Class folders, or such under `train`, `validation` and `test`; records by class, then name."""
     if not os.path.isdir(root):
-        raise ValueError(f"`root` must be an existing folder. Received: root={root!r}")
+        raise ArgumentError("root", root, "must be an existing folder")
     folders = _split_folders(root)
     train_folder = folders.get("train", root)
     train = _clips_by_class(train_folder)
     if len(train) < 2:
-        raise ValueError(
-            "`root` must hold at least two class folders with clips, "
-            f"found {len(train)} ({', '.join(train)}). Received: root={root!r}"
+        raise ArgumentError(
+            "root",
+            root,
+            f"must hold at least two class folders with clips, found {len(train)} ({', '.join(train)})",
         )
     if split == "test" and "test" not in folders:
-        raise ValueError(
-            f"`split` must be 'train' or 'validation', as {root} has no folder 'test' beside a "
-            f"folder 'train'. Received: split={split!r}"
+        raise ArgumentError(
+            "split",
+            split,
+            f"must be 'train' or 'validation', as {root} has no folder 'test' beside a folder 'train'",
         )
     clips = _clips_by_class(folders[split]) if split != "train" and split in folders else train
     unknown = sorted(set(clips) - set(train))
     if unknown:
-        raise ValueError(
-            f"`root` must hold no other classes for {split} than for train, which has no "
-            f"{', '.join(map(repr, unknown))}. Received: root={root!r}"
+        raise ArgumentError(
+            "root",
+            root,
+            f"must hold no other classes for {split} than for train, which has no "
+            f"{', '.join(map(repr, unknown))}",
         )
     records = [(path, label) for label, name in enumerate(train) for path in clips.get(name, ())]
     dataset = Dataset(records, tuple(train)).without(exclude)
@@ -69,10 +74,12 @@ def _clips_by_class(root):
         else:
             warnings.warn(f"{folder} holds no video or folder of frames, and is no class", stacklevel=4)
     if not clips:
-        raise ValueError(
-            "`root` must hold one folder of clips per class, but no file in a folder under "
-            f"{root} ends in {', '.join(VIDEO_EXTENSIONS)}, and no folder in one holds "
-            f"{' or '.join(FRAME_EXTENSIONS)} files. Received: root={root!r}"
+        raise ArgumentError(
+            "root",
+            root,
+            f"must hold one folder of clips per class, but no file in a folder under {root} ends in "
+            f"{', '.join(VIDEO_EXTENSIONS)}, and no folder in one holds {' or '.join(FRAME_EXTENSIONS)} "
+            "files",
         )
     return clips
 

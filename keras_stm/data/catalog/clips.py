@@ -2,6 +2,7 @@
 
 import os
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.data.catalog.dataset import Dataset
 
 _LISTED = 3
@@ -25,7 +26,7 @@ def find_splits(root, names):
         # Whatever it is: a broken link, or a folder in place of a list, shall not pass for nothing.
         there = [name for name in accepted if os.path.lexists(os.path.join(root, name))]
         if len(there) > 1:
-            raise ValueError(f"`root` must hold one of {' and '.join(there)}. Received: root={root!r}")
+            raise ArgumentError("root", root, f"must hold one of {' and '.join(there)}")
         if there:
             found[split] = os.path.join(root, there[0])
     return found
@@ -78,9 +79,11 @@ def to_dataset(root, labels, paths, class_names, exclude):
     missing = tuple(os.path.join(root, name) for name in labels if name not in paths)
     if not paths:
         some = ", ".join(list(labels)[:_LISTED])
-        raise ValueError(
-            f"`root` must hold the clips that its lists name, but none of the {len(labels)} is there, "
-            f"such as {some}. Received: root={root!r}"
+        raise ArgumentError(
+            "root",
+            root,
+            f"must hold the clips that its lists name, but none of the {len(labels)} is there, such as "
+            f"{some}",
         )
     records = [(paths[name], label) for name, label in labels.items() if name in paths]
     return Dataset(records, class_names, missing).without(exclude)

@@ -7,6 +7,7 @@ import os
 
 from absl import logging
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.class_names import fingerprint
 
 _LISTED = 5
@@ -58,11 +59,13 @@ class Dataset:
         here, there = collections.Counter(self.class_names), collections.Counter(class_names)
         given = fingerprint(class_names)
         if here != there:
-            raise ValueError(
-                "`class_names` must be those of the data set, in any order. "
-                f"Only in the data set: {_shortened(here - there)}. "
-                f"Only in `class_names`: {_shortened(there - here)}. The data set's fingerprint is "
-                f"{self.fingerprint}. Received: class_names of fingerprint {given}"
+            raise ArgumentError(
+                "class_names",
+                class_names,
+                "must be those of the data set, in any order. Only in the data set: "
+                f"{_shortened(here - there)}. Only in `class_names`: {_shortened(there - here)}. The data "
+                f"set's fingerprint is {self.fingerprint}",
+                f"class_names of fingerprint {given}",
             )
         logging.warning(
             "Labels follow the given order of the class names (fingerprint %s), not the data set's (%s).",
@@ -89,9 +92,11 @@ class Dataset:
             return self
         records = [record for record in self.records if os.path.abspath(record[0]) not in paths]
         if not records:
-            raise ValueError(
-                "`exclude` must leave a clip of those that are there. "
-                f"Received: exclude of all {len(self.records)}"
+            raise ArgumentError(
+                "exclude",
+                paths,
+                "must leave a clip of those that are there",
+                f"exclude of all {len(self.records)}",
             )
         missing = tuple(path for path in self.missing if os.path.abspath(path) not in paths)
         return dataclasses.replace(self, records=records, missing=missing)
@@ -121,9 +126,8 @@ class Dataset:
             apart.update(sorted(paths, key=rank)[:count])
         records = [record for record in self.records if (record[0] in apart) == (split == "validation")]
         if not records:
-            raise ValueError(
-                "`root` must hold two clips of some class to set one apart for validation. "
-                f"Received: root={folder!r}"
+            raise ArgumentError(
+                "root", folder, "must hold two clips of some class to set one apart for validation"
             )
         return dataclasses.replace(self, records=records, set_apart=True)
 

@@ -3,6 +3,7 @@
 import functools
 import os
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
 from keras_stm.data.catalog.clips import find_splits, to_dataset
 from keras_stm.data.video import VIDEO_EXTENSIONS
@@ -16,9 +17,7 @@ def open_list(root, split, exclude, *, validation_split, seed):
     """The clips of `<split>.txt`; classes of `classes.txt`, or the numbers up to the largest in any list."""
     lists = _find_lists(root)
     if split == "test" and "test" not in lists:
-        raise ValueError(
-            f"`split` must be 'train' or 'validation', as there is no test.txt. Received: split={split!r}"
-        )
+        raise ArgumentError("split", split, "must be 'train' or 'validation', as there is no test.txt")
     folder = os.path.dirname(lists["train"])
     classes_file = os.path.join(folder, "classes.txt")
     class_names = read_names(classes_file) if os.path.lexists(classes_file) else None
@@ -41,7 +40,7 @@ def _find_lists(root):
         return {"train": root}
     lists = find_splits(root, _FILES)
     if "train" not in lists:
-        raise ValueError(f"`root` must be a folder with train.txt, or a .txt file. Received: root={root!r}")
+        raise ArgumentError("root", root, "must be a folder with train.txt, or a .txt file")
     return lists
 
 
