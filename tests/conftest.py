@@ -1,11 +1,19 @@
 import importlib.util
 import os
 import pathlib
+import tempfile
 
 import before_tensorflow  # noqa: F401
 
 # Compiling takes longer than the compiled code: this takes a third off the tests under JAX.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# Many tests compile the same networks, also in processes that they start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compiled = tempfile.TemporaryDirectory()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 # PyTorch must be loaded before TensorFlow in a process that needs both.
 if importlib.util.find_spec("torch"):

@@ -1,15 +1,10 @@
-"""`notebooks/first_steps.ipynb` runs from top to bottom, with a model of a minute for the main job's."""
+"""`notebooks/first_steps.ipynb` runs from top to bottom, with a small model for the main job's."""
 
-import dataclasses
 import pathlib
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
-import config
-import fit
-from keras_stm.data import arrow_of_time
 
 NOTEBOOK = pathlib.Path(__file__).parents[1] / "notebooks" / "first_steps.ipynb"
 
@@ -28,12 +23,8 @@ def test_the_notebook_is_saved_with_its_outputs_and_pictures_and_without_errors(
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_from_top_to_bottom(tmp_path, monkeypatch):
-    clips = tmp_path / "clips"
-    arrow_of_time.make_dataset(clips, num_train=64, num_validation=8, num_test=8, progress=False)
-    settings = dataclasses.replace(config.PRESETS["small"], data_dir=str(clips), epochs=1)
-    fit.fit(settings, str(tmp_path / "run"))
-    monkeypatch.setenv("KERAS_STM_RUN", str(tmp_path / "run"))
+def test_the_notebook_runs_from_top_to_bottom(trained_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_STM_RUN", str(trained_run))
     notebook, cells = code_cells()
     NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
     # The last one compares what was exported with the model itself.

@@ -1,8 +1,11 @@
+import re
+
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_stm import decode_predictions, preprocess_input
+from keras_stm.arguments import ArgumentError
 
 
 @pytest.mark.parametrize("data_format, axis", [("channels_last", -1), ("channels_first", 2)])
@@ -25,6 +28,7 @@ def test_an_array_stays_an_array_and_is_not_changed(dtype):
     assert (clip == 100).all()
 
 
+@pytest.mark.every_backend
 def test_a_tensor_stays_a_tensor_of_the_same_numbers():
     clip = np.random.default_rng(0).integers(0, 256, (2, 2, 4, 4, 3)).astype("uint8")
     outputs = preprocess_input(ops.convert_to_tensor(clip))
@@ -32,30 +36,17 @@ def test_a_tensor_stays_a_tensor_of_the_same_numbers():
     np.testing.assert_allclose(ops.convert_to_numpy(outputs), preprocess_input(clip), rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "shape, data_format",
-    [
-        ((2, 4, 4, 1), "channels_last"),
-        ((2, 3, 4, 4), "channels_last"),
-        ((2, 4, 4, 3), "channels_first"),
-        ((3, 4), "channels_first"),
-        ((), "channels_last"),
-    ],
-)
-def test_other_than_three_channels_is_an_error(shape, data_format):
-    with pytest.raises(ValueError, match="`clip` must have 3 channels") as error:
-        preprocess_input(np.zeros(shape), data_format=data_format)
-    assert str(error.value).endswith(f"Received: clip.shape={shape}")
-
-
-def test_wrong_data_format_is_named():
-    with pytest.raises(ValueError, match="Received: data_format='NHWC'$"):
-        preprocess_input(np.zeros((1, 4, 4, 3)), data_format="NHWC")
+@pytest.mark.parametrize("shape", [(3, 4), ()], ids=str)
+def test_what_has_no_channels_is_an_error(shape):
+    with pytest.raises(ArgumentError, match=re.escape(f"Received: clip.shape={shape}")) as error:
+        preprocess_input(np.zeros(shape), data_format="channels_first")
+    assert error.value.name == "clip"
 
 
 SCORES = np.array([[0.1, 0.6, 0.3], [0.25, 0.25, 0.5]], "float32")
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("convert", [np.asarray, ops.convert_to_tensor], ids=["array", "tensor"])
 def test_best_classes_come_first_and_ties_keep_their_order(convert):
     decoded = decode_predictions(convert(SCORES), ["a", "b", "c"], top=2)
@@ -66,15 +57,3 @@ def test_best_classes_come_first_and_ties_keep_their_order(convert):
 
 def test_no_more_classes_are_returned_than_there_are():
     assert [len(clip) for clip in decode_predictions(SCORES, ["a", "b", "c"])] == [3, 3]
-
-
-@pytest.mark.parametrize("scores", [SCORES[0], SCORES[:, :2]], ids=["one clip", "two classes"])
-def test_scores_that_do_not_fit_the_names_are_an_error(scores):
-    with pytest.raises(ValueError, match="`scores` must be") as error:
-        decode_predictions(scores, ["a", "b", "c"])
-    assert str(error.value).endswith(f"Received: scores.shape={scores.shape}")
-
-
-def test_wrong_top_is_named():
-    with pytest.raises(ValueError, match="Received: top=0$"):
-        decode_predictions(SCORES, ["a", "b", "c"], top=0)

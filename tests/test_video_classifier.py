@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_stm import model_file, preprocess_input
+from keras_stm import inference, model_file, preprocess_input
+from keras_stm.arguments import ArgumentError
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import load_clip, read_views
 from keras_stm.data.windows import iterate_windows
@@ -57,6 +58,7 @@ def assert_equal(found, expected):
     np.testing.assert_allclose([row["score"] for row in found], [row["score"] for row in expected], atol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_an_answer_is_that_of_the_model_on_the_loaded_clip(classifier, model, paths):
     answers = [classifier(path) for path in paths]
     for answer, path in zip(answers, paths, strict=True):
@@ -75,22 +77,27 @@ def test_the_papers_protocol_is_the_mean_of_its_views(model, paths):
         assert_equal(answer, by_hand(model, views))
 
 
-@pytest.mark.parametrize("protocol, sizes", [("efficient", [1, 3, 8]), ("paper", [16, 30, 200])])
-def test_the_batch_size_changes_no_answer_and_no_batch_is_larger(protocol, sizes, model, paths):
+@pytest.fixture
+def batches(model, monkeypatch):
+    """The numbers of clips that the model is given."""
+    predict, sizes = inference.predict_fn(model), []
+
+    def count(batch):
+        sizes.append(len(batch))
+        return predict(batch)
+
+    monkeypatch.setattr(inference, "predict_fn", lambda model: count)
+    return sizes
+
+
+@pytest.mark.parametrize("protocol, sizes", [("efficient", [1, 3, 8]), ("paper", [16, 200])])
+def test_the_batch_size_changes_no_answer_and_no_batch_is_larger(protocol, sizes, model, paths, batches):
     expected = None
     for size in sizes:
-        classifier = VideoClassifier(
+        batches.clear()
+        answers = VideoClassifier(
             model, NAMES, num_frames=2, image_size=32, protocol=protocol, batch_size=size
-        )
-        batches = []
-        predict = classifier._predict
-
-        def count(batch, batches=batches, predict=predict):
-            batches.append(len(batch))
-            return predict(batch)
-
-        classifier._predict = count
-        answers = classifier(paths)
+        )(paths)
         # All but the last are full: videos share them.
         assert set(batches[:-1]) <= {size} and 1 <= batches[-1] <= size
         assert sum(batches) == len(paths) * {"efficient": 1, "paper": 30}[protocol]
@@ -117,7 +124,7 @@ def test_frames_in_a_folder_are_a_clip(classifier, model, tmp_path):
     assert_equal(classifier(tmp_path), by_hand(model, load_clip(tmp_path, 4, 32)))
 
 
-@pytest.mark.parametrize("top_k, expected", [(1, 1), (2, 2), (3, 3), (5, 3)])
+@pytest.mark.parametrize("top_k, expected", [(1, 1), (5, 3)])
 def test_top_k_classes_are_named_best_first(top_k, expected, model, paths):
     answer = VideoClassifier(model, NAMES, num_frames=4, image_size=32, top_k=top_k)(paths[0])
     assert len(answer) == expected
@@ -136,11 +143,11 @@ def test_a_broken_file_is_named(classifier, paths, broken):
         with pytest.raises(VideoError) as found:
             classifier(path)
         assert found.value.path == path
-    with pytest.raises(VideoError, match="notes.mp4: not a video"):
+    with pytest.raises(VideoError, match="notes.mp4: "):
         classifier([paths[0], broken[0], paths[1]])
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@pytest.mark.parametrize("batch_size", [2, 8])
 def test_iterating_gives_the_errors_in_their_places_and_all_other_answers(batch_size, model, paths, broken):
     classifier = VideoClassifier(model, NAMES, num_frames=4, image_size=32, batch_size=batch_size)
     clips = [broken[0], paths[0], paths[1], broken[1], paths[2], "nowhere.mp4"]
@@ -161,25 +168,25 @@ def test_answers_come_before_the_last_clip_is_read(model, paths):
 
 
 @pytest.mark.parametrize(
-    "clips, message",
+    "clips, name, received",
     [
-        (np.zeros((0, 40, 40, 3), "uint8"), r"at least one. Received: source of uint8 \(0, 40, 40, 3\)"),
-        (
-            np.zeros((4, 40, 40, 3), "float32"),
-            r"uint8 frames .* Received: source of float32 \(4, 40, 40, 3\)",
-        ),
-        (np.zeros((40, 40, 3), "uint8"), r"Received: source of uint8 \(40, 40, 3\)"),
-        (np.zeros((1, 4, 40, 40, 3), "uint8"), r"Received: source of uint8 \(1, 4, 40, 40, 3\)"),
-        (np.zeros((4, 40, 40, 1), "uint8"), r"Received: source of uint8 \(4, 40, 40, 1\)"),
-        (7, "`clips` must be a path, an array of frames, or a list of these. Received: clips of int"),
-        ([None], "Received: clips of NoneType"),
+        (np.zeros((0, 40, 40, 3), "uint8"), "source", "source of uint8 (0, 40, 40, 3)"),
+        (np.zeros((4, 40, 40, 3), "float32"), "source", "source of float32 (4, 40, 40, 3)"),
+        (np.zeros((40, 40, 3), "uint8"), "source", "source of uint8 (40, 40, 3)"),
+        (np.zeros((1, 4, 40, 40, 3), "uint8"), "source", "source of uint8 (1, 4, 40, 40, 3)"),
+        (np.zeros((4, 40, 40, 1), "uint8"), "source", "source of uint8 (4, 40, 40, 1)"),
+        (7, "clips", "clips of int"),
+        ([None], "clips", "clips of NoneType"),
     ],
 )
-def test_what_is_no_clip_is_named(clips, message, classifier):
-    with pytest.raises(ValueError, match=message):
+def test_what_is_no_clip_is_named(clips, name, received, classifier):
+    with pytest.raises(ArgumentError) as error:
         classifier(clips)
+    assert error.value.name == name
+    assert str(error.value).endswith(f"Received: {received}")
 
 
+@pytest.mark.every_backend
 def test_channels_first_models_get_their_channels_first():
     inputs = keras.Input((4, 3, 32, 32))
     scores = keras.layers.Lambda(lambda x: keras.ops.softmax(keras.ops.mean(x, axis=(1, 3, 4))))(inputs)
@@ -200,30 +207,29 @@ def test_the_sizes_that_a_model_fixes_are_those_of_its_clips(model):
     classifier = VideoClassifier(model, NAMES)
     assert (classifier.num_frames, classifier.image_size) == (8, 224)
     for name, value in (("num_frames", 4), ("image_size", 64)):
-        message = f"`{name}` must be {value}, as the model takes no other. Received: {name}=16"
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ArgumentError, match=f"{value}.* Received: {name}=16") as error:
             VideoClassifier(fixed, NAMES, **{name: 16})
+        assert (error.value.name, error.value.value) == (name, 16)
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "name, value",
     [
-        ({"class_names": None}, "`class_names` must be given with a keras.Model. Received: class_names=None"),
-        (
-            {"class_names": ("a", "b")},
-            r"as many as the model's scores, 3. Received: class_names=\('a', 'b'\)",
-        ),
-        ({"protocol": "best"}, "`protocol` must be one of .* Received: protocol='best'"),
-        ({"sampling": "all"}, "`sampling` must be one of .* Received: sampling='all'"),
-        ({"top_k": 0}, "Received: top_k=0"),
-        ({"batch_size": 2.5}, "Received: batch_size=2.5"),
-        ({"num_frames": 0}, "Received: num_frames=0"),
-        ({"image_size": -1}, "Received: image_size=-1"),
+        ("class_names", None),
+        ("class_names", ("a", "b")),
+        ("protocol", "best"),
+        ("sampling", "all"),
+        ("top_k", 0),
+        ("batch_size", 2.5),
+        ("num_frames", 0),
+        ("image_size", -1),
     ],
 )
-def test_wrong_arguments_are_named(arguments, message, model):
-    with pytest.raises(ValueError, match=message):
-        VideoClassifier(model, **{"class_names": NAMES, **arguments})
+def test_wrong_arguments_are_named(name, value, model):
+    with pytest.raises(ArgumentError) as error:
+        VideoClassifier(model, **{"class_names": NAMES, name: value})
+    assert (error.value.name, error.value.value) == (name, value)
+    assert str(error.value).endswith(f"Received: {name}={value!r}")
 
 
 @pytest.mark.parametrize(
@@ -233,8 +239,10 @@ def test_wrong_arguments_are_named(arguments, message, model):
 def test_models_that_are_not_from_clips_to_scores_are_refused(shape, classes):
     inputs = keras.Input(shape)
     outputs = keras.layers.Dense(classes)(keras.layers.Flatten()(inputs)) if classes else inputs
-    with pytest.raises(ValueError, match="must be a model from square RGB clips.* Received: a model from"):
-        VideoClassifier(keras.Model(inputs, outputs), NAMES)
+    model = keras.Model(inputs, outputs)
+    with pytest.raises(ArgumentError, match="Received: a model from") as error:
+        VideoClassifier(model, NAMES)
+    assert (error.value.name, error.value.value) == ("model_or_folder", model)
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +271,9 @@ def test_a_folder_tells_all_and_arguments_override_it(run, model, paths):
 
 def test_a_folder_without_class_names_is_refused_in_a_line(model, tmp_path):
     model.save(tmp_path / "model.keras")
-    with pytest.raises(ValueError, match="class_names.txt.* Received: path=") as error:
+    with pytest.raises(ArgumentError, match="class_names.txt.* Received: path=") as error:
         VideoClassifier(tmp_path)
-    assert "\n" not in str(error.value)
+    assert error.value.name == "path" and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("protocol, crops", [("efficient", 1), ("paper", 3)])
@@ -285,9 +293,10 @@ def test_windows_overlap_by_half_unless_said_otherwise(classifier, paths):
 
 
 def test_what_is_wrong_with_a_timeline_shows_at_once(classifier, paths):
-    with pytest.raises(ValueError, match="Received: stride=3"):
+    with pytest.raises(ArgumentError, match="Received: stride=3") as error:
         classifier.timeline(paths[0], window=2, stride=3)
-    with pytest.raises(VideoError, match="nowhere.mp4: no such file"):
+    assert (error.value.name, error.value.value) == ("stride", 3)
+    with pytest.raises(VideoError, match="nowhere.mp4: "):
         classifier.timeline("nowhere.mp4", window=2)
 
 

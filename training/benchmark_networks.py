@@ -36,7 +36,7 @@ _PACKAGES = {
     "onnxruntime": ("onnxruntime", "tensorflow", "tf2onnx", "onnx"),
 }
 # Threads of one library may wait actively for a while when it has finished, and would slow the next.
-_PAUSE = 0.02
+PAUSE = 0.02
 
 
 class Setting(typing.NamedTuple):
@@ -237,7 +237,7 @@ class Benchmark:
                     arguments = self.arguments(entry, setting)
                 else:
                     arguments = {"key": entry.key}
-                    time.sleep(_PAUSE)
+                    time.sleep(PAUSE)
                 answers[entry] = self.workers[entry.worker].call(method, **arguments)
             except WorkerError as error:
                 self.note(f"{setting}: {entry}", error)

@@ -25,7 +25,7 @@ def measure(options, workers, note):
     rows = []
     for backend in options.backends:
         timers = {
-            "import": lambda library, backend=backend: _time_import(library, backend),
+            "import": lambda library, backend=backend: time_import(library, backend),
             "build": lambda library, backend=backend: workers[backend].call("start_up", library=library),
         }
         for what, time_one in timers.items():
@@ -45,7 +45,7 @@ def measure(options, workers, note):
     return rows
 
 
-def _time_import(library, backend):
+def time_import(library, backend):
     process = subprocess.run(
         [sys.executable, "-c", _IMPORT.format(library)],
         env={**os.environ, "KERAS_BACKEND": backend},

@@ -54,7 +54,7 @@ HISTOGRAMS = "histograms.png"
 # Examples of a finding in the report; the JSON file has all.
 _LISTED = 3
 # Frames that are decoded at a time with --decode: a limit on memory.
-_CHUNK_BYTES = 2**27
+CHUNK_BYTES = 2**27
 _SECONDS_BETWEEN_LINES = 30
 # A median short side, or seconds, above which packing pays.
 _LARGE = 340
@@ -219,7 +219,7 @@ def inspect(path, split, label, decode):
     try:
         info = frames.probe(path)
         if decode:
-            step = max(1, _CHUNK_BYTES // (info.height * info.width * 3))
+            step = max(1, CHUNK_BYTES // (info.height * info.width * 3))
             for start in range(0, info.num_frames, step):
                 frames.read_frames(path, range(start, min(start + step, info.num_frames)))
         else:

@@ -484,20 +484,19 @@ def read(path):
     Raises:
         ValueError: if the file holds none, lacks some, or has one that is not of `Config`.
     """
-    received = f"Received: config={path!r}"
     try:
         with open(path, encoding="utf-8") as file:
             found = dict(json.load(file)["settings"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"`config` must be the config.json of a run ({error!r}). {received}") from error
+        raise ArgumentError("config", path, f"must be the config.json of a run ({error!r})") from error
     fields = {field.name: field for field in dataclasses.fields(Config)}
     unknown = sorted(set(found) - set(fields) - set(RUN_FACTS))
     required = [name for name, field in fields.items() if field.default is dataclasses.MISSING]
     lacking = sorted(set(required) - set(found))
     if unknown:
-        raise ValueError(f"`config` has what fit.py knows no setting for: {', '.join(unknown)}. {received}")
+        raise ArgumentError("config", path, f"has what fit.py knows no setting for: {', '.join(unknown)}")
     if lacking:
-        raise ValueError(f"`config` lacks {', '.join(lacking)}. {received}")
+        raise ArgumentError("config", path, f"lacks {', '.join(lacking)}")
     settings, as_flags = {}, flags.FlagValues()
     define_flags(as_flags)
     for name, value in found.items():
@@ -505,5 +504,5 @@ def read(path):
             try:
                 settings[name] = None if value is None else as_flags[name].parser.parse(value)
             except (ValueError, TypeError) as error:
-                raise ValueError(f"`config` has a wrong {name}, {value!r}: {error}. {received}") from error
+                raise ArgumentError("config", path, f"has a wrong {name}, {value!r}: {error}") from error
     return Config(**settings)

@@ -131,14 +131,14 @@ def start(distribution="auto", processes=None):
         import tensorflow as tf  # here, so that other backends predict without it
 
         if distribution == "data_parallel":
-            raise ValueError(_elsewhere(distribution, "jax", "--distribution=mirrored"))
+            raise _elsewhere(distribution, "jax", "mirrored")
         gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
         if distribution == "none" or (distribution == "auto" and len(gpus) < 2):
             return Devices()
         names = gpus or [device.name for device in tf.config.list_logical_devices("CPU")]
         return Devices(len(names), strategy=tf.distribute.MirroredStrategy(names))
     if distribution == "mirrored":
-        raise ValueError(_elsewhere(distribution, "tensorflow", "--distribution=data_parallel"))
+        raise _elsewhere(distribution, "tensorflow", "data_parallel")
     if processes:
         keras.distribution.initialize(processes.coordinator, processes.num_processes, processes.process_id)
     devices = keras.distribution.list_devices()
@@ -300,7 +300,9 @@ def _start_torch(distribution):
 
 
 def _elsewhere(distribution, backend, alternative):
-    return (
-        f"`distribution` {distribution} needs KERAS_BACKEND={backend}; with {keras.backend.backend()} it is "
-        f"{alternative}. Received: distribution={distribution!r}"
+    return ArgumentError(
+        "distribution",
+        distribution,
+        f"{distribution!r} needs KERAS_BACKEND={backend}; with {keras.backend.backend()} it is "
+        f"--distribution={alternative}",
     )

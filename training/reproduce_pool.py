@@ -8,7 +8,6 @@ import signal
 import threading
 import typing
 
-import keras
 from absl import logging
 
 # For TensorFlow, and for NumPy, oneDNN and PyTorch; JAX has no such setting.
@@ -105,6 +104,9 @@ def _begin(done, mixed_precision):
     logging.set_verbosity(logging.ERROR)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if mixed_precision != "none":
+        # Not at the top: a backend takes seconds to load, and not every job needs one.
+        import keras
+
         keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
 
 
@@ -122,6 +124,8 @@ def _do(job):
     try:
         if not job.cost:
             return job.function(*job.arguments)
+        import keras
+
         # A process does many jobs; what a backend keeps of earlier models would add up.
         keras.utils.clear_session()
         counting = keras.callbacks.LambdaCallback(on_train_batch_end=count)

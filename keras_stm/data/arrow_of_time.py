@@ -103,7 +103,7 @@ def make_clip(class_name, seed, hard=False, num_frames=_NUM_FRAMES, image_size=_
             path = _Path(*(values[::-1] for values in path))
         shape = SHAPES[rng.integers(len(SHAPES))]
         canvas = _draw_shape(rng, shape, color, path.radius.mean() * image_size)
-        frames = _overlay(frames, canvas, _keep_inside(rng, path, drift))
+        frames = overlay(frames, canvas, _keep_inside(rng, path, drift))
 
     frames = (np.clip(frames, 0, 1) * 255 + 0.5).astype("uint8")
     return Clip(frames if class_name == pair[0] else frames[::-1].copy(), shape)
@@ -330,7 +330,7 @@ def _draw_shape(rng, shape, background_color, radius):
     radii = radii * rng.uniform(0.85, 0.95, len(radii))
     x, y, ray, distance = _canvas()
     opacity = np.clip((_outline(corners, radii)[ray] - distance) * radius + 0.5, 0, 1)
-    # Also where the edge is softer than the margin: the border goes on for ever, see `_overlay`.
+    # Also where the edge is softer than the margin: the border goes on for ever, see `overlay`.
     opacity[np.maximum(abs(x), abs(y)) > 1 - 2 / _CANVAS] = 0
 
     # Mostly near the ends of each channel, so that one of a few stands out from any background.
@@ -363,7 +363,7 @@ def _outline(corners, radii):
     return (x * edge_y - y * edge_x)[edge] / across
 
 
-def _overlay(frames, canvas, path):
+def overlay(frames, canvas, path):
     """Puts a shape drawn on a canvas into the frames `(T or 1, H, W, 3)` along its path."""
     image_size = frames.shape[2]
     path = _Path(*(values.astype("float32") for values in path))

@@ -42,7 +42,7 @@ def decode(images, short_side=JPEG_SHORT_SIDE):
     for i, image in enumerate(images):
         try:
             # By the header, as decoding takes memory for what it states.
-            size = _stated_size(image) or tf.io.extract_jpeg_shape(image).numpy()[:2].tolist()
+            size = stated_size(image) or tf.io.extract_jpeg_shape(image).numpy()[:2].tolist()
             if i == 0:
                 first = size
                 ratio = max((r for r in JPEG_RATIOS if -(-min(size) // r) >= short_side), default=1)
@@ -59,7 +59,7 @@ def decode(images, short_side=JPEG_SHORT_SIDE):
     return np.stack(frames)
 
 
-def _stated_size(image):
+def stated_size(image):
     """`[height, width]` by an ordinary header, or `None`. Asking TensorFlow takes an eighth of decoding."""
     place = 2
     while image[place : place + 1] == b"\xff" and len(image) >= place + 9:

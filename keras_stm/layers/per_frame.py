@@ -48,6 +48,12 @@ class PerFrame(keras.layers.Wrapper):
     Output shape: `(batch, time, *layer's output for a frame)`.
     """
 
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        # Not built yet: alone it would name its weights without this layer's name, by which files know them.
+        layer = {**config["layer"], "build_config": None}
+        return super().from_config({**config, "layer": layer}, custom_objects)
+
     def build(self, input_shape):
         super().build((None, *input_shape[2:]))
 

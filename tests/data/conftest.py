@@ -6,7 +6,7 @@ from keras_stm.data import Dataset
 from tests.data.videos import KINDS, write_video
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
     """Ten videos of several containers and lengths: upright, square and lying."""
     folder = tmp_path_factory.mktemp("videos")

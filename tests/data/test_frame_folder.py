@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_stm.data import frame_folder, jpeg
 from keras_stm.data.frame_folder import count_frames, list_frames, probe, read_frames
 from keras_stm.data.video import VideoError
+from tests.data.errors import argument_error
 from tests.data.videos import state_jpeg_size
 
 
@@ -83,14 +84,14 @@ def test_what_is_no_folder_of_frames_is_named(tmp_path, read, name, kind):
 def test_damaged_frame_is_named(folder):
     path = folder / "00005.jpg"
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(VideoError, match=f"{folder}: 00005.jpg is no JPEG, or damaged") as error:
+    with pytest.raises(VideoError, match=f"^{folder}: 00005.jpg ") as error:
         read_frames(folder, [0, 4, 6])
     assert error.value.kind == "unreadable"
 
 
 def test_frame_of_another_size_is_named(folder):
     (folder / "00005.jpg").write_bytes(encode(0, 30, 20))
-    with pytest.raises(VideoError, match="00005.jpg is not as large as the first") as error:
+    with pytest.raises(VideoError, match="00005.jpg .* as large") as error:
         read_frames(folder, [0, 4, 6])
     assert error.value.kind == "unreadable"
 
@@ -98,20 +99,20 @@ def test_frame_of_another_size_is_named(folder):
 def test_frame_that_vanishes_is_missing(folder, monkeypatch):
     names = [*list_frames(folder), "00099.jpg"]
     monkeypatch.setattr(frame_folder, "list_frames", lambda folder: names)
-    with pytest.raises(VideoError, match="00099.jpg cannot be read") as error:
+    with pytest.raises(VideoError, match="00099.jpg ") as error:
         read_frames(folder, [12])
     assert error.value.kind == "missing"
 
 
 def test_frame_that_is_too_large_is_named(folder):
     (folder / "00005.jpg").write_bytes(state_jpeg_size(encode(0), 65500, 65500))
-    with pytest.raises(VideoError, match="00005.jpg is too large: frames of 65500x65500 have more") as error:
+    with pytest.raises(VideoError, match="00005.jpg .*65500x65500") as error:
         read_frames(folder, [4])
     assert error.value.kind == "too large"
 
 
 def test_more_frames_than_a_clip_may_have_are_too_large(folder):
-    with pytest.raises(VideoError, match="1200000 frames of 30x20 take more than 2,147,483,648") as error:
+    with pytest.raises(VideoError, match="1200000 .*30x20 .*2,147,483,648") as error:
         read_frames(folder, [0] * 1_200_000)
     assert error.value.kind == "too large"
 
@@ -119,7 +120,7 @@ def test_more_frames_than_a_clip_may_have_are_too_large(folder):
 def test_files_larger_than_a_clip_may_be_are_not_read(folder):
     # Zeros that take no room on the disk.
     os.truncate(folder / "00005.jpg", 2**31)
-    with pytest.raises(VideoError, match="its frames have more than 2,147,483,648 bytes") as error:
+    with pytest.raises(VideoError, match="2,147,483,648") as error:
         read_frames(folder, [0, 5, 4])
     assert error.value.kind == "too large"
 
@@ -127,11 +128,11 @@ def test_files_larger_than_a_clip_may_be_are_not_read(folder):
 def test_pipe_named_like_a_frame_is_not_waited_for(folder):
     (folder / "00005.jpg").unlink()
     os.mkfifo(folder / "00005.jpg")
-    with pytest.raises(VideoError, match="00005.jpg is no file"):
+    with pytest.raises(VideoError, match="00005.jpg "):
         read_frames(folder, [4])
 
 
 @pytest.mark.parametrize("indices", [[12], [-1], []])
 def test_indices_out_of_range_are_refused(folder, indices):
-    with pytest.raises(ValueError, match=r"from 0 to 11. Received: indices=\["):
+    with argument_error("indices", indices):
         read_frames(folder, indices)

@@ -79,7 +79,7 @@ def test_works_in_the_threads_of_tf_data():
 def test_damaged_images_are_named(index, damaged):
     images = [encode(image(20, 30))] * 3
     images[index] = damaged
-    with pytest.raises(jpeg.JpegError, match=f"image {index} is no JPEG, or damaged") as error:
+    with pytest.raises(jpeg.JpegError, match=f"image {index} ") as error:
         jpeg.decode(images)
     assert error.value.index == index
     assert isinstance(error.value, ValueError)
@@ -95,15 +95,15 @@ def test_every_cut_is_found():
 @pytest.mark.parametrize(
     "height,width,reason",
     [
-        (65500, 65500, "frames of 65500x65500 have more than 33,554,432 pixels"),
-        (60000, 16, "frames of 16x60000 are more than 32 times as long as wide"),
-        (510, 16000, "88 frames of 16000x510 take more than 2,147,483,648 bytes"),
+        (65500, 65500, "65500x65500 .*33,554,432"),
+        (60000, 16, "16x60000 .*32 times"),
+        (510, 16000, "88 .*16000x510 .*2,147,483,648"),
     ],
 )
 def test_size_that_a_header_states_is_checked_before_anything_is_decoded(monkeypatch, height, width, reason):
     images = [state_jpeg_size(encode(image(20, 30)), height, width)] * 88
     monkeypatch.setattr(tf.io, "decode_jpeg", None)
-    with pytest.raises(jpeg.JpegError, match=f"image 0 is too large: {reason}") as error:
+    with pytest.raises(jpeg.JpegError, match=f"image 0 .*{reason}") as error:
         jpeg.decode(images)
     assert error.value.kind == "too large"
 
@@ -115,14 +115,14 @@ def test_size_that_a_header_states_is_checked_before_anything_is_decoded(monkeyp
 def test_size_is_read_as_tensorflow_reads_it(options, mode):
     file = io.BytesIO()
     Image.fromarray(image(37, 53)).convert(mode).save(file, "jpeg", **options)
-    assert jpeg._stated_size(file.getvalue()) == [37, 53]
+    assert jpeg.stated_size(file.getvalue()) == [37, 53]
 
 
 def test_header_that_is_not_ordinary_is_left_to_tensorflow():
     usual = encode(image(20, 30))
     # Any number of bytes may fill the space before a marker.
     filled = usual[:2] + b"\xff\xff" + usual[2:]
-    assert jpeg._stated_size(filled) is None
+    assert jpeg.stated_size(filled) is None
     np.testing.assert_array_equal(jpeg.decode([filled]), jpeg.decode([usual]))
 
 
@@ -132,11 +132,11 @@ def test_larger_image_behind_the_first_is_not_decoded(monkeypatch):
     monkeypatch.setattr(
         tf.io, "decode_jpeg", lambda data, **arguments: data == small and decode_jpeg(data, **arguments)
     )
-    with pytest.raises(jpeg.JpegError, match="image 1 is not as large as the first"):
+    with pytest.raises(jpeg.JpegError, match="image 1 "):
         jpeg.decode([small, state_jpeg_size(small, 65500, 65500)])
 
 
 def test_image_of_another_size_is_named():
     images = [encode(image(20, 30)), encode(image(20, 30)), encode(image(30, 20))]
-    with pytest.raises(jpeg.JpegError, match="image 2 is not as large as the first"):
+    with pytest.raises(jpeg.JpegError, match="image 2 "):
         jpeg.decode(images)

@@ -1,6 +1,7 @@
 import pytest
 
 from keras_stm.data import LeftOut
+from tests.data.errors import argument_error
 
 
 def test_a_clip_is_named_once_however_often_it_is_found():
@@ -19,7 +20,7 @@ def test_it_stops_above_the_share_and_not_before(max_unreadable, allowed):
     for i in range(allowed):
         left_out.add(str(i), f"{i}: broken")
     if allowed < 10:
-        with pytest.raises(ValueError, match=f"^{allowed + 1} of 10 clips cannot be read:"):
+        with pytest.raises(ValueError, match=f"^{allowed + 1} of 10 "):
             left_out.add("one more", "one more: broken")
 
 
@@ -37,5 +38,5 @@ def test_the_error_lists_clips_and_the_share():
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_share_outside_0_and_1_is_refused(share):
-    with pytest.raises(ValueError, match="from 0 to 1. Received: max_unreadable="):
+    with argument_error("max_unreadable", share):
         LeftOut(10, share)

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_stm.data import frames, jpeg, open_dataset, packed
 from keras_stm.data.catalog import Dataset
 from keras_stm.data.video import VideoError
+from tests.data.errors import argument_error
 from tests.data.videos import state_jpeg_size
 
 CLASS_NAMES = ("clap", "wave")
@@ -74,7 +75,7 @@ def test_frames_are_those_of_the_jpegs_at_any_indices(root):
 @pytest.mark.parametrize("indices", [[5], [-1], []])
 def test_indices_out_of_range_are_refused(root, indices):
     path, _ = packed.open_packed(root).records[0]
-    with pytest.raises(ValueError, match=r"from 0 to 4. Received: indices="):
+    with argument_error("indices", indices):
         packed.read_frames(path, indices)
 
 
@@ -117,7 +118,7 @@ def test_a_url_is_read_as_a_folder_is(root):
         assert other == path.replace(root, url) and label == other_label
         assert frames.count_frames(other) == frames.count_frames(path)
         np.testing.assert_array_equal(frames.read_frames(other, [0]), frames.read_frames(path, [0]))
-    with pytest.raises(VideoError, match="^ram://bucket/packed/none.tfrecord#0: no such shard"):
+    with pytest.raises(VideoError, match="^ram://bucket/packed/none.tfrecord#0: "):
         frames.count_frames("ram://bucket/packed/none.tfrecord#0")
     assert not packed.is_packed("ram://bucket/nothing")
 
@@ -151,6 +152,17 @@ def edit(path, old, new):
         file.write(content.replace(old, new, 1))
 
 
+def rewrite(path, text):
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def make_folder(path):
+    os.remove(path)
+    os.mkdir(path)
+
+
+NO_MANIFEST = ("null", "[]", "{}", '{"format": "1"}')
 SHARD = "train-00001-of-00002.tfrecord"
 SIDECAR = "train-00001-of-00002.json"
 
@@ -158,32 +170,37 @@ SIDECAR = "train-00001-of-00002.json"
 @pytest.mark.parametrize(
     "spoil, message",
     [
-        (lambda root: cut(f"{root}/{SHARD}", 100), f"{SHARD}: has 100 bytes where .* were written"),
-        (lambda root: os.remove(f"{root}/{SHARD}"), f"{SHARD}: cannot be read"),
-        (lambda root: cut(f"{root}/{SIDECAR}", 100), f"{SIDECAR}: damaged, no JSON"),
-        (lambda root: os.remove(f"{root}/{SIDECAR}"), f"{SIDECAR}: cannot be read"),
-        (lambda root: edit(f"{root}/{SIDECAR}", b"95", b"90"), f"{SIDECAR}: belongs to another packing"),
+        (lambda root: cut(f"{root}/{SHARD}", 100), f"{SHARD}: .*100 bytes"),
+        (lambda root: os.remove(f"{root}/{SHARD}"), f"{SHARD}: "),
+        (lambda root: cut(f"{root}/{SIDECAR}", 100), f"{SIDECAR}: .*JSON"),
+        (lambda root: os.remove(f"{root}/{SIDECAR}"), f"{SIDECAR}: "),
+        (lambda root: edit(f"{root}/{SIDECAR}", b"95", b"90"), f"{SIDECAR}: .*another packing"),
         (lambda root: edit(f"{root}/{SIDECAR}", b'"format": 1', b'"format": 0'), f"{SIDECAR}: .*format 1"),
-        (lambda root: edit(f"{root}/train.json", b"wave", b"wink"), "train.json: the class names are not"),
-        (lambda root: cut(f"{root}/train.json", 0), "train.json: damaged"),
-        (lambda root: edit(f"{root}/train.json", b'"shards"', b'"sharks"'), "train.json: not as pack.py"),
+        (lambda root: edit(f"{root}/train.json", b"wave", b"wink"), "train.json: .*class names"),
+        (lambda root: cut(f"{root}/train.json", 0), "train.json: .*JSON"),
+        (lambda root: edit(f"{root}/train.json", b'"shards"', b'"sharks"'), "train.json: .*pack.py"),
         (
             lambda root: edit(f"{root}/train.json", b'"settings": {', b'"settings": 1, "x": {'),
-            "train.json: not",
+            "train.json: .*pack.py",
         ),
         (
             lambda root: edit(f"{root}/{SIDECAR}", b'"clips"', b'"clip"'),
-            f"{SIDECAR}: not as pack.py writes it",
+            f"{SIDECAR}: .*pack.py",
         ),
         (
             lambda root: edit(f"{root}/{SIDECAR}", b'"bytes"', b'"byte"'),
-            f"{SIDECAR}: not as pack.py writes it",
+            f"{SIDECAR}: .*pack.py",
         ),
         (
             lambda root: edit(f"{root}/{SIDECAR}", b"[1, 0, 0,", b"[1, 0, 7,"),
-            f"{SIDECAR}: label 7 is none of",
+            f"{SIDECAR}: .*label 7",
         ),
-        (lambda root: os.remove(f"{root}/train.json"), "packing of train is not finished, 2 of 2 shards"),
+        (lambda root: os.remove(f"{root}/train.json"), "train .*2 of 2 shards"),
+        *(
+            (lambda root, text=text: rewrite(f"{root}/train.json", text), "train.json: .*format 1")
+            for text in NO_MANIFEST
+        ),
+        (lambda root: make_folder(f"{root}/{SIDECAR}"), f"{SIDECAR}: "),
     ],
 )
 def test_what_is_wrong_in_the_folder_is_named_when_it_is_opened(root, spoil, message):
@@ -195,9 +212,9 @@ def test_what_is_wrong_in_the_folder_is_named_when_it_is_opened(root, spoil, mes
 
 def test_a_split_that_is_not_packed_or_not_to_the_end_is_refused(tmp_path):
     root = write(str(tmp_path), shards=[1], manifest=False)
-    with pytest.raises(ValueError, match="packing of train is not finished, 1 of 2 shards are there"):
+    with pytest.raises(ValueError, match="train .*1 of 2 shards"):
         packed.open_packed(root)
-    with pytest.raises(ValueError, match="`split` .*: train. Received: split='test'"):
+    with argument_error("split", "test"):
         packed.open_packed(root, "test")
 
 
@@ -273,7 +290,7 @@ def test_a_damaged_frame_is_named_with_the_clip_that_was_packed(root):
     path, _ = packed.open_packed(root).records[2]
     edit(path.rpartition("#")[0], CLIPS[2][3][7], CLIPS[2][3][7][:-30] + bytes(30))
     packed.read_frames(path, [6, 8])
-    with pytest.raises(VideoError, match=r"^.*-of-00002.tfrecord#\d+: frame 7 is damaged \(wave/c.mp4\)"):
+    with pytest.raises(VideoError, match=r"^.*-of-00002.tfrecord#\d+: frame 7 .*\(wave/c.mp4\)"):
         packed.read_frames(path, [6, 7])
 
 
@@ -283,7 +300,7 @@ def test_what_was_packed_and_is_no_jpeg_is_named(tmp_path):
     packed.write_shard(str(tmp_path), "train", 0, SETTINGS, [(0, "wave/c.mp4", 1, clip)])
     path = str(tmp_path / packed.shard_name("train", 0, 2)) + "#0"
     np.testing.assert_array_equal(packed.read_frames(path, [1, 0]), jpeg.decode(jpegs[1::-1]))
-    with pytest.raises(VideoError, match=r"#0: frame 2 is no JPEG, or damaged \(wave/c.mp4\)"):
+    with pytest.raises(VideoError, match=r"#0: frame 2 .*\(wave/c.mp4\)"):
         packed.read_frames(path, [1, 2, 2])
 
 

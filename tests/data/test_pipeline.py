@@ -1,13 +1,14 @@
 import itertools
 import threading
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from keras_stm.data import Dataset, LeftOut, make_pipeline, pipeline, steps_per_epoch
-from keras_stm.models import STMResNet
 from keras_stm.preprocessing import MEAN, STD
+from tests.data.errors import argument_error
 from tests.data.videos import decode_all, write_video
 
 AUGMENTATION = {
@@ -27,45 +28,51 @@ def assert_same(first, second):
         np.testing.assert_array_equal(a[1], b[1])
 
 
-def test_evaluation_gives_every_clip_once_in_order(dataset):
-    found = batches(dataset)
+@pytest.fixture(scope="module")
+def evaluated(dataset):
+    return batches(dataset)
+
+
+@pytest.fixture(scope="module")
+def trained(dataset):
+    """The batches of three epochs, read by one worker."""
+    return batches(dataset, training=True, epochs=3, workers=1)
+
+
+def test_evaluation_gives_every_clip_once_in_order(dataset, evaluated):
+    found = evaluated
     assert [clip.shape for clip, _ in found] == [(3, 4, 14, 14, 3)] * 3 + [(1, 4, 14, 14, 3)]
     labels = np.concatenate([label for _, label in found])
     assert labels.tolist() == [label for _, label in dataset.records]
     assert labels.dtype == np.int32 and found[0][0].dtype == np.float32
-    assert_same(found, batches(dataset))
+    assert_same(found, batches(dataset, workers=7))
 
 
-def test_evaluation_is_centers_short_side_center_crop_and_normalisation(dataset):
+def test_evaluation_is_centers_short_side_center_crop_and_normalisation(dataset, evaluated):
     path = dataset.records[2][0]
     frames = decode_all(path)
     assert frames.shape == (13, 64, 48, 3)
     clip = tf.image.resize(frames[[1, 4, 8, 11]].astype("float32"), (21, 16), antialias=True)
     expected = (clip.numpy()[:, 3:17, 1:15] / 255 - MEAN) / STD
-    np.testing.assert_allclose(batches(dataset)[0][0][2], expected, atol=1e-5)
+    np.testing.assert_allclose(evaluated[0][0][2], expected, atol=1e-5)
 
 
-def test_shapes_are_static(dataset):
-    arguments = {"batch_size": 3, "num_frames": 4, "image_size": 14}
-    training = make_pipeline(dataset, **arguments, training=True, epochs=2)
-    assert training.element_spec[0].shape == (3, 4, 14, 14, 3)
-    assert training.element_spec[1].shape == (3,)
-    assert training.cardinality() == 6
-    evaluation = make_pipeline(dataset, **arguments)
-    assert evaluation.element_spec[0].shape.as_list() == [None, 4, 14, 14, 3]
-
-
-def test_training_is_a_function_of_the_seed(dataset):
-    first, again, other = (batches(dataset, training=True, seed=seed) for seed in (1, 1, 2))
-    assert_same(first, again)
-    assert any((a[0] != b[0]).any() for a, b in zip(first, other, strict=True))
+def test_training_with_another_seed_has_other_batches(dataset, trained):
+    other = batches(dataset, training=True, seed=1)
+    assert all((a[0] != b[0]).any() for a, b in zip(trained, other, strict=False))
+    assert any((a[1] != b[1]).any() for a, b in zip(trained, other, strict=False))
 
 
 @pytest.mark.parametrize("augmentation", [{}, AUGMENTATION], ids=["plain", "everything"])
-def test_training_resumes_with_the_batches_it_would_have_seen(dataset, augmentation):
-    whole = batches(dataset, training=True, epochs=3, **augmentation)
+def test_training_resumes_with_the_batches_it_would_have_seen_whatever_the_number_of_workers(
+    dataset, trained, augmentation
+):
+    whole = trained
+    if augmentation:
+        whole = batches(dataset, training=True, epochs=3, workers=1, **augmentation)
     assert len(whole) == 3 * steps_per_epoch(dataset, 3) == 9
-    assert_same(whole[3:], batches(dataset, training=True, initial_epoch=1, epochs=3, **augmentation))
+    resumed = batches(dataset, training=True, initial_epoch=2, epochs=3, workers=7, **augmentation)
+    assert_same(whole[6:], resumed)
 
 
 def test_training_shuffles_each_epoch_without_repeats(tmp_path):
@@ -77,23 +84,31 @@ def test_training_shuffles_each_epoch_without_repeats(tmp_path):
     assert (labels[0] != np.sort(labels[0])).any()
 
 
-def test_training_draws_other_frames_and_crops_each_epoch(tmp_path):
-    path = write_video(tmp_path / "video.mp4", num_frames=40)
-    clips = [
-        clip[0] for clip, _ in batches(Dataset([(path, 0)], ("a",)), training=True, epochs=4, batch_size=1)
-    ]
-    for a, b in itertools.combinations(clips, 2):
-        assert (a != b).any()
-
-
-def test_training_keeps_clip_and_label_together(tmp_path):
+def test_training_keeps_clip_and_label_together_and_draws_other_frames_and_crops_each_epoch(tmp_path):
     records = [
-        (write_video(tmp_path / f"{label}.mp4", num_frames=4, brightness=50 * label), label)
+        (write_video(tmp_path / f"{label}.mp4", num_frames=20, brightness=50 * label), label)
         for label in range(5)
     ]
+    clips = {label: [] for label in range(5)}
     for clip, label in batches(Dataset(records, ()), training=True, batch_size=5, epochs=4):
         brightness = ((clip * STD + MEAN) * 255).mean(axis=(1, 2, 3, 4)) - 20
         assert np.round(brightness / 50).astype(int).tolist() == label.tolist()
+        for i, place in enumerate(label.tolist()):
+            clips[place].append(clip[i])
+    for epochs in clips.values():
+        assert len(epochs) == 4
+        for a, b in itertools.combinations(epochs, 2):
+            assert (a != b).any()
+
+
+def test_frames_and_crops_of_a_video_depend_on_the_seed_and_the_place(tmp_path):
+    path = write_video(tmp_path / "video.mp4", num_frames=40)
+    one_video = Dataset([(path, 0)] * 4, ("a",))
+    ((first, _),), ((second, _),) = (
+        batches(one_video, training=True, batch_size=4, seed=seed) for seed in (0, 1)
+    )
+    for a, b in itertools.combinations([*first, *second], 2):
+        assert (a != b).any()
 
 
 @pytest.fixture
@@ -107,21 +122,20 @@ def spoiled(dataset, tmp_path):
     return Dataset(records, dataset.class_names)
 
 
-def test_evaluation_leaves_out_what_cannot_be_read_and_names_it_once(dataset, spoiled):
+def test_evaluation_leaves_out_what_cannot_be_read_and_names_it_once(spoiled, evaluated):
     lines = []
     left_out = LeftOut(14, log=lines.append)
     for _ in range(2):
-        assert_same(batches(spoiled, left_out=left_out), batches(dataset))
+        assert_same(batches(spoiled, left_out=left_out), evaluated)
     assert len(lines) == 4
     assert all(f"broken_{i}.mp4: not a video, or damaged" in line for i, line in enumerate(sorted(lines)))
 
 
 def test_training_batches_are_full_although_clips_are_left_out(spoiled):
     steps = steps_per_epoch(spoiled, 3)
-    found = batches(spoiled, training=True, epochs=3)
-    assert [clip.shape[0] for clip, _ in found] == [3] * 3 * steps == [3] * 12
-    assert_same(found, batches(spoiled, training=True, epochs=3, workers=5))
-    assert_same(found[steps:], batches(spoiled, training=True, initial_epoch=1, epochs=3))
+    found = batches(spoiled, training=True, epochs=2)
+    assert [clip.shape[0] for clip, _ in found] == [3] * 2 * steps == [3] * 8
+    assert_same(found[steps:], batches(spoiled, training=True, initial_epoch=1, epochs=2, workers=5))
 
 
 def test_an_epoch_short_of_clips_takes_those_at_its_front_again_and_no_others(tmp_path):
@@ -143,10 +157,10 @@ def test_too_many_unreadable_clips_stop_it_with_their_names(spoiled):
 
 def test_a_shard_whose_own_clip_is_broken_takes_another(tmp_path):
     path = write_video(tmp_path / "video.mp4", num_frames=4)
-    dataset = Dataset([(path, 0), (path, 1), (path, 2), (str(tmp_path / "no.mp4"), 3)], range(4))
-    for index in range(4):
-        found = batches(dataset, training=True, batch_size=4, epochs=3, shard=(index, 4))
-        assert len(found) == 3 and all(label.tolist()[0] < 3 for _, label in found)
+    dataset = Dataset([(path, 0), (str(tmp_path / "no.mp4"), 1)], range(2))
+    for index in range(2):
+        found = batches(dataset, training=True, batch_size=2, epochs=3, shard=(index, 2))
+        assert [label.tolist() for _, label in found] == [[0]] * 3
 
 
 def test_more_clips_than_processors_are_read_at_the_same_time_where_asked(dataset, monkeypatch):
@@ -164,22 +178,14 @@ def test_more_clips_than_processors_are_read_at_the_same_time_where_asked(datase
 
 @pytest.mark.parametrize("training", [False, True])
 def test_nothing_readable_is_an_error_and_no_endless_loop(training, tmp_path):
-    records = [(str(tmp_path / f"{i}.mp4"), 0) for i in range(5)]
+    records = [(str(tmp_path / f"{i}.mp4"), 0) for i in range(3)]
     with pytest.raises(tf.errors.OpError, match="no clip of the data set can be read"):
-        batches(Dataset(records, ("a",)), training=training, left_out=LeftOut(5, 1.0))
+        batches(Dataset(records, ("a",)), training=training, left_out=LeftOut(3, 1.0))
 
 
-@pytest.mark.parametrize("augmentation", [{}, AUGMENTATION], ids=["plain", "everything"])
-def test_the_number_of_workers_changes_nothing(dataset, augmentation):
-    first, second, third = (
-        batches(dataset, training=True, epochs=2, workers=workers, **augmentation) for workers in (1, 2, 7)
-    )
-    assert_same(first, second)
-    assert_same(first, third)
-
-
-@pytest.mark.parametrize("augmentation", [{}, {**AUGMENTATION, "mix_up": 0.0, "cut_mix": 0.0}])
-def test_the_shards_of_a_training_batch_together_are_the_batch(dataset, augmentation):
+def test_the_shards_of_a_training_batch_together_are_the_batch(dataset):
+    # Without those that mix clips, which they do with others of the same shard.
+    augmentation = {"flip": "plain", "random_erasing": 0.5, "sampling": "dense"}
     arguments = {"batch_size": 4, "training": True, "epochs": 2, **augmentation}
     whole = batches(dataset, **arguments)
     shards = [batches(dataset, shard=(index, 2), **arguments) for index in range(2)]
@@ -189,22 +195,21 @@ def test_the_shards_of_a_training_batch_together_are_the_batch(dataset, augmenta
             np.testing.assert_array_equal(np.concatenate([part[i] for part in parts]), batch[i])
 
 
-def test_the_shards_of_an_evaluation_give_every_clip_once(dataset):
-    shards = [batches(dataset, batch_size=6, shard=(index, 3)) for index in range(3)]
+def test_the_shards_of_an_evaluation_give_every_clip_once(dataset, evaluated):
+    shards = [batches(dataset, batch_size=6, shard=(index, 2)) for index in range(2)]
     clips = [np.concatenate([clip for clip, _ in shard]) for shard in shards]
-    assert [len(clip) for clip in clips] == [4, 3, 3]
-    whole = np.concatenate([clip for clip, _ in batches(dataset)])
+    assert [len(clip) for clip in clips] == [5, 5]
+    whole = np.concatenate([clip for clip, _ in evaluated])
     for index, clip in enumerate(clips):
-        np.testing.assert_array_equal(clip, whole[index::3])
+        np.testing.assert_array_equal(clip, whole[index::2])
 
 
-@pytest.mark.parametrize("shard", [(0, 1), (1, 2)])
-def test_the_paths_of_a_batch_are_those_that_are_read_for_it(spoiled, shard):
+def test_the_paths_of_a_batch_are_those_that_are_read_for_it(spoiled):
     """Also past clips that are left out, and where an epoch goes on from its front."""
     places = {path: i for i, (path, _) in enumerate(spoiled.records)}
     labelled = Dataset([(path, i) for path, i in places.items()], [str(i) for i in places.values()])
     left_out = LeftOut(14)
-    arguments = {"batch_size": 4, "seed": 3, "shard": shard}
+    arguments = {"batch_size": 4, "seed": 3, "shard": (1, 2)}
     found = batches(labelled, training=True, epochs=2, left_out=left_out, **arguments)
     assert len(left_out.reasons) == 4
     for number, (_, labels) in enumerate(found):
@@ -214,25 +219,43 @@ def test_the_paths_of_a_batch_are_those_that_are_read_for_it(spoiled, shard):
         assert [places[path] for path in paths] == labels.tolist()
 
 
-def test_an_epoch_may_have_fewer_steps_than_there_are_full_batches(dataset):
-    whole, fewer = (batches(dataset, training=True, epochs=2, steps=steps) for steps in (3, 2))
-    assert len(whole) == 6 and len(fewer) == 4
-    assert_same(fewer[:2], whole[:2])
-    assert_same(fewer[2:], whole[3:5])
+def test_an_epoch_may_have_fewer_steps_than_there_are_full_batches(dataset, trained):
+    fewer = batches(dataset, training=True, epochs=2, steps=2)
+    assert len(fewer) == 4
+    assert_same(fewer[:2], trained[:2])
+    assert_same(fewer[2:], trained[3:5])
 
 
-def test_labels_may_be_one_hot(dataset):
-    for (_, labels), (_, one_hot) in zip(batches(dataset), batches(dataset, one_hot=True), strict=True):
+def test_labels_may_be_one_hot(dataset, evaluated):
+    for (_, labels), (_, one_hot) in zip(evaluated, batches(dataset, one_hot=True), strict=True):
         np.testing.assert_array_equal(one_hot, np.eye(3, dtype="float32")[labels])
 
 
-def test_mixing_mixes_clips_and_labels_of_a_batch(dataset):
-    plain = batches(dataset, training=True, one_hot=True)
+def test_mixing_mixes_clips_and_labels_of_a_batch_by_other_weights_in_each(dataset):
+    labelled = Dataset([(path, i) for i, (path, _) in enumerate(dataset.records)], tuple("abcdefghij"))
+    arguments = {"batch_size": 5, "training": True, "one_hot": True}
+    plain = batches(labelled, **arguments)
     for strength in ("mix_up", "cut_mix"):
-        mixed = batches(dataset, training=True, one_hot=True, **{strength: 1.0})
-        assert any((a[0] != b[0]).any() for a, b in zip(plain, mixed, strict=True))
+        mixed = batches(labelled, epochs=2, **arguments, **{strength: 1.0})
+        assert all((a[0] != b[0]).any() for a, b in zip(plain, mixed, strict=False))
         for _, labels in mixed:
             np.testing.assert_allclose(labels.sum(axis=1), 1, atol=1e-6)
+        assert len(mixed) == len({np.sort(labels, axis=None).tobytes() for _, labels in mixed}) == 4
+
+
+def test_colours_of_a_clip_depend_on_the_seed_the_epoch_and_the_place(tmp_path):
+    # Of one frame, and of one crop.
+    path = write_video(tmp_path / "video.mp4", num_frames=1, height=32, width=32)
+    one_video = Dataset([(path, 0)] * 2, ("a",))
+    clips = {
+        clip.tobytes()
+        for seed in (0, 1)
+        for batch, _ in batches(
+            one_video, training=True, batch_size=2, epochs=2, seed=seed, scales=(1,), color_jitter=0.5
+        )
+        for clip in batch
+    }
+    assert len(clips) == 2 * 2 * 2
 
 
 def write_jpegs(folder, frames):
@@ -245,31 +268,27 @@ def write_jpegs(folder, frames):
 
 @pytest.mark.parametrize("flip", ["none", "plain", "labels"])
 def test_flipping_mirrors_half_of_the_clips_and_their_labels_only_where_asked(tmp_path, flip):
-    frames = np.zeros((6, 32, 32, 3), "uint8")
-    frames[:, :, :16] = 200
-    path = write_jpegs(tmp_path / "bright_left", frames)
     names = ("pan_left", "pan_right", "wave")
-    records = [(path, i % 3) for i in range(60)]
-    order = {label: [] for label in range(3)}
-    for clips, labels in batches(
-        Dataset(records, names), training=True, batch_size=60, flip=flip, scales=(1,), image_size=32
-    ):
-        bright_left = clips[..., :12, :].mean(axis=(1, 2, 3, 4)) > clips[..., 20:, :].mean(axis=(1, 2, 3, 4))
-        for label, left in zip(labels.tolist(), bright_left.tolist(), strict=True):
-            order[label].append(left)
-    share = {label: np.mean(order[label]) for label in order}
-    counts = {label: len(order[label]) for label in order}
-    if flip == "none":
-        assert share == {0: 1, 1: 1, 2: 1} and counts == {0: 20, 1: 20, 2: 20}
-    elif flip == "plain":
-        assert counts == {0: 20, 1: 20, 2: 20}
-        assert all(0.2 < share[label] < 0.8 for label in share)
-    else:
-        # A mirrored "pan_left" is a "pan_right"; "wave" stays itself.
-        assert counts[2] == 20 and 0.2 < share[2] < 0.8
-        assert counts[0] + counts[1] == 40
-        assert 0.2 < share[0] < 0.8 and 0.2 < share[1] < 0.8
-        assert sum(order[0]) + sum(order[1]) != 40
+    # Bright on the left, each class by another brightness.
+    frames = np.zeros((3, 6, 32, 32, 3), "uint8")
+    frames[..., :16, :] = np.reshape([100, 150, 200], (3, 1, 1, 1, 1))
+    paths = [write_jpegs(tmp_path / name, frames[label]) for label, name in enumerate(names)]
+    dataset = Dataset([(paths[i % 3], i % 3) for i in range(60)], names)
+    ((clips, labels),) = batches(
+        dataset, training=True, batch_size=60, flip=flip, scales=(1,), image_size=32, num_frames=2
+    )
+    left, right = (
+        (side * STD + MEAN).mean(axis=(1, 2, 3, 4)) * 255 for side in (clips[..., :12, :], clips[..., 20:, :])
+    )
+    mirrored = right > left
+    source = np.round((np.maximum(left, right) - 100) / 50).astype(int)
+    assert np.bincount(source).tolist() == [20] * 3
+    for label in range(3):
+        share = mirrored[source == label].mean()
+        assert share == 0 if flip == "none" else 0.2 < share < 0.8
+    # A mirrored "pan_left" is a "pan_right"; "wave" stays itself.
+    twin = np.array([1, 0, 2])[source]
+    np.testing.assert_array_equal(labels, np.where(mirrored, twin, source) if flip == "labels" else source)
 
 
 def test_dense_sampling_takes_its_frames_from_a_window(tmp_path):
@@ -297,50 +316,55 @@ def test_frame_folders_are_read_as_videos_are(tmp_path):
 
 def test_a_test_set_without_labels_is_refused(dataset):
     unlabelled = Dataset([(path, None) for path, _ in dataset.records], dataset.class_names)
-    with pytest.raises(ValueError, match="`dataset` must have labels"):
+    with pytest.raises(ValueError, match="`dataset`"):
         batches(unlabelled)
 
 
+@pytest.mark.every_backend
 def test_a_model_fits_and_evaluates_on_it(dataset):
-    model = STMResNet((1, 1, 1, 1), 16, classes=3)
-    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])
-    arguments = {"batch_size": 4, "num_frames": 4, "image_size": 32}
+    model = keras.Sequential([keras.layers.GlobalAveragePooling3D(), keras.layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    arguments = {"batch_size": 4, "num_frames": 4, "image_size": 14}
     training = make_pipeline(dataset, training=True, epochs=2, **arguments)
+    # Shapes are known before anything is read.
+    assert [spec.shape.as_list() for spec in training.element_spec] == [[4, 4, 14, 14, 3], [4]]
+    assert training.cardinality() == 4
+    evaluation = make_pipeline(dataset, **arguments)
+    assert evaluation.element_spec[0].shape.as_list() == [None, 4, 14, 14, 3]
     history = model.fit(
         training,
         epochs=2,
         steps_per_epoch=steps_per_epoch(dataset, 4),
-        validation_data=make_pipeline(dataset, **arguments),
+        validation_data=evaluation,
         verbose=0,
     )
-    assert np.isfinite(history.history["loss"]).all() and len(history.history["val_loss"]) == 2
-    assert model.predict(make_pipeline(dataset, **arguments), verbose=0).shape == (10, 3)
+    assert np.isfinite(history.history["loss"]).all()
+    expected = [(clip.numpy(), label.numpy()) for clip, label in evaluation]
+    loss = sum(model.evaluate(*batch, verbose=0) * len(batch[1]) for batch in expected) / 10
+    np.testing.assert_allclose(history.history["val_loss"][-1], loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "arguments,message",
+    "name,value,others",
     [
-        ({"batch_size": 0}, "Received: batch_size=0"),
-        ({"num_frames": 0}, "Received: num_frames=0"),
-        ({"image_size": -1}, "Received: image_size=-1"),
-        (
-            {"batch_size": 11, "training": True},
-            "`batch_size` must be at most 10, the number of videos. Received: batch_size=11",
-        ),
-        ({"training": True, "initial_epoch": 2, "epochs": 2}, "less than `epochs`. Received: "),
-        ({"epochs": 2}, "without `training`. Received: initial_epoch=0, epochs=2"),
-        ({"sampling": "random"}, "'segments', 'dense'. Received: sampling='random'"),
-        ({"flip": True}, "'none', 'plain', 'labels'. Received: flip=True"),
-        ({"mix_up": 0.2}, "`one_hot` must be true to mix labels. Received: one_hot=False"),
-        ({"shard": (2, 2)}, "index less than count. Received: shard=\\(2, 2\\)"),
-        ({"shard": (0, 2)}, "a multiple of the number of shards, 2. Received: batch_size=3"),
-        ({"workers": 0}, "Received: workers=0"),
-        ({"training": True, "steps": 4}, "must be at most 3, the full batches .* Received: steps=4"),
-        ({"training": True, "steps": 0}, "Received: steps=0"),
-        ({"scales": ()}, "above 0 and at most 1. Received: scales="),
-        ({"scales": (1, 1.5)}, "above 0 and at most 1. Received: scales="),
+        ("batch_size", 0, {}),
+        ("num_frames", 0, {}),
+        ("image_size", -1, {}),
+        ("batch_size", 11, {"training": True}),
+        ("initial_epoch", 2, {"training": True, "epochs": 2}),
+        ("initial_epoch", 0, {"epochs": 2}),
+        ("sampling", "random", {}),
+        ("flip", True, {}),
+        ("one_hot", False, {"mix_up": 0.2}),
+        ("shard", (2, 2), {}),
+        ("batch_size", 3, {"shard": (0, 2)}),
+        ("workers", 0, {}),
+        ("steps", 4, {"training": True}),
+        ("steps", 0, {"training": True}),
+        ("scales", (), {}),
+        ("scales", (1, 1.5), {}),
     ],
 )
-def test_wrong_arguments_are_named(dataset, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        batches(dataset, **arguments)
+def test_wrong_arguments_are_named(dataset, name, value, others):
+    with argument_error(name, value):
+        batches(dataset, **{name: value}, **others)

@@ -10,6 +10,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from keras_stm import preprocessing
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import Dataset, augment, open_dataset, segments
 from keras_stm.data.views import read_views
 from keras_stm.data.windows import place_windows
@@ -18,7 +19,7 @@ from keras_stm.twin_classes import time_reversal_labels
 from tests.data.catalog import shipped
 
 # The same draws every time and everywhere.
-settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
+settings.register_profile("reproducible", max_examples=50, derandomize=True, deadline=None, database=None)
 settings.load_profile("reproducible")
 
 frames = st.integers(1, 20) | st.integers(1, 100_000)
@@ -232,7 +233,7 @@ names = st.lists(st.text(max_size=8) | parts.map("".join), min_size=1, max_size=
 twins = st.sampled_from([augment.mirror_labels, time_reversal_labels])
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(class_names=names, find=twins)
 @example(class_names=["wave!", "wave?"], find=augment.mirror_labels)
 @example(class_names=["left!", "left?", "right"], find=augment.mirror_labels)
@@ -242,7 +243,7 @@ def test_each_twin_is_the_others(class_names, find):
     assert (labels[labels] == np.arange(len(class_names))).all()
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(class_names=names, find=twins, data=st.data())
 def test_the_order_of_the_classes_changes_no_twin(class_names, find, data):
     order = data.draw(st.permutations(class_names))
@@ -330,11 +331,11 @@ def test_one_clip_less_moves_at_most_one_other(dataset, part, seed, data):
 
 # Which files
 
+# Those of Jester are as those of Something-Something v1.
 CLASSES = ["Bending", "Pulling"]
 FILES = {
     "something_v1": ("something-something-v1-labels.csv", "something-something-v1-train.csv"),
     "something_v2": ("something-something-v2-labels.json", "something-something-v2-train.json"),
-    "jester": ("jester-v1-labels.csv", "jester-v1-train.csv"),
     "kinetics400": ("train.csv",),
     "ucf101": ("classInd.txt", "trainlist01.txt"),
     "hmdb51": ("Bending_test_split1.txt",),
@@ -382,7 +383,8 @@ def test_a_file_with_a_few_wrong_bytes_is_refused_in_a_line_or_gives_clips_of_it
     try:
         dataset = open_dataset(name, os.path.dirname(path))
     except ValueError as error:
-        assert type(error) is ValueError and "\n" not in str(error) and str(error).isprintable()
+        # No UnicodeDecodeError and no JSONDecodeError, which are ValueErrors too.
+        assert type(error) in (ValueError, ArgumentError) and str(error).isprintable()
     else:
         assert {label for _, label in dataset.records} <= set(range(len(dataset.class_names)))
         assert len({path for path, _ in dataset.records}) == len(dataset.records) > 0

@@ -8,6 +8,7 @@ from keras_stm.data.segments import (
     random_clips,
     train_indices,
 )
+from tests.data.errors import argument_error
 
 CENTERS = [
     # frames, segments, indices
@@ -128,24 +129,19 @@ def test_dense_clips_start_at_equal_distances(total_frames, clips, starts):
 
 
 @pytest.mark.parametrize(
-    "arguments,message",
-    [
-        ((0, 8), "`total_frames` must be a positive integer. Received: total_frames=0"),
-        ((8, 0), "`segments` must be a positive integer. Received: segments=0"),
-        ((8, -1), "Received: segments=-1"),
-        ((8, 2.5), "Received: segments=2.5"),
-    ],
+    "name,value", [("total_frames", 0), ("segments", 0), ("segments", -1), ("segments", 2.5)]
 )
-def test_wrong_counts_are_named(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        center_indices(*arguments)
-    with pytest.raises(ValueError, match=message):
-        train_indices(*arguments, np.random.default_rng(0))
+def test_wrong_counts_are_named(name, value):
+    arguments = {"total_frames": 8, "segments": 8, name: value}
+    with argument_error(name, value):
+        center_indices(**arguments)
+    with argument_error(name, value):
+        train_indices(**arguments, rng=np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("clips", [0, 1.5])
 def test_wrong_numbers_of_clips_are_named(clips):
-    with pytest.raises(ValueError, match=f"`clips` must be a positive integer. Received: clips={clips}"):
+    with argument_error("clips", clips):
         random_clips(30, 8, clips, np.random.default_rng(0))
-    with pytest.raises(ValueError, match=f"Received: clips={clips}"):
+    with argument_error("clips", clips):
         dense_clips(30, 8, clips)

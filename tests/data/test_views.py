@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_stm.data import Dataset, LeftOut, VideoError, load_clip, make_pipeline, make_views, views
 from keras_stm.data.views import read_views
 from keras_stm.preprocessing import MEAN, STD
+from tests.data.errors import argument_error
 from tests.data.videos import decode_all
 
 # 1e-5 of the range of values, which is from -2.2 to 2.7.
@@ -63,20 +64,22 @@ def test_load_clip_gives_what_evaluation_does(dataset):
         np.testing.assert_array_equal(loaded, clips)
 
 
-# Upright 64 x 48, square 48 x 48 and lying 32 x 48; the last shorter than a clip times two.
-@pytest.mark.parametrize("index", [2, 4, 6, 0])
-def test_the_paper_protocol_equals_a_plain_loop(dataset, index):
-    path, _ = dataset.records[index]
-    found = clips_of(dataset, "paper", seed=5)[index]
-    assert found.shape == (30, 4, 14, 14, 3) and found.dtype == np.float32
-    np.testing.assert_allclose(found, plain_paper(path, 5, index), atol=ATOL)
+@pytest.mark.every_backend
+def test_the_paper_protocol_equals_a_plain_loop(dataset):
+    # Upright 64 x 48, square 48 x 48 and lying 32 x 48; the last shorter than a clip times two.
+    few = Dataset([dataset.records[i] for i in (2, 4, 6, 0)], dataset.class_names)
+    for index, found in enumerate(clips_of(few, "paper", seed=5)):
+        assert found.shape == (30, 4, 14, 14, 3) and found.dtype == np.float32
+        np.testing.assert_allclose(found, plain_paper(few.records[index][0], 5, index), atol=ATOL)
 
 
+@pytest.mark.every_backend
 def test_the_paper_protocol_equals_a_plain_loop_where_videos_are_enlarged(dataset):
-    path, _ = dataset.records[3]
-    found = clips_of(dataset, "paper", image_size=56)[3]
+    few = Dataset(dataset.records[3:4], dataset.class_names)
+    (found,) = clips_of(few, "paper", clips=2, image_size=56)
+    expected = plain_paper(few.records[0][0], 0, 0, image_size=56, clips=2)
     # TensorFlow's own rounding is larger where it would antialias but nothing shrinks.
-    np.testing.assert_allclose(found, plain_paper(path, 0, 3, image_size=56), atol=2e-4)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
 def test_three_crops_lie_at_both_ends_and_the_middle_of_the_longer_side():
@@ -144,16 +147,17 @@ def test_each_iteration_gives_the_same(dataset):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("protocol", ["efficient", "paper"])
-def test_altered_frames_are_those_of_the_ordered_clips_in_another_order(dataset, protocol):
-    ordered = clips_of(dataset, protocol)
-    for clips, altered in zip(ordered, clips_of(dataset, protocol, frames="reversed"), strict=True):
+def test_altered_frames_are_those_of_the_ordered_clips_in_another_order(dataset):
+    few = Dataset(dataset.records[7:], dataset.class_names)
+    views = {"clips": 2, "crops": 3}
+    ordered = clips_of(few, **views)
+    for clips, altered in zip(ordered, clips_of(few, frames="reversed", **views), strict=True):
         np.testing.assert_array_equal(altered, np.flip(clips, axis=1))
         assert altered.flags.c_contiguous
-    for clips, altered in zip(ordered, clips_of(dataset, protocol, frames="still"), strict=True):
+    for clips, altered in zip(ordered, clips_of(few, frames="still", **views), strict=True):
         np.testing.assert_array_equal(altered, clips[:, [2, 2, 2, 2]])
     moved = 0
-    shuffled = clips_of(dataset, protocol, frames="shuffled")
+    shuffled = clips_of(few, frames="shuffled", **views)
     for clips, altered in zip(ordered, shuffled, strict=True):
         for before, after in zip(clips, altered, strict=True):
             # Each frame of the one is a frame of the other.
@@ -161,7 +165,7 @@ def test_altered_frames_are_those_of_the_ordered_clips_in_another_order(dataset,
             assert matches.any(axis=0).all() and matches.any(axis=1).all()
             moved += (before != after).any()
     assert moved > sum(map(len, ordered)) / 2
-    for a, b in zip(shuffled, clips_of(dataset, protocol, frames="shuffled", workers=3), strict=True):
+    for a, b in zip(shuffled, clips_of(few, frames="shuffled", workers=3, **views), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -184,12 +188,12 @@ def test_broken_files_are_left_out_named_once_and_change_no_other(dataset, tmp_p
         for (_, _, clips), expected in zip(found, clips_of(dataset), strict=True):
             np.testing.assert_array_equal(clips, expected)
     assert sorted(lines) == sorted(f"Left out: {reason}" for reason in spoiled.left_out.reasons.values())
-    assert len(lines) == 3 and "0.mp4: not a video, or damaged" in lines[0]
+    assert len(lines) == 3 and "0.mp4: " in lines[0]
 
 
 def test_too_many_broken_files_stop_it_with_their_names(tmp_path):
     broken = Dataset([(str(tmp_path / f"{i}.mp4"), 0) for i in range(3)], ("a",))
-    with pytest.raises(ValueError, match=r"clips cannot be read:\n.*0\.mp4"):
+    with pytest.raises(ValueError, match=r"\n.*0\.mp4"):
         clips_of(broken, workers=1)
 
 
@@ -230,23 +234,23 @@ def test_views_and_crops_can_be_set_one_by_one(dataset):
 
 
 @pytest.mark.parametrize(
-    "arguments,message",
+    "name,value",
     [
-        ({"protocol": "fast"}, "'efficient', 'paper'. Received: protocol='fast'"),
-        ({"frames": "backwards"}, "'reversed', 'shuffled', 'still'. Received: frames='backwards'"),
-        ({"clips": 0}, "Received: clips=0"),
-        ({"crops": 2}, "one of 1, 3. Received: crops=2"),
-        ({"num_frames": 0}, "Received: num_frames=0"),
-        ({"image_size": 1.5}, "Received: image_size=1.5"),
-        ({"sampling": "random"}, "'segments', 'dense'. Received: sampling='random'"),
-        ({"seed": -1}, "an integer of at least 0. Received: seed=-1"),
-        ({"seed": None}, "an integer of at least 0. Received: seed=None"),
-        ({"workers": 0}, "Received: workers=0"),
+        ("protocol", "fast"),
+        ("frames", "backwards"),
+        ("clips", 0),
+        ("crops", 2),
+        ("num_frames", 0),
+        ("image_size", 1.5),
+        ("sampling", "random"),
+        ("seed", -1),
+        ("seed", None),
+        ("workers", 0),
     ],
 )
-def test_wrong_arguments_are_named_before_anything_is_read(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        make_views(Dataset([("nowhere.mp4", 0)], ("a",)), **arguments)
+def test_wrong_arguments_are_named_before_anything_is_read(name, value):
+    with argument_error(name, value):
+        make_views(Dataset([("nowhere.mp4", 0)], ("a",)), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -259,5 +263,5 @@ def test_wrong_arguments_are_named_before_anything_is_read(arguments, message):
     ],
 )
 def test_frames_that_are_no_video_are_refused(frames):
-    with pytest.raises(ValueError, match="`source` must be uint8 frames .* Received: source of"):
+    with argument_error("source", frames):
         read_views(frames)

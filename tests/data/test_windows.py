@@ -3,10 +3,12 @@ import weakref
 import numpy as np
 import pytest
 
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import windows as module
 from keras_stm.data.video import VideoError, VideoInfo
 from keras_stm.data.views import read_views
 from keras_stm.data.windows import iterate_windows, place_windows
+from tests.data.errors import argument_error
 from tests.data.videos import KINDS, damage, decode_all, write_video
 
 
@@ -39,7 +41,15 @@ def test_an_hour_of_windows_does_not_drift():
         assert abs(starts[second] / rate - second) <= 0.5 / rate
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.fixture(scope="module", params=["h264 with B-frames", "mpeg4 with B-frames"])
+def video(request, tmp_path_factory):
+    """The path of a video of 43 frames, 10 a second, and these."""
+    codec, options, extension = KINDS[request.param]
+    folder = tmp_path_factory.mktemp("video")
+    path = write_video(folder / f"video{extension}", num_frames=43, codec=codec, options=options)
+    return path, decode_all(path)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -52,10 +62,8 @@ def test_an_hour_of_windows_does_not_drift():
         {"window": 2.7, "stride": 0.1, "num_frames": 5, "sampling": "dense"},
     ],
 )
-def test_windows_are_views_of_slices_of_the_decoded_video(kind, options, tmp_path):
-    codec, codec_options, extension = KINDS[kind]
-    path = write_video(tmp_path / f"video{extension}", num_frames=43, codec=codec, options=codec_options)
-    frames = decode_all(path)
+def test_windows_are_views_of_slices_of_the_decoded_video(video, options):
+    path, frames = video
     window = options["window"]
     length, stride = min(round(window * 10), 43), options.get("stride", window / 2)
     starts = [round(i * stride * 10) for i in range(43) if round(i * stride * 10) < 43 - length]
@@ -84,7 +92,7 @@ def test_a_long_video_is_decoded_once_and_few_of_its_frames_are_kept(
 
     def iterate_frames(path):
         nonlocal most
-        for number in range(5000):
+        for number in range(1000):
             frame = np.full((8, 8, 3), number % 256, "uint8").view(Frame)
             decoded.append(number)
             alive.add(frame)
@@ -92,39 +100,45 @@ def test_a_long_video_is_decoded_once_and_few_of_its_frames_are_kept(
             most = max(most, len(alive))
 
     monkeypatch.setattr(module, "iterate_frames", iterate_frames)
-    monkeypatch.setattr(module.frames, "probe", lambda path: VideoInfo(5000, 8, 8, 10.0, 500.0))
-    assert len(list(iterate_windows("long.mp4", window, stride, num_frames, image_size=8))) > 90
-    assert decoded == list(range(5000))
+    monkeypatch.setattr(module.frames, "probe", lambda path: VideoInfo(1000, 8, 8, 10.0, 100.0))
+    assert len(list(iterate_windows("long.mp4", window, stride, num_frames, image_size=8))) > 18
+    assert decoded == list(range(1000))
     # Beside those, the one just decoded and the one before it.
     assert num_frames <= most <= kept + 2
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    "arguments",
     [
-        ({"window": 0}, "`window` must be a positive number of seconds. Received: window=0"),
-        ({"window": float("nan")}, "Received: window=nan"),
-        ({"window": "2"}, "Received: window='2'"),
-        ({"window": True}, "Received: window=True"),
-        ({"window": 2, "stride": -1}, "`stride` must be a positive number of seconds. Received: stride=-1"),
-        ({"window": 2, "stride": 2.1}, "`stride` must be at most `window`, 2, .* Received: stride=2.1"),
-        ({"window": 2, "num_frames": 0}, "Received: .*=0"),
+        {"window": 0},
+        {"window": float("nan")},
+        {"window": "2"},
+        {"window": True},
+        {"stride": -1},
+        {"stride": 2.1},
     ],
 )
-def test_wrong_arguments_are_named_at_once(arguments, message, tmp_path):
+def test_wrong_arguments_are_named_at_once(arguments):
+    ((name, value),) = arguments.items()
+    with argument_error(name, value):
+        iterate_windows("nowhere.mp4", **{"window": 2, **arguments})
+
+
+def test_too_few_frames_are_named_at_once(tmp_path):
     path = write_video(tmp_path / "video.mp4")
-    with pytest.raises(ValueError, match=message):
-        iterate_windows(path, **arguments)
+    with pytest.raises(ArgumentError) as error:
+        iterate_windows(path, 2, num_frames=0)
+    assert error.value.value == 0
 
 
 def test_files_that_cannot_be_read_are_named_at_once(tmp_path):
-    with pytest.raises(VideoError, match="nowhere.mp4: no such file"):
+    with pytest.raises(VideoError, match="nowhere.mp4: "):
         iterate_windows(tmp_path / "nowhere.mp4", 2)
 
 
 def test_a_video_of_unknown_frame_rate_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(module.frames, "probe", lambda path: VideoInfo(30, 8, 8, None, None))
-    with pytest.raises(VideoError, match="frames: does not say how many frames a second"):
+    with pytest.raises(VideoError, match="^frames: "):
         iterate_windows("frames", 2)
 
 
@@ -142,5 +156,5 @@ def test_frames_that_change_their_size_are_named(monkeypatch):
     monkeypatch.setattr(module.frames, "probe", lambda path: VideoInfo(30, 8, 8, 10.0, 3.0))
     shapes = [(8, 8, 3)] * 20 + [(8, 10, 3)] * 10
     monkeypatch.setattr(module, "iterate_frames", lambda path: (np.zeros(s, "uint8") for s in shapes))
-    with pytest.raises(VideoError, match="a.mp4: its frames change their size"):
+    with pytest.raises(VideoError, match="^a.mp4: .* size"):
         list(iterate_windows("a.mp4", 3, num_frames=4, image_size=8))

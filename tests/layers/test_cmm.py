@@ -3,16 +3,17 @@ import numpy as np
 import pytest
 
 from keras_stm.layers import CMM
-from tests.layers.check_layer import assert_parity, check_layer, random_clip
+from tests.layers.check_layer import assert_parity, check_layer
 from tests.reference import numpy_layers
-from tests.reference.backend import DATA_FORMATS, compute, numpy
+from tests.reference.backend import DATA_FORMATS
+
+pytestmark = pytest.mark.every_backend
 
 test_cmm_as_a_keras_layer = check_layer(CMM, {"filters": 8, "strides": 2, "reduction": 2}, (2, 3, 7, 5, 6))
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("shape", [(2, 3, 7, 5, 8), (1, 1, 6, 8, 8)], ids=str)
+@pytest.mark.parametrize("shape, strides", [((2, 3, 7, 5, 8), 2), ((1, 2, 6, 8, 8), 1)], ids=str)
 def test_cmm_equals_numpy_loops(shape, strides, data_format):
     layer = CMM(8, strides, reduction=4, data_format=data_format)
 
@@ -20,15 +21,6 @@ def test_cmm_equals_numpy_loops(shape, strides, data_format):
         return numpy_layers.cmm(clip, weights, strides)
 
     assert_parity(layer, reference, shape, data_format)
-
-
-def test_last_frame_has_no_motion():
-    layer = CMM(8, reduction=2)
-    clip = random_clip((1, 3, 5, 5, 8))
-    layer.build(clip.shape)
-    outputs = numpy(compute(layer, clip))
-    assert (outputs[:, -1] == 0).all()
-    assert (outputs[:, :-1] != 0).any()
 
 
 def test_kernels_start_from_pytorchs_default():
@@ -40,8 +32,3 @@ def test_kernels_start_from_pytorchs_default():
         assert np.abs(kernel).max() <= bound
         assert np.abs(kernel).max() > 0.98 * bound
         assert np.std(kernel) == pytest.approx(bound / 3**0.5, rel=0.05)
-
-
-def test_reduction_must_leave_a_channel():
-    with pytest.raises(ValueError, match=r"`reduction`.*Received: reduction=9$"):
-        CMM(8, reduction=9)

@@ -10,18 +10,27 @@ from tests.reference import numpy_layers
 from tests.reference.backend import (
     DATA_FORMATS,
     channels_last,
+    compute,
     numpy,
     oriented,
     relative_error,
     run,
 )
 
+pytestmark = pytest.mark.every_backend
+
 test_temporal_conv_as_a_keras_layer = check_layer(TemporalConv, {"kind": "ordinary"}, (2, 3, 3, 2, 8))
 
 
-@pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-6), ("bfloat16", 2e-2), ("float16", 2e-3)])
-@pytest.mark.parametrize("frames", [1, 2, 8])
+@pytest.mark.parametrize(
+    "frames, dtype, tolerance, data_format",
+    [
+        (1, "float32", 1e-6, "channels_last"),
+        (2, "float32", 1e-6, "channels_first"),
+        (8, "bfloat16", 2e-2, "channels_last"),
+        (8, "float16", 2e-3, "channels_first"),
+    ],
+)
 def test_equals_numpy_loops_in_every_dtype(frames, dtype, tolerance, data_format):
     numpy_dtype = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
     clip = random_clip((2, frames, 3, 5, 6)).astype(numpy_dtype)
@@ -39,8 +48,7 @@ def test_equals_numpy_loops_in_every_dtype(frames, dtype, tolerance, data_format
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("kind", ["channelwise", "ordinary"])
-@pytest.mark.parametrize("frames", [1, 2, 5])
+@pytest.mark.parametrize("kind, frames", [("channelwise", 5), ("channelwise", 1), ("ordinary", 5)])
 def test_temporal_conv_equals_numpy_loops(frames, kind, data_format):
     layer = TemporalConv(kind, data_format)
 
@@ -63,5 +71,7 @@ def test_starts_as_a_shift_of_a_quarter_each_way(kind):
 def test_first_quarter_starts_by_reading_the_previous_frame():
     clip = np.zeros((1, 3, 1, 1, 4), "float32")
     clip[0, :, 0, 0, :] = [[1], [2], [3]]
-    outputs = numpy(TemporalConv()(clip))[0, :, 0, 0, :]
+    layer = TemporalConv()
+    layer.build(clip.shape)
+    outputs = numpy(compute(layer, clip))[0, :, 0, 0, :]
     assert outputs.T.tolist() == [[0, 1, 2], [1, 2, 3], [1, 2, 3], [2, 3, 0]]

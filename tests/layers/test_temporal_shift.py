@@ -4,14 +4,15 @@ import pytest
 from keras_stm.layers import TemporalShift
 from tests.layers.check_layer import assert_parity, check_layer
 from tests.reference import numpy_layers
-from tests.reference.backend import DATA_FORMATS, numpy
+from tests.reference.backend import DATA_FORMATS, compute, numpy
+
+pytestmark = pytest.mark.every_backend
 
 test_temporal_shift_as_a_keras_layer = check_layer(TemporalShift, {"shift_div": 4}, (2, 3, 3, 2, 10))
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("shift_div", [2, 3, 8])
-@pytest.mark.parametrize("frames", [1, 2, 5])
+@pytest.mark.parametrize("frames, shift_div", [(1, 8), (2, 2), (5, 3), (5, 8)])
 def test_temporal_shift_equals_numpy_loops(frames, shift_div, data_format):
     layer = TemporalShift(shift_div, data_format)
 
@@ -24,13 +25,7 @@ def test_temporal_shift_equals_numpy_loops(frames, shift_div, data_format):
 def test_first_eighth_reads_the_next_frame_and_second_the_previous():
     clip = np.zeros((1, 3, 1, 1, 8), "float32")
     clip[0, :, 0, 0, :] = [[1], [2], [3]]
-    outputs = numpy(TemporalShift()(clip))[0, :, 0, 0, :]
+    outputs = numpy(compute(TemporalShift(), clip))[0, :, 0, 0, :]
     assert outputs[:, 0].tolist() == [2, 3, 0]
     assert outputs[:, 1].tolist() == [0, 1, 2]
     assert (outputs[:, 2:] == [[1], [2], [3]]).all()
-
-
-@pytest.mark.parametrize("shift_div", [0, 1, 2.0, None])
-def test_wrong_shift_div_is_named(shift_div):
-    with pytest.raises(ValueError, match=f"Received: shift_div={shift_div}$"):
-        TemporalShift(shift_div)

@@ -1,4 +1,4 @@
-"""Files written under the backend of this process are read under the next one."""
+"""Files written under the backend of this process are read under the next one, in one process for all."""
 
 import importlib.util
 import json
@@ -11,91 +11,106 @@ import keras
 import numpy as np
 import pytest
 
-from keras_stm import STMResNet
+from keras_stm import STMResNet, fold_batch_norm
 from keras_stm.models import TSMResNet
 from keras_stm.optimizers import SGD
-from tests.reference.backend import BACKEND, NEXT_BACKEND
+from keras_stm.weights import save_safetensors
+from tests.layers.check_layer import randomize
+from tests.reference.backend import BACKEND, NEXT_BACKEND, compute, numpy
+
+pytestmark = pytest.mark.every_backend
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Two blocks in a stage, so that one has no convolution on its shortcut.
-TINY = {"depths": (2, 1, 1, 1), "width": 16, "classes": 5}
+TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
 
+# Prints the largest error of each file's scores. Weights alone are read into a model that was spoilt.
 READ = """
 import json, pathlib, sys
 import keras
 import numpy as np
 import keras_stm
+from tests.reference.backend import compute, numpy
 
+if keras.backend.backend() == "torch":
+    import torch
+    torch.set_num_threads(1)
 folder, others = pathlib.Path(sys.argv[1]), json.loads(sys.argv[2])
 clip = np.load(folder / "clip.npy")
 errors = {}
 
 def compare(name, model, expected):
-    outputs = model.predict(clip, verbose=0)
-    errors[name] = float(np.abs(outputs - np.load(folder / f"{expected}.npy")).max())
+    scores = numpy(compute(model, clip))
+    errors[name] = float(np.abs(scores - np.load(folder / f"{expected}.npy")).max())
 
-for path in sorted(folder.glob("*.keras")):
-    model = keras.saving.load_model(path, compile=path.stem not in others)
-    compare(path.name, model, path.stem)
-    if path.stem == "stm":
-        # The same model takes the weights alone, after they were spoilt.
+for name in ("stm", "compiled", "folded"):
+    model = keras.saving.load_model(folder / f"{name}.keras", compile=name not in others)
+    compare(f"{name}.keras", model, "stm" if name == "folded" else name)
+    if name == "stm":
+        for path in ("stm.weights.h5", "stm.safetensors"):
+            model.set_weights([0 * weight for weight in model.get_weights()])
+            keras_stm.weights.load_weights(model, folder / path)
+            compare(path, model, name)
         model.set_weights([0 * weight for weight in model.get_weights()])
         model.load_weights(folder / "stm.weights.h5")
-        compare("stm.weights.h5", model, "stm")
-    if path.stem == "trained" and "trained" not in others:
-        assert type(model.optimizer).__name__ == "SGD"
-        assert model.optimizer.weight_decay == 5e-4
-        assert int(model.optimizer.iterations) == 2
-    if path.stem == "mixed":
+        compare("stm.weights.h5 by Keras", model, name)
+    if name == "compiled":
         assert model.get_layer("conv3_block1").compute_dtype == "bfloat16"
+        if name not in others:
+            assert type(model.optimizer).__name__ == "SGD"
+            assert model.optimizer.weight_decay == 5e-4
+            assert int(model.optimizer.iterations) == 2
+            velocity = keras.ops.convert_to_numpy(model.optimizer.variables[-1])
+            np.testing.assert_array_equal(velocity, np.load(folder / "velocity.npy"))
 print(json.dumps(errors))
 """
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder of models of every kind, one of them trained, and their scores of one clip."""
+    """A folder of files of every kind, and the scores of one clip by the model of each."""
     folder = tmp_path_factory.mktemp(BACKEND)
-    rng = np.random.default_rng(0)
-    clip = rng.normal(size=(2, 4, 48, 40, 3)).astype("float32")
+    clip = np.random.default_rng(0).normal(size=(2, 4, 32, 32, 3)).astype("float32")
     np.save(folder / "clip.npy", clip)
 
     def write(name, model):
-        np.save(folder / f"{name}.npy", model.predict(clip, verbose=0))
+        np.save(folder / f"{name}.npy", numpy(compute(model, clip)))
         model.save(folder / f"{name}.keras")
 
-    # Every kind of weight that STM has, with statistics as after a training.
-    model = STMResNet(**TINY, fusion="concat", temporal_conv="ordinary")
-    for weight in model.weights:
-        low = 0.5 if weight.path.endswith(("gamma", "variance")) else -0.2
-        weight.assign(rng.uniform(low, low + 0.5, weight.shape))
+    # With statistics as after a training.
+    model = STMResNet(**TINY, fusion="concat")
+    randomize(model)
     write("stm", model)
     model.save_weights(folder / "stm.weights.h5")
-
-    model = TSMResNet(**TINY)
-    model.compile(SGD(1e-3, momentum=0.9, weight_decay=5e-4), "sparse_categorical_crossentropy")
-    for _ in range(2):
-        model.train_on_batch(clip, np.array([0, 3]))
-    write("trained", model)
+    save_safetensors(model, folder / "stm.safetensors")
+    fold_batch_norm(model).save(folder / "folded.keras")
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        write("mixed", STMResNet(**TINY))
+        model = TSMResNet(**TINY)
     finally:
         keras.config.set_dtype_policy("float32")
+    # As after two steps.
+    model.compile(SGD(1e-3, momentum=0.9, weight_decay=5e-4), "sparse_categorical_crossentropy")
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.iterations.assign(2)
+    velocity = model.optimizer.variables[-1]
+    velocity.assign(np.random.default_rng(0).normal(size=velocity.shape))
+    np.save(folder / "velocity.npy", keras.ops.convert_to_numpy(velocity))
+    write("compiled", model)
     return folder
 
 
 @pytest.mark.skipif(importlib.util.find_spec(NEXT_BACKEND) is None, reason=f"no {NEXT_BACKEND}")
 def test_files_give_the_same_scores_under_another_backend(written):
     # Keras writes a compilation under torch that no backend reads back.
-    uncompiled = ["trained"] if BACKEND == "torch" else []
+    uncompiled = ["compiled"] if BACKEND == "torch" else []
     environment = {**os.environ, "KERAS_BACKEND": NEXT_BACKEND, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", READ, str(written), json.dumps(uncompiled)]
     process = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr[-3000:]
     errors = json.loads(process.stdout.splitlines()[-1])
-    assert errors.keys() == {path.name for path in written.glob("*") if path.suffix != ".npy"}
-    mixed = errors.pop("mixed.keras")
+    files = {path.name for path in written.glob("*") if path.suffix != ".npy"}
+    assert errors.keys() == files | {"stm.weights.h5 by Keras"}
+    mixed = errors.pop("compiled.keras")
     assert max(errors.values()) < 1e-5, errors
     assert mixed < 2e-2

@@ -1,5 +1,7 @@
 """What the tests need to know of the backend that they run under."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -27,13 +29,28 @@ def compute(layer, clip):
     """Output of a layer or model in inference, as a tensor."""
     if BACKEND != "jax":
         return layer(clip)
+    values = [variable.value for variable in layer.variables]
+    return _compiled(layer)(keras.ops.convert_to_tensor(clip), *values)
+
+
+def computed_shape(layer, clip):
+    """Shape of what `compute` gives, without compiling it."""
+    if BACKEND != "jax":
+        return tuple(layer(clip).shape)
+    return tuple(_compiled(layer).eval_shape(clip, *(variable.value for variable in layer.variables)).shape)
+
+
+@functools.lru_cache(16)
+def _compiled(layer):
+    """Compiled once for all clips of one shape."""
+    import jax
 
     def call(clip, *values):
         # Not `stateless_call`, which leaves out what `__call__` does: casting to the policy's dtype.
         with keras.StatelessScope(list(zip(layer.variables, values, strict=True))):
             return layer(clip)
 
-    return run(call, clip, *(variable.value for variable in layer.variables))
+    return jax.jit(call)
 
 
 def numpy(tensor):

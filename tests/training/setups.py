@@ -1,4 +1,4 @@
-"""Devices and processes that fit.py is tested on, each as the processes of one run."""
+"""Devices and processes that the commands are tested on, each as the processes of one run."""
 
 import os
 import signal
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 
-from tests.training import narrow_fit
+from tests.training import narrow_commands
 from tests.two_processes import cluster
 
 # Name -> environment of its processes, arguments, number of processes.
@@ -26,14 +26,14 @@ SETUPS = {
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def start(setup, *arguments, kill=None, killed=0, number=signal.SIGKILL, cache=None):
+def start(setup, *commands, kill=None, killed=0, number=signal.SIGKILL):
     """Starts the processes of a run.
 
     Args:
         setup: key of `SETUPS`.
-        *arguments: of fit.py.
-        kill: when a process kills itself, see `narrow_fit`, `killed` which one, and `number` by which signal.
-        cache: folder in which JAX keeps what it has compiled.
+        *commands: lists of a command's name and its arguments, which each process runs in turn.
+        kill: when a process kills itself, see `narrow_commands`, `killed` which one, and `number` by which
+            signal.
 
     Returns:
         List of `subprocess.Popen`, their output in `stdout`.
@@ -45,16 +45,12 @@ def start(setup, *arguments, kill=None, killed=0, number=signal.SIGKILL, cache=N
         "PYTHONUNBUFFERED": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
         "JAX_PLATFORMS": "cpu",
-        # Of all functions: the second run starts in half the time.
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        **({"JAX_COMPILATION_CACHE_DIR": str(cache)} if cache else {}),
         **environment,
     }
     killing = {"KILL": kill, "KILL_SIGNAL": number.name} if kill else {}
     return [
         subprocess.Popen(
-            [sys.executable, narrow_fit.__file__, *map(str, arguments), *more, *flags],
+            [sys.executable, narrow_commands.__file__, *_join(commands, [*more, *flags])],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -64,6 +60,13 @@ def start(setup, *arguments, kill=None, killed=0, number=signal.SIGKILL, cache=N
         )
         for i, flags in enumerate(cluster(count) if count > 1 else [[]])
     ]
+
+
+def _join(commands, more):
+    joined = []
+    for command in commands:
+        joined += [*map(str, command), *more, "--"]
+    return joined
 
 
 def finish(processes, timeout=300):
@@ -77,8 +80,8 @@ def finish(processes, timeout=300):
     return [process.returncode for process in processes], outputs
 
 
-def run(setup, *arguments, **options):
-    """Runs fit.py to its end; returns what its first process printed."""
-    codes, outputs = finish(start(setup, *arguments, **options))
+def run(setup, *commands, **options):
+    """Runs commands to their end; returns what the first process printed."""
+    codes, outputs = finish(start(setup, *commands, **options))
     assert not any(codes), "\n".join(outputs)
     return outputs[0]

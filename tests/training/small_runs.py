@@ -19,13 +19,14 @@ SMALL = dataclasses.replace(
 NARROW = functools.partial(config.MODELS["stm_small"], width=16, depths=(1, 1, 1, 1))
 
 
-def run(output, data_dir, exports=False, settings=SMALL, **changes):
+def run(output, data_dir, exports=False, settings=SMALL, callbacks=(), **changes):
     """Trains as `settings`, with `changes`; without the export, which takes longer, unless told."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(config.MODELS, "stm_small", NARROW)
         if not exports:
             patch.setattr(keras_stm.export, "save", lambda *args, **kwargs: None)
-        fit.fit(dataclasses.replace(settings, data_dir=str(data_dir), **changes), str(output))
+        settings = dataclasses.replace(settings, data_dir=str(data_dir), **changes)
+        fit.fit(settings, str(output), callbacks=callbacks)
 
 
 def train_sure(output, data_dir):

@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -14,34 +13,35 @@ import types
 import numpy as np
 import pytest
 
+import benchmark
 import benchmark_networks
 import benchmark_report
+import benchmark_startup
 import benchmark_worker
+import command_line
 from benchmark_steps import NETWORKS, Steps
 from benchmark_worker import OTHERS, Worker, WorkerError
-from tests.reference.backend import BACKEND, relative_error
+from tests.reference.backend import compute, relative_error
 
-COMMAND = pathlib.Path(benchmark_report.__file__).with_name("benchmark.py")
 STEPS = {
     "depths": [1, 1, 1, 1],
     "width": 16,
-    "image_size": 40,
+    "image_size": 32,
     "mixed_precision": "none",
     "jit_compile": None,
     "least_seconds": 0,
 }
 
 
-def run(*arguments, **options):
-    # More threads would wait for each other: the tests run in one process per core.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(COMMAND), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, **options)
-
-
 def quick(path, *arguments):
-    """The report of a quick run, of which each number is looked at."""
-    process = run("--quick", f"--json={path}", *arguments)
+    """The report of a quick run in a process, of which each number is looked at."""
+    process = subprocess.run(
+        [sys.executable, benchmark.__file__, "--quick", "--networks=TSN", f"--json={path}", *arguments],
+        capture_output=True,
+        text=True,
+        # More threads would wait for each other: the tests run in one process per core.
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert process.returncode == 0, process.stderr[-3000:]
     assert max(map(len, process.stdout.splitlines())) <= 110
     report = json.loads(path.read_text())
@@ -65,68 +65,72 @@ def measured(report):
 
 
 def test_a_quick_run_measures_each_network_and_kind_that_is_asked_for(tmp_path):
-    report = quick(
-        tmp_path / "speed.json",
-        *("--backends=tensorflow", "--networks=TSN", "--kinds=plain,torch_eager", "--batch_sizes=2"),
-    )
-    assert measured(report) == {
-        ("inference", 2, "tensorflow", "plain", "TSN"),
-        ("inference", 2, None, "torch_eager", "TSN"),
-    }
+    report = quick(tmp_path / "speed.json", "--backends=torch", "--kinds=plain", "--batch_sizes=2")
+    assert measured(report) == {("inference", 2, "torch", "plain", "TSN")}
     assert os.listdir(tmp_path) == ["speed.json"]
 
 
 @pytest.mark.slow
-def test_a_quick_run_measures_every_backend_and_kind(tmp_path):
-    # Starting up takes longest, and is the same for each backend.
-    kinds = ",".join(kind for kind in benchmark_networks.KINDS if kind != "startup")
-    report = quick(tmp_path / "speed.json", f"--kinds={kinds}", "--networks=TSN", "--batch_sizes=1")
-    backends = ("tensorflow", "jax", "torch")
-    # A compiler is not on every machine.
-    assert set(report["left_out"]) <= {"torch_compile"}
-    others = [kind for kind in benchmark_networks.OTHER_KINDS if kind not in report["left_out"]]
-    expected = {("training", 2, name, "training", "TSN") for name in backends}
-    expected |= {("training", 2, None, kind, "TSN") for kind in others if kind.startswith("torch")}
-    expected |= {("inference", 1, name, kind, "TSN") for name in backends for kind in ("plain", "folded")}
-    expected |= {("inference", 1, None, kind, "TSN") for kind in others}
-    assert measured(report) == expected | {("inference", 1, "tensorflow", "saved_model", "TSN")}
-    assert {each["against"] for each in report["comparisons"]} == set(others)
-
-
-@pytest.mark.slow
-def test_a_quick_run_measures_how_long_starting_up_takes(tmp_path):
-    report = quick(tmp_path / "speed.json", "--kinds=startup", "--backends=torch", "--rounds=1")
-    assert [(row["backend"], row["what"]) for row in report["startup"]] == [
-        ("torch", "import"),
-        ("torch", "build"),
-    ]
-    assert all(row["ratio"] > 0 for row in report["startup"])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_was_measured_before_it_was_stopped_is_reported(number, tmp_path):
-    arguments = ("--quick", "--backends=torch", "--networks=TSN", "--kinds=plain", "--rounds=100000")
-    process = subprocess.Popen(
-        [sys.executable, str(COMMAND), *arguments, f"--json={tmp_path / 'speed.json'}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+def test_a_quick_run_measures_every_kind(tmp_path):
+    # Under TensorFlow, which has all kinds of our own. Compiling and starting up take longest.
+    kinds = [kind for kind in benchmark_networks.KINDS if kind not in ("torch_compile", "startup")]
+    report = quick(
+        tmp_path / "speed.json", "--backends=tensorflow", f"--kinds={','.join(kinds)}", "--batch_sizes=1"
     )
-    for line in process.stderr:
-        if "round 3 of" in line:
-            process.send_signal(number)
-            break
-    output, errors = process.communicate(timeout=100)
-    assert process.returncode == 1 and "ERROR: stopped: what was to follow is not measured" in errors
-    assert "Traceback" not in errors
-    (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
-    assert len(row["seconds"]) >= 2 and "TSN" in output
+    assert report["left_out"] == {}
+    others = {"torch_eager", "openvino", "onnxruntime"}
+    expected = {("training", 2, "tensorflow", "training", "TSN"), ("training", 2, None, "torch_eager", "TSN")}
+    expected |= {("inference", 1, "tensorflow", kind, "TSN") for kind in ("plain", "folded", "saved_model")}
+    expected |= {("inference", 1, None, kind, "TSN") for kind in others}
+    assert measured(report) == expected
+    assert {each["against"] for each in report["comparisons"]} == others
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="compares with PyTorch, in one process")
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.slow
+def test_a_process_of_pytorch_builds_trains_and_clears_what_it_has():
+    worker = Worker("torch", STEPS)
+    try:
+        for library in benchmark_startup.LIBRARIES:
+            assert worker.call("start_up", library=library) > 0
+        step = {"task": "training", "kind": "training", "network": "STM", "frames": 4, "batch": 1}
+        worker.call("prepare", key="step", path=None, **step)
+        assert worker.call("time", key="step") > 0
+        worker.call("clear")
+        with pytest.raises(WorkerError, match="KeyError: 'step'"):
+            worker.call("time", key="step")
+    finally:
+        worker.stop()
+
+
+@pytest.mark.slow
+def test_plain_pytorch_is_measured_compiled(monkeypatch):
+    import torch
+
+    from benchmark_others import OtherSteps
+
+    compiled = []
+
+    def compile_eagerly(network, **options):
+        compiled.append(options)
+        # Without C++, which takes longest.
+        return torch_compile(network, backend="eager", **options)
+
+    torch_compile = torch.compile
+    monkeypatch.setattr(torch, "compile", compile_eagerly)
+    steps = OtherSteps(**STEPS)
+    clips = {"network": "STM", "frames": 4, "batch": 1, "path": None}
+    for kind in ("torch_eager", "torch_compile"):
+        steps.prepare(kind, task="inference", kind=kind, **clips)
+        assert steps.time(kind) > 0
+    scores = [steps.steps[kind][0]() for kind in ("torch_eager", "torch_compile")]
+    assert all(each.shape == (1, 174) and each.sum() == pytest.approx(1) for each in scores)
+    assert compiled == [{"dynamic": False}]
+    steps.clear()
+    assert steps.steps == {}
+
+
+# The others are these without a branch.
+@pytest.mark.parametrize("network", ["STM", "TSM"])
 def test_plain_pytorch_computes_the_same_network(network):
     import keras
     import torch
@@ -145,38 +149,75 @@ def test_plain_pytorch_computes_the_same_network(network):
 
     plain = benchmark_torch.Network(network, STEPS["depths"], STEPS["width"])
     benchmark_torch.load(plain, model)
-    clips = rng.normal(size=(2, 4, 40, 40, 3)).astype("float32")
+    clips = rng.normal(size=(2, 4, 32, 32, 3)).astype("float32")
     with torch.inference_mode():
         scores = plain.eval()(torch.from_numpy(clips)).numpy()
-    assert relative_error(scores, logits.predict_on_batch(clips)) < 1e-4
+    assert relative_error(scores, compute(logits, clips)) < 1e-4
+
+
+def test_plain_pytorch_has_the_branches_of_each_network():
+    import benchmark_torch
+
+    branches = {}
+    for name in NETWORKS:
+        state = benchmark_torch.Network(name, STEPS["depths"], STEPS["width"]).state_dict()
+        branches[name] = [
+            branch
+            for branch, part in (("cstm", "shift"), ("cmm", "mb.shift"))
+            if f"layer4.0.{part}.weight" in state
+        ]
+    assert branches == {
+        **{"TSN": [], "TSM": [], "CSTM": ["cstm"], "CMM": ["cmm"]},
+        "STM": ["cstm", "cmm"],
+    }
 
 
 @pytest.mark.parametrize(
-    "flag, message",
+    "flag, wrong",
     [
-        ("--what=x", "value should be one of"),
-        ("--backends=theano", "flag --backends=.*'theano' is not one of tensorflow, jax, torch"),
-        ("--networks=STM,I3D", "flag --networks=.*'I3D' is not one of TSN"),
-        ("--networks=", "flag --networks=.*'' is not one of TSN"),
-        ("--kinds=fast", "flag --kinds=.*'fast' is not one of plain"),
-        ("--compared_networks=x", "flag --compared_networks=.*'x' is not one of TSN"),
-        ("--num_frames=8,0", "flag --num_frames=.*0 is not a positive integer"),
-        ("--batch_sizes=", "flag --batch_sizes=.*nothing is not a positive integer"),
-        ("--batch_sizes=2.5", "flag --batch_sizes=.*2.5 is not a positive integer"),
-        ("--training_batch_size=0", "training_batch_size.*0 is not a positive integer"),
-        ("--depths=3,4,six,3", "flag --depths=.*whole numbers"),
-        ("--depths=3,4,6", "flag --depths=.*four positive integers"),
-        ("--mixed_precision=float16", "mixed_precision.*value should be one of"),
-        ("--json=nowhere/speed.json", "--json=nowhere/speed.json: there is no folder"),
-        ("--json=.", "--json=. is a folder"),
-        ("more", "unknown argument 'more'"),
+        ("--backends=theano", "'theano'"),
+        ("--networks=STM,I3D", "'I3D'"),
+        ("--networks=", "''"),
+        ("--kinds=fast", "'fast'"),
+        ("--compared_networks=x", "'x'"),
+        ("--num_frames=8,0", "0 is not a positive integer"),
+        ("--batch_sizes=", "nothing"),
+        ("--batch_sizes=2.5", "2.5"),
+        ("--depths=3,4,six,3", "whole numbers"),
+        ("--depths=3,4,6", "four"),
+        ("--json=nowhere/speed.json", "no folder"),
+        ("--json=.", "is a folder"),
     ],
 )
-def test_a_wrong_flag_is_named_before_anything_is_measured(flag, message, tmp_path):
-    process = run(flag, cwd=tmp_path)
-    assert process.returncode == 1
-    assert "Traceback" not in process.stderr and process.stdout == "" and os.listdir(tmp_path) == []
-    assert re.search(message, process.stderr), process.stderr
+def test_a_wrong_flag_is_named_before_anything_is_measured(
+    flag, wrong, made_up, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as error:
+        benchmark.main(["benchmark.py", "--quick", flag])
+    line = error.value.code
+    assert line.startswith("benchmark.py: ")
+    assert flag.partition("=")[0] in line and wrong in line
+    assert FakeWorker.asked == [] and os.listdir(tmp_path) == [] and capsys.readouterr().out == ""
+
+
+def test_a_backend_that_is_not_installed_is_named(made_up, monkeypatch):
+    monkeypatch.setattr(benchmark_networks, "is_installed", lambda package: package != "jax")
+    with pytest.raises(SystemExit, match="jax is not installed"):
+        benchmark.main(["benchmark.py", "--backends=jax"])
+    assert FakeWorker.asked == []
+
+
+def test_flags_of_ones_own_go_before_those_of_quick_and_full():
+    def options(*arguments):
+        values, _ = command_line.parse(benchmark.define_flags, ["benchmark.py", *arguments], "")
+        return benchmark.read_options(values)
+
+    usual, full = options(), options("--full", "--batch_sizes=4,4")
+    assert (usual.num_frames, usual.batch_sizes, usual.depths, usual.width) == ([8], [2], [3, 4, 6, 3], 64)
+    assert (full.num_frames, full.batch_sizes) == ([8, 16], [4])
+    quick = options("--quick", "--width=16")
+    assert (quick.depths, quick.width, quick.image_size) == ([1, 1, 1, 1], 16, 32)
 
 
 class FakeWorker:
@@ -187,6 +228,8 @@ class FakeWorker:
     mib = {"TSN": 64.0, "STM": 80.0}
     # `{(method, key): the error}`
     failing = {}
+    # Called with every method.
+    on_call = staticmethod(lambda method: None)
 
     def __init__(self, name, options):
         self.name = name
@@ -195,6 +238,7 @@ class FakeWorker:
 
     def call(self, method, key=None, network=None, **arguments):
         self.asked.append((method, self.name, key, self))
+        self.on_call(method)
         if (method, key) in self.failing:
             raise self.failing[method, key]
         answers = {"count": {"macs": 10**9, "parameters": 10**6}, "is_on_gpu": False}
@@ -209,11 +253,22 @@ class FakeWorker:
 
 
 @pytest.fixture
-def measure(monkeypatch):
-    """Function that measures with workers which are none, and returns the results."""
+def made_up(monkeypatch):
+    """Has the command work with workers that are none."""
     monkeypatch.setattr(benchmark_networks, "Worker", FakeWorker)
-    monkeypatch.setattr(benchmark_networks, "is_installed", lambda package: package != "openvino")
+    monkeypatch.setattr(benchmark_networks, "PAUSE", 0)
     monkeypatch.setattr(FakeWorker, "asked", [])
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def measure(made_up, monkeypatch):
+    """Function that measures with such workers, and returns the results."""
+    monkeypatch.setattr(benchmark_networks, "is_installed", lambda package: package != "openvino")
 
     def measure(failing=None, **more):
         monkeypatch.setattr(FakeWorker, "failing", failing or {})
@@ -230,6 +285,36 @@ def measure(monkeypatch):
         return benchmark_networks.measure(types.SimpleNamespace(**options))
 
     return measure
+
+
+QUICK = ["benchmark.py", "--quick", "--backends=torch", "--networks=TSN", "--kinds=plain", "--batch_sizes=1"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_was_measured_before_it_was_stopped_is_reported(number, made_up, tmp_path, monkeypatch, capsys):
+    def stop(method):
+        if [each[0] for each in FakeWorker.asked].count("time") == 3:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(FakeWorker, "on_call", staticmethod(stop))
+    with pytest.raises(SystemExit) as error:
+        benchmark.main([*QUICK, "--rounds=100000", f"--json={tmp_path / 'speed.json'}"])
+    output, errors = capsys.readouterr()
+    assert error.value.code == 1
+    assert errors.splitlines()[-1].endswith("ERROR: stopped: what was to follow is not measured")
+    (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
+    assert len(row["seconds"]) == 2 and "TSN" in output
+    assert all(worker.process is None for *_, worker in FakeWorker.asked)
+
+
+def test_an_error_is_told_again_at_the_end_and_by_the_exit_status(made_up, monkeypatch, capsys):
+    for failing, status in (({}, 0), ({("time", "plain TSN"): WorkerError("OutOfMemory")}, 1)):
+        monkeypatch.setattr(FakeWorker, "failing", failing)
+        with pytest.raises(SystemExit) as error:
+            benchmark.main(QUICK)
+        assert error.value.code == status
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert last.endswith("torch plain TSN: OutOfMemory") is bool(failing)
 
 
 def keys(results):
@@ -335,6 +420,39 @@ def test_without_tsn_there_is_no_ratio_to_it(measure):
     assert benchmark_report.format_report(report)
 
 
+def test_what_ours_adds_to_starting_up_is_of_rounds_in_turn(monkeypatch, capsys):
+    asked = []
+
+    def time_one(library):
+        asked.append(library)
+        # The first of each reads from the disk.
+        return (1.0 if library == "keras" else 1.5) + 100 * (asked.count(library) == 1)
+
+    monkeypatch.setattr(benchmark_startup, "time_import", lambda library, backend: time_one(library))
+    failing = types.SimpleNamespace(call=FakeWorker("jax", STEPS).call)
+    monkeypatch.setattr(FakeWorker, "failing", {("start_up", None): WorkerError("no memory")})
+    errors = []
+    startup = benchmark_startup.measure(
+        types.SimpleNamespace(backends=["jax"], rounds=2),
+        {"jax": failing},
+        lambda what, error: errors.append(f"{what}: {error}"),
+    )
+    assert asked == ["keras_stm", "keras", "keras", "keras_stm", "keras_stm", "keras"]
+    assert errors == ["start-up, jax: build: no memory"]
+    results = {"rows": [], "startup": startup, "products": {}, "left_out": {}}
+    options = types.SimpleNamespace(image_size=224, matrix_size=8)
+    report = benchmark_report.summarize(results, options)
+    (row,) = report["startup"]
+    assert (row["backend"], row["what"], row["seconds_over"], row["ratio"]) == ("jax", "import", 0.5, 1.5)
+    assert re.search(r"jax +import +1.00 +1.50 +\+0.50 +1.50", benchmark_report.format_report(report))
+
+
+def test_an_import_is_timed_in_a_process_of_its_own():
+    assert 0 < benchmark_startup.time_import("wave", "jax") < 10
+    with pytest.raises(WorkerError, match="ModuleNotFoundError.*'nothing_here'"):
+        benchmark_startup.time_import("nothing_here", "jax")
+
+
 class Waiting(Steps):
     """Steps that take five milliseconds and 64 MiB."""
 
@@ -366,13 +484,15 @@ def test_the_memory_of_a_step_is_its_peak():
     assert steps.memory("x") is None
 
 
-def test_an_error_within_a_process_is_told_and_it_goes_on():
+def test_a_process_goes_on_after_an_error_within_it_and_after_ctrl_c():
     worker = Worker(OTHERS, STEPS)
     try:
         for _ in range(2):
             with pytest.raises(WorkerError, match="KeyError: 'nothing'") as error:
                 worker.call("time", key="nothing")
             assert error.value.dead is None
+            # A terminal sends it to all processes.
+            worker.process.send_signal(signal.SIGINT)
     finally:
         worker.stop()
 

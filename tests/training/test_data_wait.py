@@ -9,7 +9,7 @@ import tensorflow as tf
 from data_wait import DataWait
 
 
-def measure(seconds_to_load, seconds_to_train, steps=5):
+def measure(seconds_to_load, seconds_to_train, steps=4):
     """The share of the time that steps wait, where clips and steps take so long."""
 
     def load(step):
@@ -35,8 +35,8 @@ def measure(seconds_to_load, seconds_to_train, steps=5):
 
 
 def test_a_slow_loader_makes_steps_wait_and_a_slow_model_does_not():
-    assert measure(seconds_to_load=0.2, seconds_to_train=0.05) > 0.5
-    assert measure(seconds_to_load=0.02, seconds_to_train=0.2) < 0.1
+    assert measure(seconds_to_load=0.1, seconds_to_train=0.02) > 0.5
+    assert measure(seconds_to_load=0.02, seconds_to_train=0.15) < 0.1
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ import pytest
 
 import distribution
 from keras_stm import inference
+from keras_stm.arguments import ArgumentError
 from run_data import RunData
 from tests.training.small_runs import NARROW, SMALL
 
 BACKEND = keras.backend.backend()
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", ["auto", "none"])
 def test_a_machine_with_one_device_trains_on_it(name):
     devices = distribution.start(name)
@@ -23,22 +25,23 @@ def test_a_machine_with_one_device_trains_on_it(name):
         assert devices.from_first(lambda: 3) == 3
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
-    "name, alternative",
+    "name, alternatives",
     {
-        "tensorflow": [
-            ("data_parallel", "needs KERAS_BACKEND=jax; with tensorflow it is --distribution=mirrored")
-        ],
-        "jax": [("mirrored", "needs KERAS_BACKEND=tensorflow; with jax it is --distribution=data_parallel")],
+        "tensorflow": [("data_parallel", ["KERAS_BACKEND=jax", "--distribution=mirrored"])],
+        "jax": [("mirrored", ["KERAS_BACKEND=tensorflow", "--distribution=data_parallel"])],
         "torch": [
-            ("mirrored", "KERAS_BACKEND=tensorflow with --distribution=mirrored, or KERAS_BACKEND=jax"),
-            ("data_parallel", "KERAS_BACKEND=tensorflow with --distribution=mirrored, or KERAS_BACKEND=jax"),
+            (name, ["KERAS_BACKEND=tensorflow", "KERAS_BACKEND=jax"])
+            for name in ("mirrored", "data_parallel")
         ],
     }[BACKEND],
 )
-def test_what_the_backend_cannot_do_is_refused_with_what_can(name, alternative):
-    with pytest.raises(ValueError, match=f"{alternative}.* Received: distribution='{name}'"):
+def test_what_the_backend_cannot_do_is_refused_with_what_can(name, alternatives):
+    with pytest.raises(ArgumentError) as error:
         distribution.start(name)
+    assert (error.value.name, error.value.value) == ("distribution", name)
+    assert all(alternative in str(error.value) for alternative in alternatives)
 
 
 @pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "KERAS_DISTRIBUTION_NUM_PROCESSES"])
@@ -49,14 +52,12 @@ def test_the_environment_tells_of_other_processes(variable, monkeypatch):
     assert distribution.find_processes() is None
 
 
+@pytest.mark.every_backend
 def test_several_processes_are_refused_where_keras_cannot_train_in_them():
     name = "mirrored" if BACKEND == "jax" else "auto"
-    processes = distribution.find_processes("localhost:1", 2, 0)
-    message = (
-        "--num_processes=2 asks for several processes, which needs KERAS_BACKEND=jax and --distribution=da"
-    )
-    with pytest.raises(ValueError, match=message):
-        distribution.start(name, processes)
+    with pytest.raises(ArgumentError, match="KERAS_BACKEND=jax.*--num_processes=2") as error:
+        distribution.start(name, distribution.find_processes("localhost:1", 2, 0))
+    assert (error.value.name, error.value.value) == ("distribution", name)
 
 
 def test_one_process_is_not_several():
@@ -64,24 +65,25 @@ def test_one_process_is_not_several():
 
 
 @pytest.mark.parametrize(
-    "given, message",
+    "given, name, value",
     [
-        ((None, 2, 0), "go together. Received: coordinator=None, num_processes=2, process_id=0"),
-        (("localhost:1", None, None), "go together. Received: coordinator='localhost:1'"),
-        (("localhost:1", 2, 2), "less than the 2 of `num_processes`. Received: process_id=2"),
+        ((None, 2, 0), "coordinator", None),
+        (("localhost:1", None, None), "coordinator", "localhost:1"),
+        (("localhost:1", 2, 2), "process_id", 2),
     ],
 )
-def test_flags_of_processes_that_do_not_go_together_are_refused(given, message):
-    with pytest.raises(ValueError, match=message):
+def test_flags_of_processes_that_do_not_go_together_are_refused(given, name, value):
+    with pytest.raises(ArgumentError) as error:
         distribution.find_processes(*given)
+    assert (error.value.name, error.value.value) == (name, value)
 
 
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"batch_size": 9}, "must be a multiple of 2, the devices \\(2\\) times .* Received: batch_size=9"),
-        ({"batch_size": 10, "gradient_accumulation_steps": 2}, "multiple of 4, .* Received: batch_size=10"),
-        ({"batch_size": 64, "gradient_accumulation_steps": 32}, "16 clips to train on are too few for 2 dev"),
+        ({"batch_size": 9}, "multiple of 2.* Received: batch_size=9"),
+        ({"batch_size": 10, "gradient_accumulation_steps": 2}, "multiple of 4.* Received: batch_size=10"),
+        ({"batch_size": 64, "gradient_accumulation_steps": 32}, "16 clips .* 2 devices"),
     ],
 )
 def test_batches_that_devices_cannot_share_are_refused(settings, message, clips):
@@ -96,7 +98,6 @@ def test_a_batch_that_is_larger_than_the_data_shrinks_to_what_devices_can_share(
     assert data.batch_size == 15
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="MirroredStrategy is TensorFlow's")
 @pytest.mark.parametrize(
     "setting", [{"gradient_accumulation_steps": 2}, {"clip_norm": 20.0}, {"mixed_precision": "float16"}]
 )
@@ -104,10 +105,12 @@ def test_what_mirrored_devices_cannot_do_exactly_is_refused(setting):
     ((name, value),) = setting.items()
     devices = distribution.start("mirrored")
     devices.check(SMALL)
-    with pytest.raises(ValueError, match=f"`{name}` does not go with mirrored .* Received: {name}={value!r}"):
+    with pytest.raises(ArgumentError) as error:
         devices.check(dataclasses.replace(SMALL, **setting))
+    assert (error.value.name, error.value.value) == (name, value)
 
 
+@pytest.mark.every_backend
 @pytest.mark.skipif(BACKEND == "torch", reason="Keras trains on one device under PyTorch")
 def test_scores_of_a_model_in_a_scope_are_those_without(clips):
     model = NARROW(classes=8, weights=None)

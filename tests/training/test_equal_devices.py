@@ -3,9 +3,8 @@
 import csv
 import functools
 import json
-import os
-import subprocess
-import sys
+import pathlib
+import typing
 
 import keras
 import numpy as np
@@ -25,6 +24,11 @@ ARGUMENTS = [
     "--label_smoothing=0.1",
 ]
 SEVERAL = ["mirrored", "data_parallel", "two_processes"]
+# What else the devices are asked for, in the same process: a further run of one epoch.
+ALSO = {
+    "mirrored": ["--mixed_precision=bfloat16", "--ema_momentum=0.9"],
+    "data_parallel": ["--gradient_accumulation_steps=5"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,24 +37,52 @@ def clips(tmp_path_factory):
     return arrow_of_time.make_dataset(root, num_train=32, num_validation=24, num_test=8, progress=False)
 
 
+class Answers(typing.NamedTuple):
+    """What one set-up gives.
+
+    Attributes:
+        run: folder of its training from the weights `start.weights.h5` beside it.
+        also: folder of the further run, where there is one.
+        evaluation: folder in which evaluate.py wrote about the run of one device.
+        predictions: predict.py's file about that run.
+        output: what the training printed, and all after it.
+    """
+
+    run: pathlib.Path
+    also: pathlib.Path
+    evaluation: pathlib.Path
+    predictions: pathlib.Path
+    output: str
+
+
 @pytest.fixture(scope="module")
-def trained(clips, tmp_path_factory):
-    """Function of a set-up and more arguments that trains from the same weights: folder and output."""
+def answers(clips, tmp_path_factory):
+    """Function of a set-up."""
     root = tmp_path_factory.mktemp("runs")
     keras.utils.set_random_seed(0)
     start = NARROW(classes=8, weights=None)
     start.save_weights(root / "start.weights.h5")
-    found = {}
 
-    def train(setup, *more):
-        if (setup, more) not in found:
-            folder = root / str(len(found))
-            arguments = [f"--data_dir={clips}", f"--weights={root / 'start.weights.h5'}", *ARGUMENTS, *more]
-            output = setups.run(setup, *arguments, f"--output={folder}", cache=root / "jax")
-            found[setup, more] = folder, output
-        return found[setup, more]
+    @functools.cache
+    def answer(setup):
+        paths = [root / f"{setup}{end}" for end in ("", "-also", "-evaluation", "-predictions.json")]
+        run, also, evaluation, predictions = paths
+        fit = ["fit.py", f"--data_dir={clips}", f"--weights={root / 'start.weights.h5'}", *ARGUMENTS]
+        commands = [[*fit, f"--output={run}"]]
+        if setup != "two_processes":
+            # 24 videos are no multiple of 7, nor that of the devices.
+            one = [f"--model={root / 'tensorflow'}", "--batch_size=7"]
+            commands += [
+                ["evaluate.py", *one, f"--data_dir={clips}", f"--output={evaluation}"],
+                ["predict.py", f"{clips}/val", *one, "--top_k=1", f"--json={predictions}"],
+            ]
+        if setup in ALSO:
+            commands.append([*fit, f"--output={also}", *ALSO[setup], "--epochs=1"])
+        return Answers(*paths, setups.run(setup, *commands))
 
-    return train
+    # The others' answers are about its run.
+    answer("tensorflow")
+    return answer
 
 
 def read_history(folder):
@@ -63,97 +95,54 @@ def read_weights(folder):
 
 
 @pytest.mark.parametrize("setup", SEVERAL)
-def test_losses_weights_and_statistics_are_those_of_one_device(setup, trained):
-    one, _ = trained("tensorflow")
-    several, output = trained(setup)
+def test_losses_weights_and_statistics_are_those_of_one_device(setup, answers):
+    one, several = answers("tensorflow").run, answers(setup).run
     np.testing.assert_allclose(read_history(several), read_history(one), atol=1e-5)
     for ours, theirs in zip(read_weights(several), read_weights(one), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
-    assert "of 24 validation clips" in output
+    assert "of 24 validation clips" in answers(setup).output
     # Or other backends could not load it.
     layers = keras.saving.load_model(several / "model.keras")._flatten_layers()
     assert not any(getattr(layer, "synchronized", False) for layer in layers)
 
 
-# As the commands themselves, but with as many logical devices as the set-up has.
-COMMAND = """
-import os, runpy, sys
-import tensorflow as tf
-logical = [tf.config.LogicalDeviceConfiguration()] * int(os.environ.get("LOGICAL_CPUS", 1))
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], logical)
-sys.argv = sys.argv[1:]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+def test_training_moves_the_weights_far_more_than_they_may_differ(answers):
+    folder = answers("tensorflow").run
+    start = NARROW(classes=8, weights=None)
+    start.load_weights(folder.with_name("start.weights.h5"))
+    weights = zip(start.get_weights(), read_weights(folder), strict=True)
+    moved = [np.abs(ours - theirs).max() for ours, theirs in weights]
+    assert np.median(moved) > 5e-4
 
 
-def run_command(name, setup, *arguments):
-    environment, more, _ = setups.SETUPS[setup]
-    command = [sys.executable, "-c", COMMAND, os.path.join(setups.ROOT, "training", name), *arguments, *more]
-    path = os.pathsep.join([setups.ROOT, os.path.join(setups.ROOT, "training")])
-    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": path, **environment})
+def read_scores(answers):
+    """The videos and their rows of scores, as evaluate.py writes them."""
+    with open(answers.evaluation / "scores.csv") as file:
+        rows = list(csv.reader(file))[1:]
+    return [row[0] for row in rows], np.array([row[3:] for row in rows], float)
 
 
-@pytest.fixture(scope="module")
-def answers(trained, clips, tmp_path_factory):
-    """Function of a set-up: the rows of evaluate.py's scores, and the best prediction for each file."""
-    folder, _ = trained("tensorflow")
-
-    @functools.cache
-    def answer(setup):
-        output = tmp_path_factory.mktemp(setup)
-        # Neither is a multiple of the devices, and the last batch is smaller.
-        run_command(
-            *("evaluate.py", setup, f"--model={folder}", f"--data_dir={clips}", "--batch_size=7"),
-            f"--output={output}",
-        )
-        run_command(
-            *("predict.py", setup, f"{clips}/val", f"--model={folder}", "--batch_size=7", "--top_k=1"),
-            f"--json={output / 'predictions.json'}",
-        )
-        with open(output / "scores.csv") as file:
-            rows = list(csv.reader(file))[1:]
-        videos = json.loads((output / "predictions.json").read_text())["videos"]
-        return rows, [(video["file"], video["predictions"][0]) for video in videos]
-
-    return answer
+def read_predictions(answers):
+    """Each file and its best prediction, as predict.py writes them."""
+    videos = json.loads(answers.predictions.read_text())["videos"]
+    return [(video["file"], video["predictions"][0]) for video in videos]
 
 
 @pytest.mark.parametrize("setup", ["mirrored", "data_parallel"])
 def test_evaluation_and_prediction_answer_for_every_video_once(setup, answers):
-    rows, videos = answers("tensorflow")
-    other_rows, other_videos = answers(setup)
-    assert len(rows) == len(videos) == 24
-    assert [row[0] for row in rows] == [row[0] for row in other_rows]
-    scores, other_scores = (np.array([row[3:] for row in table], float) for table in (rows, other_rows))
+    one, several = answers("tensorflow"), answers(setup)
+    (names, scores), (other_names, other_scores) = read_scores(one), read_scores(several)
+    assert len(set(names)) == 24 and other_names == names
     np.testing.assert_allclose(other_scores, scores, atol=1e-4)
-    assert [file for file, _ in videos] == [file for file, _ in other_videos]
+    videos, other_videos = read_predictions(one), read_predictions(several)
+    assert len(videos) == 24 and [file for file, _ in other_videos] == [file for file, _ in videos]
     for (_, ours), (_, theirs) in zip(videos, other_videos, strict=True):
         assert ours["label"] == theirs["label"]
         assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
 
 
-def test_training_moves_the_weights_far_more_than_they_may_differ(trained):
-    folder, _ = trained("tensorflow")
-    start = keras.saving.load_model(folder / "model.keras")
-    end = start.get_weights()
-    start.load_weights(folder.parent / "start.weights.h5")
-    moved = [np.abs(ours - theirs).max() for ours, theirs in zip(start.get_weights(), end, strict=True)]
-    assert np.median(moved) > 5e-4
-
-
-@pytest.mark.parametrize("setup", ["mirrored", "two_processes", "torch"])
-def test_bfloat16_and_averaged_weights_go_with_any_devices(setup, trained):
-    folder, _ = trained(setup, "--mixed_precision=bfloat16", "--ema_momentum=0.9", "--epochs=1")
+@pytest.mark.parametrize("setup", ALSO)
+def test_bfloat16_averaged_weights_and_accumulated_gradients_go_with_several_devices(setup, answers):
+    folder = answers(setup).also
     assert np.isfinite(read_history(folder)).all()
     assert all(np.isfinite(weight).all() for weight in read_weights(folder))
-
-
-@pytest.mark.parametrize("setup", ["tensorflow", "jax", "torch"])
-def test_float16_scales_the_loss_and_trains(setup, trained):
-    folder, _ = trained(setup, "--mixed_precision=float16", "--epochs=1")
-    assert np.isfinite(read_history(folder)).all()
-
-
-def test_gradients_are_accumulated_over_devices_of_jax(trained):
-    parts, _ = trained("data_parallel", "--gradient_accumulation_steps=5", "--epochs=1")
-    assert np.isfinite(read_history(parts)).all()

@@ -7,7 +7,6 @@ import pytest
 from distribution import Devices
 from interruption import Interruption
 
-
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 

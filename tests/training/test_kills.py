@@ -4,7 +4,6 @@ import csv
 import os
 import random
 import signal
-import time
 
 import keras
 import numpy as np
@@ -14,35 +13,25 @@ from tests.training import setups
 
 pytestmark = pytest.mark.slow
 
-# Dropout and augmentation are on: their random state must come back as well.
+# Dropout and augmentation are on: their random state must come back as well. An epoch has two steps.
 ARGUMENTS = [
-    *("--num_frames=4", "--image_size=32", "--batch_size=8", "--epochs=4", "--workers=2", "--dropout=0.5"),
-    *("--flip=labels", "--random_erasing=0.5", "--ema_momentum=0.9"),
+    *("--num_frames=4", "--image_size=32", "--batch_size=8", "--workers=2", "--dropout=0.5"),
+    *("--flip=labels", "--random_erasing=0.5"),
 ]
 # Mirrored devices trace longest; the state of AdamW and the averages come back as under one device.
-MORE = {"mirrored": ["--optimizer=sgd", "--ema_momentum=0"]}
+MORE = {"mirrored": ["--optimizer=sgd"]}
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("jax")
+@pytest.fixture
+def command(clips, tmp_path):
+    """Function of a set-up, a folder's name and the number of epochs."""
 
+    def make(setup, output, epochs):
+        more = MORE.get(setup, ["--ema_momentum=0.9"])
+        folder = f"--output={tmp_path / output}"
+        return ["fit.py", f"--data_dir={clips}", folder, f"--epochs={epochs}", *ARGUMENTS, *more]
 
-@pytest.fixture(scope="module")
-def whole(clips, cache, tmp_path_factory):
-    """Function of a set-up: the folder of a run that was never killed, and the seconds that it took."""
-    found = {}
-
-    def train(setup):
-        if setup not in found:
-            folder = tmp_path_factory.mktemp("whole") / setup
-            begin = time.monotonic()
-            arguments = [f"--data_dir={clips}", *ARGUMENTS, *MORE.get(setup, ())]
-            setups.run(setup, *arguments, f"--output={folder}", cache=cache)
-            found[setup] = folder, time.monotonic() - begin
-        return found[setup]
-
-    return train
+    return make
 
 
 def read_history(folder):
@@ -65,71 +54,41 @@ def assert_same_run(folder, expected):
         np.testing.assert_array_equal(a, b)
 
 
-# Several devices of one JAX process train as two processes do, which are killed in more ways.
-@pytest.mark.parametrize("setup", [name for name in setups.SETUPS if name != "data_parallel"])
-def test_a_run_that_was_killed_at_any_moment_ends_with_the_very_weights(setup, clips, whole, cache, tmp_path):
-    expected, seconds = whole(setup)
-    rng = random.Random(setup)
-    last = setups.SETUPS[setup][2] - 1
-    command = (setup, f"--data_dir={clips}", *ARGUMENTS, *MORE.get(setup, ()), f"--output={tmp_path / 'run'}")
-    # In a step of the first or second epoch; then, in the second run, while the checkpoint of its second
-    # epoch is written, which the first process does, whatever the backend; then at any time at all, which
-    # under JAX and on several devices, whose runs take longest, would show nothing that others do not.
-    kills = [(f"step:{rng.randint(2, 4)}", last)]
-    if setup in ("tensorflow", "two_processes"):
-        kills.append(("write:2", 0))
-    if setup in ("tensorflow", "torch"):
-        kills.append((None, last))
-    for kill, killed in kills:
-        processes = setups.start(*command, kill=kill, killed=killed, cache=cache)
-        if kill is None:
-            time.sleep(rng.uniform(0.2, 0.9) * seconds)
-            processes[killed].kill()
-        codes, outputs = setups.finish(processes)
-        # At any time at all may be too late.
-        assert codes[killed] == -signal.SIGKILL or (kill is None and codes[killed] == 0), outputs[killed]
-        # The others end by themselves and do not wait for it for ever.
-        assert kill is None or all(codes), "\n".join(outputs)
-        if kill == "write:2":
-            partial = [name for name in os.listdir(tmp_path / "run" / "checkpoints") if "partial" in name]
-            assert len(partial) == 1
-    setups.run(*command, cache=cache)
-    assert_same_run(tmp_path / "run", expected)
+@pytest.mark.parametrize("setup", [name for name, (_, _, count) in setups.SETUPS.items() if count == 1])
+def test_a_run_that_was_killed_at_any_moment_ends_with_the_very_weights(setup, command, tmp_path):
+    killed, whole = (command(setup, name, epochs=2) for name in ("killed", "whole"))
+    # In any step behind the first checkpoint. Then, in the second run, while its first one is written,
+    # which is the same for all.
+    kills = [f"step:{random.Random(setup).randint(3, 4)}"]
+    if setup == "tensorflow":
+        kills.append("write:1")
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    for kill in kills:
+        (code,), (output,) = setups.finish(setups.start(setup, killed, kill=kill))
+        assert code == -signal.SIGKILL, output
+        partial = [name for name in os.listdir(checkpoints) if "partial" in name]
+        assert len(partial) == (kill == "write:1")
+        assert sorted(set(os.listdir(checkpoints)) - set(partial)) == ["00001.npz"]
+    setups.run(setup, whole, killed)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
-@pytest.mark.parametrize(
-    "setup, number",
-    [
-        ("tensorflow", signal.SIGINT),
-        ("torch", signal.SIGTERM),
-        # Which they tell each other by SIGTERM.
-        ("two_processes", signal.SIGINT),
-    ],
-)
-def test_a_signal_to_one_process_ends_all_after_a_step_and_they_go_on(
-    setup, number, clips, whole, cache, tmp_path
-):
-    expected, _ = whole(setup)
-    command = (setup, f"--data_dir={clips}", *ARGUMENTS, f"--output={tmp_path / 'run'}")
-    last = setups.SETUPS[setup][2] - 1
+def test_one_of_two_processes_is_killed_then_gets_a_signal_and_both_end_and_go_on(command, tmp_path):
+    setup, last = "two_processes", 1
+    killed, whole = (command(setup, name, epochs=4) for name in ("killed", "whole"))
+    step = random.Random(setup).randint(3, 4)
+    codes, outputs = setups.finish(setups.start(setup, killed, kill=f"step:{step}", killed=last))
+    # The other ends by itself and does not wait for it for ever.
+    assert codes[last] == -signal.SIGKILL and all(codes), "\n".join(outputs)
+    assert len(read_history(tmp_path / "killed")) == 1
+    # Which they tell each other by SIGTERM.
     codes, outputs = setups.finish(
-        setups.start(*command, kill="step:3", killed=last, number=number, cache=cache)
+        setups.start(setup, killed, kill="step:1", killed=last, number=signal.SIGINT)
     )
-    assert all(code == 1 for code in codes), "\n".join(outputs)
+    assert codes == [1, 1], "\n".join(outputs)
     for output in outputs:
         assert output.endswith("\nStopped. The same command goes on from the last whole epoch.\n"), output
         assert "Traceback" not in output
-    assert 1 <= len(read_history(tmp_path / "run")) < 4
-    setups.run(*command, cache=cache)
-    assert_same_run(tmp_path / "run", expected)
-
-
-def test_two_runs_in_one_folder_are_one_too_many(clips, tmp_path):
-    command = ("tensorflow", f"--data_dir={clips}", *ARGUMENTS, f"--output={tmp_path / 'run'}")
-    first = setups.start(*command)
-    while not (tmp_path / "run" / "config.json").exists():
-        assert first[0].poll() is None
-        time.sleep(0.05)
-    codes, outputs = setups.finish(setups.start(*command))
-    assert codes == [1] and "Another process is writing into" in outputs[0]
-    assert setups.finish(first)[0] == [0]
+    assert len(read_history(tmp_path / "killed")) < 4
+    setups.run(setup, whole, killed)
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")

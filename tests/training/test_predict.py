@@ -18,15 +18,18 @@ import av
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import ImageFont
 
 import fit
 import predict
 import render
-from keras_stm import model_file
+from keras_stm import inference, model_file
+from keras_stm.data import load_clip, open_dataset
 from keras_stm.data.video import VideoError, iterate_frames, probe
 from keras_stm.video_classifier import VideoClassifier
 from tests.data.videos import copy_video, damage, decode_all, write_audio, write_video
+from tests.reference.backend import compute, numpy
 
 SCRIPT = predict.__file__
 NAMES = ("dark", "middle", "bright")
@@ -105,7 +108,6 @@ def test_the_best_classes_are_printed_with_bars(run, videos, capsys):
 
 
 def test_a_folder_of_frames_is_one_clip_unless_it_holds_videos(run, videos, tmp_path):
-    tf = pytest.importorskip("tensorflow")
     image = tf.io.encode_jpeg(np.full((40, 40, 3), 230, "uint8")).numpy()
     for folder in ("frames/clip", "thumbnails"):
         (tmp_path / folder).mkdir(parents=True)
@@ -141,12 +143,14 @@ def test_broken_files_are_reported_one_by_one_and_the_others_answered(run, broke
     answers = predict.predict(paths, run, outputs={"json": str(output), "csv": str(tmp_path / "answers.csv")})
     assert best(answers) == {"a.avi": "dark", "c.mp4": "middle"}
     lines = sorted(capsys.readouterr().err.splitlines())
-    assert [re.search(r"(\w+\.mp4): (.+)", line).groups() for line in lines] == [
-        ("cut.mp4", "cut off, it is shorter than it says"),
-        ("notes.mp4", "not a video, or damaged (Invalid data found when processing input)"),
-        ("sound.mp4", "holds no video stream"),
-        ("nowhere.mp4", "no such file"),
-    ]
+    reasons = {
+        "cut.mp4": "cut off",
+        "notes.mp4": "not a video",
+        "sound.mp4": "no video stream",
+        "nowhere.mp4": "no such file",
+    }
+    for line, (name, reason) in zip(lines, reasons.items(), strict=True):
+        assert re.search(rf"\b{name}: .*{reason}", line)
     assert all(line.startswith("predict.py: ") for line in lines)
     written = json.loads(output.read_text())["videos"]
     assert written == answers and sum("error" in answer for answer in written) == 4
@@ -425,13 +429,13 @@ def test_a_video_that_cannot_be_written_leaves_nothing(run, ramp, tmp_path, monk
 @pytest.mark.parametrize(
     "outputs, message",
     [
-        ({"json": "there.json"}, "--json=there.json exists; give another name, or --overwrite"),
-        ({"csv": "nowhere/new.csv"}, "--csv=nowhere/new.csv: there is no folder .*nowhere"),
-        ({"csv": "folder"}, "--csv=folder is a folder"),
-        ({"csv": "new", "json": "./new"}, "--csv, --json must be different files"),
-        ({"render": "new.webm"}, "--render=new.webm must end in one of .*mp4"),
-        ({"render": "new.mp4"}, "--render is for one video file"),
-        ({"render": "a.mp4"}, "--render=a.mp4 is one of the videos to read"),
+        ({"json": "there.json"}, "--json=there.json exists"),
+        ({"csv": "nowhere/new.csv"}, "--csv=nowhere/new.csv: .*nowhere"),
+        ({"csv": "folder"}, "--csv=folder "),
+        ({"csv": "new", "json": "./new"}, "--csv, --json "),
+        ({"render": "new.webm"}, "--render=new.webm .*mp4"),
+        ({"render": "new.mp4"}, "--render "),
+        ({"render": "a.mp4"}, "--render=a.mp4 is one of the videos"),
     ],
 )
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -472,8 +476,8 @@ def test_an_error_while_writing_keeps_what_was_there(run, videos, tmp_path, monk
 @pytest.mark.parametrize(
     "paths, arguments, message",
     [
-        ([], {}, "no video is given: predict.py clip.mp4"),
-        (["a.mp4"], {"stride": 1.0}, "--stride is for --window"),
+        ([], {}, "no video"),
+        (["a.mp4"], {"stride": 1.0}, "--stride .*--window"),
         (["a.mp4"], {"model": "nowhere"}, "nowhere"),
     ],
 )
@@ -515,11 +519,27 @@ GOOD, BAD = {"file": "a", "predictions": []}, {"file": "b", "error": "broken"}
     ],
 )
 def test_the_status_tells_how_many_were_answered(outcome, status, monkeypatch):
-    monkeypatch.setattr(predict, "flags", mock.MagicMock())
     monkeypatch.setattr(predict, "predict", mock.Mock(side_effect=[outcome]))
     with pytest.raises(SystemExit) as stop:
         predict.main([SCRIPT, "a"])
     assert stop.value.code == status
+
+
+@pytest.mark.every_backend
+def test_the_command_writes_the_scores_of_a_runs_model(trained_run, clips, tmp_path):
+    paths = [path for path, _ in open_dataset("folder", clips, split="validation").records][::3]
+    output = tmp_path / "scores.json"
+    with pytest.raises(SystemExit) as stop:
+        predict.main([SCRIPT, *paths, f"--model={trained_run}", "--top_k=8", f"--json={output}"])
+    assert stop.value.code == 0
+    answers = json.loads(output.read_text())["videos"]
+    assert [answer["file"] for answer in answers] == paths
+    trained = inference.load(trained_run)
+    prepared = np.concatenate([load_clip(path, trained.num_frames, trained.image_size) for path in paths])
+    for answer, expected in zip(answers, numpy(compute(trained.model, prepared)), strict=True):
+        scores = {each["label"]: each["score"] for each in answer["predictions"]}
+        assert [scores[name] for name in trained.class_names] == pytest.approx(expected, abs=1e-5)
+    assert len({answer["predictions"][0]["label"] for answer in answers}) > 1
 
 
 def test_the_command_answers_by_the_main_jobs_model_and_ends_with_its_status(run, broken, tmp_path):
@@ -539,12 +559,11 @@ def test_the_command_answers_by_the_main_jobs_model_and_ends_with_its_status(run
     }
 
 
-def test_the_command_says_in_a_line_that_there_is_no_model(videos, tmp_path):
-    command = [sys.executable, SCRIPT, str(videos / "b.mp4")]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert result.returncode == 1 and result.stdout == ""
-    assert re.search(r"^predict.py: .*small-stm_small'$", result.stderr, re.MULTILINE)
-    assert "Traceback" not in result.stderr
+def test_the_command_says_in_a_line_that_there_is_no_model(videos, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="^predict.py: .*small-stm_small'$") as stop:
+        predict.main([SCRIPT, str(videos / "b.mp4")])
+    assert "\n" not in stop.value.code and capsys.readouterr().out == ""
 
 
 def test_video_errors_of_every_kind_end_up_in_one_line(run, tmp_path, monkeypatch, capsys):

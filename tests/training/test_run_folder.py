@@ -41,7 +41,7 @@ def test_a_run_is_finished_once_its_saved_model_is_there(tmp_path):
 
 def test_other_settings_are_refused_and_the_difference_is_named(tmp_path):
     started(tmp_path)
-    with pytest.raises(ValueError, match="other settings \\(epochs 6 there, 7 here\\).*--overwrite"):
+    with pytest.raises(ValueError, match="epochs 6 there, 7 here.*--overwrite"):
         RunFolder(tmp_path, {**SETTINGS, "epochs": 7}).is_finished()
 
 
@@ -92,7 +92,7 @@ def test_a_folder_that_holds_anything_else_is_refused_even_to_overwrite(overwrit
     if with_config:
         started(tmp_path)
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ValueError, match="not the folder of a run, as it holds thesis.tex"):
+    with pytest.raises(ValueError, match="thesis.tex"):
         RunFolder(tmp_path, SETTINGS, overwrite).is_finished()
 
 
@@ -124,7 +124,7 @@ def test_a_lock_keeps_a_second_process_out_and_dies_with_its_own(tmp_path):
     try:
         assert process.stdout.readline() == "locked\n"
         folder = RunFolder(tmp_path, SETTINGS)
-        with pytest.raises(ValueError, match="Another process is writing into"), folder.lock():
+        with pytest.raises(ValueError, match="Another process"), folder.lock():
             pass
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -138,7 +138,7 @@ def test_a_lock_keeps_a_second_process_out_and_dies_with_its_own(tmp_path):
 def test_a_disk_without_the_room_for_a_run_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=9e6))
     folder = RunFolder(tmp_path, SETTINGS, max_to_keep=2)
-    with folder.lock(), pytest.raises(ValueError, match="9 MB free; checkpoints and models will take 10"):
+    with folder.lock(), pytest.raises(ValueError, match=" 9 MB .* 10\\."):
         folder.begin(["a", "b"], state_bytes=1e6, model_bytes=2e6)
     assert os.listdir(tmp_path) == [LOCK]
 

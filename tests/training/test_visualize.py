@@ -3,35 +3,32 @@
 import os
 import subprocess
 import sys
-import types
 
-import keras
 import matplotlib.image
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import visualize
-from keras_stm import model_file
-from keras_stm.data import VideoError
-from keras_stm.models import STMResNet, TSNResNet
+from keras_stm.arguments import ArgumentError
+from keras_stm.data import VideoError, arrow_of_time, segments
+from keras_stm.data.views import read_views
+from keras_stm.models import TSNResNet
 from tests.data.videos import write_audio, write_video
 
-NAMES = ("clap", "jump")
 FEATURES = "features-conv2_block1.png"
 
 
-def save(path, build, sampling="segments"):
-    """A folder as a run leaves it, but for what drawing does not need."""
-    path.mkdir()
-    build((1, 1, 1, 1), 16, classes=2).save(path / "model.keras")
-    model_file.annotate(path / "model.keras", NAMES, model_file.ClipSettings(4, 32, sampling))
-    return str(path)
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    keras.utils.set_random_seed(0)
-    return save(tmp_path_factory.mktemp("runs") / "my_run", STMResNet)
+def trained(trained_run):
+    return visualize.inference.load(trained_run)
+
+
+@pytest.fixture
+def run(trained, monkeypatch):
+    """The folder of a run, which is there without being loaded anew."""
+    monkeypatch.setattr(visualize.inference, "load", lambda path: trained)
+    return "runs/my_run"
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +36,15 @@ def video(tmp_path_factory):
     return write_video(tmp_path_factory.mktemp("videos") / "my.clip.mp4", num_frames=12)
 
 
-def command(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, visualize.__file__, *arguments], capture_output=True, text=True, cwd=cwd, timeout=300
+def test_both_pictures_are_written_where_the_command_says(trained_run, video, tmp_path):
+    """In a process of its own."""
+    process = subprocess.run(
+        [sys.executable, visualize.__file__, video, f"--model={trained_run}", "--class_name=recede"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=300,
     )
-
-
-def test_both_pictures_are_written_where_the_command_says(run, video, tmp_path):
-    process = command(video, f"--model={run}", "--class_name=jump", cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     output = tmp_path / "saved_models" / "visualize-my.clip"
     assert process.stdout.splitlines() == [str(output / FEATURES), str(output / visualize.GRAD_CAM)]
@@ -59,43 +57,35 @@ def test_both_pictures_are_written_where_the_command_says(run, video, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "give one clip, a video file or a folder of .jpg frames, not no argument"),
-        (["a.mp4", "b.mp4"], "give one clip, a video file or a folder of .jpg frames, not 2 arguments"),
-        (["a.mp4"], "--model is missing: the folder of a run of fit.py"),
+        ([], "one clip, .*not no argument$"),
+        (["a.mp4", "b.mp4"], "one clip, .*not 2 arguments$"),
+        (["a.mp4"], "--model is missing"),
+        (["a.mp4", "--model=nowhere"], "Received: path='.*nowhere'$"),
     ],
 )
-def test_what_is_missing_or_too_much_is_told(arguments, message, monkeypatch):
-    monkeypatch.setattr(visualize.flags, "FLAGS", types.SimpleNamespace(model=None))
-    with pytest.raises(SystemExit) as error:
+def test_what_is_missing_or_too_much_is_told_in_one_line(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=rf"^visualize\.py: .*{message}") as error:
         visualize.main(["visualize.py", *arguments])
-    assert error.value.code == f"visualize.py: {message}"
-
-
-def test_an_error_is_told_in_one_line(tmp_path):
-    process = command("a.mp4", "--model=nowhere", cwd=tmp_path)
-    assert process.returncode == 1
-    assert "Traceback" not in process.stderr
-    assert process.stderr.splitlines()[-1].startswith(
-        "visualize.py: `path` must be the folder of a finished run"
-    )
+    assert "\n" not in error.value.code
     assert not os.listdir(tmp_path)
 
 
-def drawn(monkeypatch):
-    """What the figures are asked to show, as `{function: arguments}`."""
+@pytest.fixture
+def asked(monkeypatch):
+    """What the figures, which stay empty, are asked to show: `{function: arguments}`."""
     asked = {}
     for name in ("plot_block", "plot_grad_cam"):
-        plot = getattr(visualize.visualization, name)
-        monkeypatch.setattr(
-            visualize.visualization,
-            name,
-            lambda *args, name=name, plot=plot: asked.update({name: args}) or plot(*args),
-        )
+
+        def plot(*args, name=name):
+            asked[name] = args
+            return Figure()
+
+        monkeypatch.setattr(visualize.visualization, name, plot)
     return asked
 
 
-def test_frames_are_named_by_their_place_and_time_in_the_video(run, video, tmp_path, monkeypatch, capsys):
-    asked = drawn(monkeypatch)
+def test_frames_are_named_by_their_place_and_time_in_the_video(run, video, tmp_path, asked):
     visualize.visualize(video, run, str(tmp_path))
     # 12 frames at 10 a second; the middle one of each of 4 segments.
     expected = ["frame 1\n0.1 s", "frame 4\n0.4 s", "frame 7\n0.7 s", "frame 10\n1.0 s"]
@@ -103,30 +93,28 @@ def test_frames_are_named_by_their_place_and_time_in_the_video(run, video, tmp_p
     assert (block, names, title) == ("conv2_block1", expected, "my.clip.mp4 in conv2_block1 of my_run")
     assert clip.shape == (1, 4, 32, 32, 3)
     _, _, class_names, class_name, names, title = asked["plot_grad_cam"]
-    assert (class_names, class_name, names) == (NAMES, None, expected)
+    assert (class_names, class_name, names) == (arrow_of_time.CLASS_NAMES, None, expected)
     assert title == "my.clip.mp4: Grad-CAM of my_run"
 
 
-def test_a_dense_model_gets_the_frames_that_it_was_trained_on(video, tmp_path, monkeypatch):
-    run = save(tmp_path / "dense", STMResNet, sampling="dense")
-    read = []
-    monkeypatch.setattr(
-        visualize, "read_views", lambda *args, **options: read.append(options) or np.zeros((1, 4, 32, 32, 3))
-    )
-    asked = drawn(monkeypatch)
-    visualize.visualize(video, run, str(tmp_path / "out"))
-    assert read == [{"sampling": "dense"}]
-    assert asked["plot_block"][3][-1] == "frame 9\n0.9 s"
+def test_a_dense_model_gets_the_frames_that_it_was_trained_on(
+    trained, run, video, tmp_path, asked, monkeypatch
+):
+    dense = trained._replace(sampling="dense")
+    monkeypatch.setattr(visualize.inference, "load", lambda path: dense)
+    visualize.visualize(video, run, str(tmp_path))
+    indices = segments.dense_indices(12, 4)
+    assert [name.split("\n")[0] for name in asked["plot_block"][3]] == [f"frame {i}" for i in indices]
+    np.testing.assert_array_equal(asked["plot_block"][1], read_views(video, 4, 32, sampling="dense"))
 
 
-def test_a_folder_of_frames_is_drawn_without_times(run, tmp_path, monkeypatch):
+def test_a_folder_of_frames_is_drawn_without_times(run, tmp_path, asked, monkeypatch):
     from PIL import Image
 
     folder = tmp_path / "frames.of.it"
     folder.mkdir()
     for i in range(4):
         Image.fromarray(np.full((40, 48, 3), 50 * i, "uint8")).save(folder / f"{i + 1:05d}.jpg")
-    asked = drawn(monkeypatch)
     monkeypatch.chdir(tmp_path)
     visualize.visualize(f"{folder}/", run)
     assert asked["plot_block"][3] == [f"frame {i}" for i in range(4)]
@@ -141,10 +129,10 @@ def broken(tmp_path):
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda folder: str(folder / "none.mp4"), "none.mp4: no such file"),
-        (broken, "text.mp4: not a video, or damaged"),
-        (lambda folder: write_audio(folder / "sound.mp4"), "sound.mp4: holds no video stream"),
-        (str, "a folder without .jpg files"),
+        (lambda folder: str(folder / "none.mp4"), "none.mp4: "),
+        (broken, "text.mp4: "),
+        (lambda folder: write_audio(folder / "sound.mp4"), "sound.mp4: "),
+        (str, "clips: .*jpg"),
     ],
 )
 def test_a_clip_that_cannot_be_read_is_named(make, message, run, tmp_path):
@@ -158,29 +146,31 @@ def test_a_clip_that_cannot_be_read_is_named(make, message, run, tmp_path):
 
 def test_nothing_is_written_where_a_block_or_a_class_does_not_exist(run, video, tmp_path):
     output = tmp_path / "out"
-    with pytest.raises(ValueError, match="`block` must be one of 'conv2_block1', .* Received: block='conv9'"):
-        visualize.visualize(video, run, str(output), block="conv9")
-    with pytest.raises(ValueError, match="`class_name` must be one of the 2 classes, as 'clap', 'jump'"):
-        visualize.visualize(video, run, str(output), class_name="sing")
+    for name, value in (("block", "conv9"), ("class_name", "sing")):
+        with pytest.raises(ArgumentError) as error:
+            visualize.visualize(video, run, str(output), **{name: value})
+        assert (error.value.name, error.value.value) == (name, value)
     assert not output.exists()
 
 
-def test_tsn_has_no_block_to_draw(video, tmp_path):
-    run = save(tmp_path / "tsn", TSNResNet)
-    with pytest.raises(ValueError, match="`model` must have blocks with CSTM or CMM; those of TSN"):
+def test_tsn_has_no_block_to_draw(trained, run, video, tmp_path, monkeypatch):
+    tsn = trained._replace(model=TSNResNet((1, 1, 1, 1), 16, classes=8))
+    monkeypatch.setattr(visualize.inference, "load", lambda path: tsn)
+    with pytest.raises(ArgumentError, match="TSN") as error:
         visualize.visualize(video, run, str(tmp_path / "out"))
+    assert error.value.name == "model"
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("output", ["file", "file/below"])
-def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(output, run, video, tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(output, run, video, tmp_path, asked):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError, match=output):
         visualize.visualize(video, run, str(tmp_path / output))
     assert (tmp_path / "file").read_text() == "in the way"
 
 
-def test_a_picture_that_cannot_be_finished_leaves_the_earlier_one(run, video, tmp_path, monkeypatch):
+def test_a_picture_that_cannot_be_finished_leaves_the_earlier_one(run, video, tmp_path, asked, monkeypatch):
     earlier = tmp_path / FEATURES
     earlier.write_text("earlier")
 

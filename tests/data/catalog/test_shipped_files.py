@@ -132,7 +132,7 @@ def test_no_clip_at_all_is_an_error_that_names_some(tmp_path, name):
     files = shipped.WRITERS[name](class_names_of(name), notes, clips="")
     root = shipped.write(tmp_path, {file: text for file, text in files.items() if file.startswith(notes)})
     first = {"ucf101": "v_Push", "hmdb51": "A_", "kinetics400": "-a_1000_000007_000017.mp4"}.get(name, "1000")
-    with pytest.raises(ValueError, match=rf"none of the \d is there, such as .*{first}.* Received: root="):
+    with pytest.raises(ValueError, match=f"^`root` .*{first}"):
         open_dataset(name, root)
 
 
@@ -192,6 +192,5 @@ def test_classes_are_in_the_order_of_their_numbers(tmp_path):
 )
 @pytest.mark.parametrize("root", ["", "no"])
 def test_missing_annotations_are_named(tmp_path, name, file, root):
-    message = f"`root` must be a folder that holds {file}, directly or one folder deeper. Received: root="
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^`root` .* {file}"):
         open_dataset(name, tmp_path / root)

@@ -4,6 +4,7 @@ import pytest
 
 from keras_stm.data.catalog import open_dataset
 from tests.data.catalog import shipped
+from tests.data.errors import argument_error
 
 TRAIN = "a 1.mp4 0\nb/frames one 30 2\nb/2.webm 2\n"
 CLIPS = {"a 1.mp4": "", "b/frames one/00001.jpg": "", "b/2.webm": "", "c.avi": ""}
@@ -35,9 +36,7 @@ def test_classes_file_gives_the_names(tmp_path):
     root = write(tmp_path, train=TRAIN, val="c.avi 0", classes="fall\nget up\nrun\n")
     assert open_dataset("list", root).class_names == ("fall", "get up", "run")
     write(tmp_path, classes="fall\nrun\n")
-    with pytest.raises(
-        ValueError, match="train.txt, line 2: .* a label from 0 to 1. Received: 'b/frames one 30 2'"
-    ):
+    with pytest.raises(ValueError, match="train.txt, line 2: .* 0 to 1.* 'b/frames one 30 2'"):
         open_dataset("list", root)
 
 
@@ -60,7 +59,7 @@ def test_validation_is_set_apart_where_there_is_no_list_for_it(tmp_path, file):
     assert len(train) == 16
     assert sorted(label for _, label in validation) == [0, 0, 1, 1]
     assert open_dataset("list", root, "validation", seed=1).records != validation
-    with pytest.raises(ValueError, match="`split` must be 'train' or 'validation'.* Received: split='test'"):
+    with argument_error("split", "test"):
         open_dataset("list", root, "test")
 
 
@@ -70,7 +69,7 @@ def test_missing_clips_are_named_and_the_others_kept(tmp_path):
     assert len(dataset.records) == 3
     assert dataset.missing == (f"{root}/no.mp4", f"{root}/nowhere/at/all")
     write(tmp_path, train="no.mp4 0\n")
-    with pytest.raises(ValueError, match="none of the 1 is there, such as no.mp4. Received: root="):
+    with pytest.raises(ValueError, match="^`root` .* no.mp4"):
         open_dataset("list", root)
 
 
@@ -93,26 +92,23 @@ def test_missing_clips_are_named_and_the_others_kept(tmp_path):
 )
 def test_a_malformed_line_is_named(tmp_path, line):
     root = write(tmp_path, train=f"a 1.mp4 0\n{line}\n")
-    message = (
-        "train.txt, line 2: expected `path label` .* `path num_frames label` .* from 0 to 99999. Received: '"
-    )
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"train.txt, line 2: .* 99999.*'{line[:5]}"):
         open_dataset("list", root)
 
 
 @pytest.mark.parametrize(
     "lists,message",
     [
-        ({"train": "a.mp4 0\n./a.mp4 1\n"}, "train.txt, line 2: expected each name once, and 'a.mp4'"),
-        ({"train": "a.mp4 0\n../lists/a.mp4 1\n"}, "train.txt, line 2: expected each name once, and 'a.mp4'"),
-        ({"train": "c.avi 0\n", "val": "", "validation": ""}, "must hold one of validation.txt and val.txt"),
-        ({"train": ""}, "train.txt: expected at least one line"),
-        ({"train": "c.avi 0\n", "val": "c.avi\n"}, "val.txt, line 1: expected"),
+        ({"train": "a.mp4 0\n./a.mp4 1\n"}, "train.txt, line 2: .* 'a.mp4'"),
+        ({"train": "a.mp4 0\n../lists/a.mp4 1\n"}, "train.txt, line 2: .* 'a.mp4'"),
+        ({"train": "c.avi 0\n", "val": "", "validation": ""}, "^`root` .* validation.txt and val.txt"),
+        ({"train": ""}, "train.txt: "),
+        ({"train": "c.avi 0\n", "val": "c.avi\n"}, "val.txt, line 1: "),
         (
             {"train": "c.avi 0\n", "classes": "a\nb\na\n"},
-            "classes.txt, line 3: expected each name once, and 'a'",
+            "classes.txt, line 3: .* 'a'",
         ),
-        ({"val": "c.avi 0\n"}, "`root` must be a folder with train.txt, or a .txt file. Received: root="),
+        ({"val": "c.avi 0\n"}, "^`root` .* train.txt"),
     ],
 )
 def test_a_malformed_set_of_lists_is_named(tmp_path, lists, message):
@@ -129,13 +125,13 @@ def test_a_folder_or_a_broken_link_is_not_taken_for_no_list(tmp_path, file):
             os.mkdir(os.path.join(root, file))
         else:
             os.symlink("nowhere", os.path.join(root, file))
-        with pytest.raises(ValueError, match=f"{file}: cannot be read"):
+        with pytest.raises(ValueError, match=f"{file}: "):
             open_dataset("list", root)
 
 
 def test_a_clip_that_comes_twice_is_found_by_its_absolute_path_too(tmp_path):
     root = write(tmp_path, train=f"c.avi 0\n{tmp_path}/c.avi 1\n")
-    with pytest.raises(ValueError, match="train.txt, line 2: expected each name once, and 'c.avi'"):
+    with pytest.raises(ValueError, match="train.txt, line 2: .* 'c.avi'"):
         open_dataset("list", root)
 
 
