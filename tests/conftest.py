@@ -1,7 +1,12 @@
 import importlib.util
 import os
 import pathlib
+import random
 import tempfile
+
+import filelock
+import numpy as np
+import pytest
 
 import before_tensorflow  # noqa: F401
 
@@ -15,16 +20,17 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
-# PyTorch must be loaded before TensorFlow in a process that needs both.
-if importlib.util.find_spec("torch"):
-    import torch  # noqa: F401
 
-import filelock
-import keras
-import pytest
+def pytest_sessionstart(session):
+    # PyTorch must be loaded before TensorFlow in a process that needs both. The process that hands out the
+    # tests to others (--dist) needs neither, and starts them earlier without.
+    if session.config.getoption("dist") == "no" and importlib.util.find_spec("torch"):
+        import torch  # noqa: F401
 
 
 def pytest_collection_modifyitems(items):
+    import keras
+
     if keras.backend.backend() == "tensorflow":
         return
     skip = pytest.mark.skip(reason="runs under the tensorflow backend alone")
@@ -35,7 +41,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    keras.utils.set_random_seed(0)
+    # Keras draws its seeds from Python's. `keras.utils.set_random_seed` would also set TensorFlow's, which
+    # then makes its functions ready anew for each test.
+    random.seed(0)
+    np.random.seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,6 @@ T, SIZE = 4, 32
 NAMES = ("left", "right", "größer")
 
 
-@pytest.fixture
-def fixed_seed():
-    """None: with each seed TensorFlow makes its graphs ready anew, and what is random here has its own."""
-
-
 @pytest.fixture(scope="module")
 def trained(trained_run):
     return inference.load(trained_run)

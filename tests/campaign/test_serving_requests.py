@@ -13,11 +13,6 @@ tf = pytest.importorskip("tensorflow")
 ALLOWED = 2**29
 
 
-@pytest.fixture
-def fixed_seed():
-    """None: with each seed TensorFlow makes its graphs ready anew, and what is random here has its own."""
-
-
 @pytest.fixture(scope="module")
 def loaded(trained_run):
     return tf.saved_model.load(str(trained_run / "serving" / "1"))

@@ -1,8 +1,7 @@
-import keras
 import pytest
 
 import config
-from tests.training.small_runs import NARROW
+from tests.training.small_runs import NARROW, untraced
 
 
 @pytest.fixture(autouse=True)
@@ -13,12 +12,6 @@ def narrow_model(monkeypatch):
 
 @pytest.fixture
 def eagerly():
-    """Steps run without being traced, which takes less time than a few of them save: TensorFlow alone."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        tf.config.run_functions_eagerly(True)
-        yield
-        tf.config.run_functions_eagerly(False)
-    else:
+    """Steps run as in `untraced`."""
+    with untraced():
         yield

@@ -78,9 +78,11 @@ def main(arguments):
         if not is_end:
             name, *rest = command
             module = importlib.import_module(name.removesuffix(".py"))
-            code = module.main([name, *rest])
-            if code:
-                sys.exit(code)
+            try:
+                module.main([name, *rest])
+            except SystemExit as end:
+                if end.code:
+                    raise
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Runs of seconds."""
 
+import contextlib
 import dataclasses
 import functools
 
@@ -17,6 +18,21 @@ SMALL = dataclasses.replace(
 )
 
 NARROW = functools.partial(config.MODELS["stm_small"], width=16, depths=(1, 1, 1, 1))
+
+
+@contextlib.contextmanager
+def untraced():
+    """Steps run without being traced under TensorFlow, which takes longer than a few of them save."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def run(output, data_dir, exports=False, settings=SMALL, callbacks=(), **changes):

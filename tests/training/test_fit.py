@@ -32,7 +32,7 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.data import arrow_of_time
 from run_data import RunData
 from tests.reference.backend import compute, numpy
-from tests.training.small_runs import SMALL, run
+from tests.training.small_runs import SMALL, run, untraced
 
 # All augmentation at once, averages, and a rate that falls before the second epoch.
 ALL = {
@@ -126,7 +126,7 @@ class Whole(typing.NamedTuple):
 def whole(clips, tmp_path_factory):
     root = tmp_path_factory.mktemp("whole")
     recorder, output = Recorder(root / "run", root / "stopped"), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), untraced():
         validated = let_the_first_epoch_win(patch)
         run(root / "run", clips, callbacks=[recorder], **ALL)
     return Whole(
@@ -141,7 +141,9 @@ def stopped(whole, tmp_path):
 
 
 @pytest.mark.every_backend
-def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(whole, stopped, clips, monkeypatch):
+def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
+    whole, stopped, clips, monkeypatch, eagerly
+):
     """Dropout, averages, momentum and all that is drawn at random must go on where they were."""
     let_the_first_epoch_win(monkeypatch)
     run(stopped, clips, **ALL)
@@ -353,6 +355,7 @@ class Precision(keras.callbacks.Callback):
         self.start = self.model.get_weights()
 
 
+@pytest.mark.slow
 def test_float16_scales_the_loss_and_trains(clips, tmp_path, eagerly):
     kept = Precision()
     run(tmp_path / "run", clips, callbacks=[kept], mixed_precision="float16", epochs=1)
@@ -364,6 +367,7 @@ def test_float16_scales_the_loss_and_trains(clips, tmp_path, eagerly):
     assert all(np.isfinite(theirs).all() and np.any(ours != theirs) for ours, theirs in moved)
 
 
+@pytest.mark.slow
 def test_accumulated_gradients_train_as_the_whole_batch_does(trained_run, clips, tmp_path, eagerly):
     """With the backbone frozen, as batch normalisation is then the same for all parts."""
     settings = {"weights": str(trained_run / "model.keras"), "freeze_backbone": True, "dropout": 0.0}
