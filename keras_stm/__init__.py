@@ -8,21 +8,25 @@ from keras_stm.models import (
     STMResNet50,
     STMResNet101,
     STMResNet152,
+    TSMResNet,
     TSMResNet50,
+    TSNResNet,
     TSNResNet50,
 )
 from keras_stm.models.count_macs import count_macs
 from keras_stm.models.fold_batch_norm import fold_batch_norm
 from keras_stm.preprocessing import decode_predictions, preprocess_input
-
-__version__ = "0.1.0"
+from keras_stm.version import __version__
 
 __all__ = [
+    "__version__",
     "STMResNet",
     "STMResNet50",
     "STMResNet101",
     "STMResNet152",
+    "TSMResNet",
     "TSMResNet50",
+    "TSNResNet",
     "TSNResNet50",
     "VideoClassifier",
     "count_macs",
@@ -35,7 +39,7 @@ __all__ = [
 ]
 
 # Loaded when first used: they need packages that a model does not.
-_LAZY = ("data", "evaluation", "export", "inference", "visualization")
+_LAZY = ("data", "evaluation", "export", "inference", "plots", "train")
 
 
 def __getattr__(name):

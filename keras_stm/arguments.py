@@ -75,6 +75,24 @@ def keras_model(value):
     return value
 
 
+def functional_model(value):
+    """The argument `model` as a functional one, which a `Sequential` that knows its input becomes.
+
+    Raises:
+        ValueError: it is no `keras.Model`, or a model of another kind.
+    """
+    if isinstance(keras_model(value), keras.Sequential) and getattr(value, "inputs", None):
+        return keras.Model(*value.inputs, *value.outputs, name=value.name)
+    if not isinstance(value, keras.Function):
+        raise ArgumentError(
+            "model",
+            value,
+            "must be functional, or a Sequential that knows its input",
+            f"model={value.name!r} of {type(value).__name__}",
+        )
+    return value
+
+
 def subset_of(name, value, accepted):
     """Returns `value` as a tuple in the order of `accepted`, without repeats.
 
@@ -94,3 +112,19 @@ def standardize_data_format(data_format):
     if data_format is None:
         return keras.config.image_data_format()
     return one_of("data_format", data_format, ("channels_last", "channels_first"))
+
+
+def standardize_dtype_policy(dtype):
+    """`keras.DTypePolicy` of `dtype`, which may be one, its name, or `None` for Keras' global one.
+
+    Raises:
+        ValueError: if it is none, or computes in no floating point numbers.
+    """
+    expected = "must be a dtype policy of floating point numbers, its name, or None"
+    try:
+        policy = keras.dtype_policies.get(dtype)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError("dtype", dtype, expected) from error
+    if not isinstance(policy, keras.DTypePolicy) or "float" not in policy.compute_dtype:
+        raise ArgumentError("dtype", dtype, expected)
+    return policy

@@ -1,18 +1,15 @@
 """Scores of videos from a predict function, and how good they are. Knows neither models nor files."""
 
 import dataclasses
-import sys
-import time
 import typing
 
 import numpy as np
-from keras.utils import Progbar
 
 from keras_stm.arguments import ArgumentError, lines, positive_int
+from keras_stm.progress import Progress
 from keras_stm.twin_classes import time_reversal_labels
 
 _TOP = 5
-_SECONDS_BETWEEN_LINES = 30
 
 
 class ClassResult(typing.NamedTuple):
@@ -231,7 +228,8 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
     """
     class_names = lines("class_names", class_names)
     classes = len(class_names)
-    show = _progress(len(views) if hasattr(views, "__len__") else None) if progress else lambda *done: None
+    if progress:
+        progress = Progress(len(views) if hasattr(views, "__len__") else None, "video", lines=True)
     total, done = None, 0
     for batch in _batches(views, positive_int("batch_size", batch_size), classes):
         scores = np.asarray(predict_fn(np.concatenate([clips for _, _, clips in batch])))
@@ -257,10 +255,12 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
         part = from_scores(scores, [label for _, label, _ in batch], class_names)
         total = part if total is None else _add(total, part)
         done += len(batch)
-        show(done)
+        if progress:
+            progress.update(done)
     if total is None:
         raise ArgumentError("views", views, "must give at least one video", "none, or none that can be read")
-    show(done, True)
+    if progress:
+        progress.close()
     return total
 
 
@@ -310,22 +310,3 @@ def _add(first, second):
 def _share(part, whole):
     with np.errstate(invalid="ignore"):
         return part / whole
-
-
-def _progress(total):
-    """A function that shows how many videos are done, and with `True` that there are no more."""
-    if sys.stdout.isatty():
-        bar = Progbar(total, unit_name="video")
-        return lambda done, is_last=False: bar.update(done, finalize=is_last)
-    start = time.monotonic()
-    next_line = start + _SECONDS_BETWEEN_LINES
-
-    def show(done, is_last=False):
-        nonlocal next_line
-        now = time.monotonic()
-        if is_last or now >= next_line:
-            left = f" of {total:,}, {(now - start) * (total - done) / done:,.0f} s left" if total else ""
-            print(f"{done:,} videos" + ("" if is_last else left), flush=True)
-            next_line = now + _SECONDS_BETWEEN_LINES
-
-    return show

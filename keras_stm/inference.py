@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_stm import model_file
-from keras_stm.arguments import ArgumentError, absolute_path, keras_model
+from keras_stm.arguments import ArgumentError, absolute_path, functional_model
 from keras_stm.weights import files
 
 MODEL = "model.keras"
@@ -33,7 +33,7 @@ class Trained(typing.NamedTuple):
 
 
 def load(path):
-    """Loads what `training/fit.py` has trained.
+    """Loads what `keras-stm fit` has trained.
 
     Args:
         path: the folder of a run, or the `.keras` file in it, which may have moved elsewhere.
@@ -44,6 +44,7 @@ def load(path):
     Raises:
         ValueError: there is no such file, it holds no model, or does not tell its classes and clips.
             Nothing that the file may hold of code is run.
+        MemoryError: there is not enough for the model.
     """
     path = absolute_path("path", path)
     file = os.path.join(path, MODEL) if os.path.isdir(path) else path
@@ -52,14 +53,12 @@ def load(path):
             "path", path, f"must be the folder of a finished run, which holds {MODEL}, or a .keras file"
         )
     try:
-        files.check_expansion(file)
-        model = keras.saving.load_model(file, compile=False)
+        model = _load_model(file)
         class_names, clip = model_file.read_class_names(file), model_file.read_clip(file)
         num_scores = model.output_shape[-1]
-        for variable in model.weights:
-            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
-                raise ValueError(f"{variable.path} has NaN or infinity")
-    except Exception as error:  # Keras has none that is narrower for what a file may hold
+    except MemoryError:
+        raise
+    except Exception as error:  # what a file may hold makes Keras raise any other
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArgumentError("path", path, f"holds no model that can be loaded ({reason})") from error
     for what, found in ((model_file.CLASS_NAMES, class_names), ("clip.json", clip)):
@@ -67,12 +66,21 @@ def load(path):
             raise ArgumentError(
                 "path",
                 path,
-                f"holds a model without {what}, which fit.py writes: keras_stm.model_file.annotate adds it "
-                "to a .keras file from elsewhere",
+                f"holds a model without {what}, which `keras-stm fit` writes: keras_stm.model_file.annotate "
+                "adds it to a .keras file from elsewhere",
             )
     if len(class_names) != num_scores:
         raise ArgumentError("path", path, f"holds {len(class_names)} class names for {num_scores} scores")
     return Trained(model, class_names, *clip, file)
+
+
+def _load_model(file):
+    files.check_expansion(file)
+    model = keras.saving.load_model(file, compile=False)
+    for variable in model.weights:
+        if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+            raise ValueError(f"{variable.path} has NaN or infinity")
+    return model
 
 
 def predict_fn(model):
@@ -83,13 +91,18 @@ def predict_fn(model):
     the same time, and has the scores of its own.
 
     Args:
-        model: a `keras.Model` from clips to scores, of either data format. It is not changed.
+        model: a functional `keras.Model`, or a `Sequential` that knows its input, from clips to scores, of
+            either data format. It is not changed.
 
     Returns:
         Function of clips `(batch, T, H, W, 3)`, an array or tensor, that returns a float32 array
         `(batch, classes)`. A new shape of clips takes longer, as it is compiled.
+
+    Raises:
+        ValueError: `model` is not as above.
     """
-    inputs, outputs = keras_model(model).input, model.output
+    model = functional_model(model)
+    inputs, outputs = model.input, model.output
     distribution = keras.distribution.distribution()
     if distribution is not None:
         outputs = _Everywhere(distribution)(outputs)

@@ -4,6 +4,7 @@ import numbers
 import keras
 from keras import ops
 
+from keras_stm import keras_compat
 from keras_stm.arguments import ArgumentError
 
 # TSM's parameter groups: part of a weight's path -> factors of the learning rate and of the decay.
@@ -17,7 +18,7 @@ TSM_GROUPS = {
 
 
 @keras.saving.register_keras_serializable(package="keras_stm")
-class SGD(keras.optimizers.SGD):
+class SGD(keras_compat.WithoutDecoupledDecay, keras.optimizers.SGD):
     """`keras.optimizers.SGD` whose `weight_decay` is PyTorch's, as the paper trains with.
 
     The decay `weight_decay * weight` is added to the (clipped) gradient and so goes through the
@@ -47,17 +48,12 @@ class SGD(keras.optimizers.SGD):
             )
         self.groups = dict(groups)
 
-    def _apply_weight_decay(self, variables):
-        # Keras' hook for decoupled decay; ours is part of the gradient.
-        pass
-
     def update_step(self, gradient, variable, learning_rate):
-        # Under TensorFlow `variable` is TensorFlow's own, which does not know its path.
-        path = self._trainable_variables[self._get_variable_index(variable)].path
+        path = keras_compat.path_of(self, variable)
         fitting = (factors for end, factors in self.groups.items() if path.endswith(end))
         rate_factor, decay_factor = next(fitting, (1.0, 1.0))
         learning_rate = ops.multiply(learning_rate, rate_factor)
-        if self.weight_decay is not None and self._use_weight_decay(variable):
+        if self.weight_decay is not None and keras_compat.decays(self, variable):
             decay = ops.cast(self.weight_decay * decay_factor, variable.dtype)
             gradient = ops.add(ops.cast(gradient, variable.dtype), ops.multiply(variable, decay))
         super().update_step(gradient, variable, learning_rate)

@@ -33,7 +33,7 @@ class VideoClassifier:
     ```
 
     Args:
-        model_or_folder: folder of a run, `.keras` file that `training/fit.py` wrote, or a
+        model_or_folder: folder of a run, `.keras` file that `keras-stm fit` wrote, or a
             `keras.Model` from clips `(batch, T, H, W, 3)` or `(batch, T, 3, H, W)` to scores
             `(batch, classes)` after softmax.
         class_names: names of the scores in their order; needed with a `keras.Model`.

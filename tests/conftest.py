@@ -8,7 +8,7 @@ import filelock
 import numpy as np
 import pytest
 
-import before_tensorflow  # noqa: F401
+import keras_stm_command  # noqa: F401
 
 # Compiling takes longer than the compiled code: this takes a third off the tests under JAX.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -82,6 +82,6 @@ def clips(made_once):
 @pytest.fixture(scope="session")
 def trained_run(made_once, clips):
     """The folder of a finished run, for tests that need some run: `pathlib.Path`, not to be changed."""
-    from tests.training import small_runs
+    from tests.train import small_runs
 
     return pathlib.Path(made_once("trained_run", lambda folder: small_runs.train_sure(folder, clips)))

@@ -17,7 +17,10 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).parents[1]
-COPIED = ("keras_stm", "training", "tests", "notebooks", "setup.cfg", "pyproject.toml", "README.md")
+COPIED = (
+    *("keras_stm", "keras_stm_command.py", "training", "tests", "notebooks"),
+    *("setup.cfg", "pyproject.toml", "README.md"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,38 +201,38 @@ FAULTS = [
     ),
     Fault(
         "a checkpoint without the optimizer's state",
-        "training/train.py",
+        "keras_stm/train/checkpoints.py",
         "return variables + model.optimizer.variables",
         "return variables",
-        ("training/test_fit.py", "training/test_checkpoints.py"),
+        ("train/test_fit.py", "train/test_checkpoints.py"),
     ),
     Fault(
         "a checkpoint without dropout's state",
-        "training/train.py",
+        "keras_stm/train/checkpoints.py",
         "if id(variable) not in metrics]",
         'if id(variable) not in metrics and "seed" not in variable.path]',
-        ("training/test_fit.py", "training/test_checkpoints.py"),
+        ("train/test_fit.py", "train/test_checkpoints.py"),
     ),
     Fault(
         "a rate that is not scaled with the batch",
-        "training/schedules.py",
+        "keras_stm/train/schedules.py",
         " * data.batch_size / REFERENCE_BATCH",
         "",
-        ("training",),
+        ("train",),
     ),
     Fault(
         "a lock that is not taken",
-        "training/run_folder.py",
+        "keras_stm/train/run_folder.py",
         "lock.acquire(timeout=0)",
         "pass",
-        ("training/test_run_folder.py", "training/test_fit.py"),
+        ("train/test_run_folder.py", "train/test_fit.py"),
     ),
     Fault(
         "synchronised statistics left out on two devices",
-        "training/distribution.py",
+        "keras_stm/train/devices.py",
         "layer.synchronized = True",
         "layer.synchronized = False",
-        ("training/test_equal_devices.py",),
+        ("system/test_equal_devices.py",),
         is_slow=True,
     ),
 ]

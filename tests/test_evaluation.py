@@ -9,7 +9,7 @@ import pytest
 from keras_stm import decode_predictions, inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import arrow_of_time, make_views
-from keras_stm.data.catalog import Dataset
+from keras_stm.data.dataset import Dataset
 from keras_stm.evaluation import evaluate, from_scores
 from keras_stm.twin_classes import time_reversal_labels
 from tests.data.videos import write_video
@@ -183,7 +183,7 @@ def test_no_more_videos_than_a_batch_are_taken_ahead():
 
 def test_progress_is_lines_where_no_person_watches(capsys):
     evaluate(answer, [video(0, one_hot(0))] * 3, NAMES)
-    assert capsys.readouterr().out == "3 videos\n"
+    assert capsys.readouterr().out == "3 of 3 videos\n"
     evaluate(answer, [video(0, one_hot(0))] * 3, NAMES, progress=False)
     assert capsys.readouterr().out == ""
 

@@ -469,7 +469,8 @@ def test_a_model_that_gives_no_scores_or_takes_other_clips_is_refused(save, make
 @pytest.mark.parametrize("save", SAVES)
 def test_a_failure_leaves_nothing_behind(save, tmp_path, monkeypatch):
     def fail(model, path, **options):
-        pathlib.Path(path).write_text("half")
+        path = pathlib.Path(path)
+        (path / "variables" if path.is_dir() else path).write_text("half")
         raise RuntimeError("disk full")
 
     monkeypatch.setattr("keras_stm.export.writers.WRITERS", {"saved_model": fail, "onnx": fail})

@@ -5,6 +5,7 @@ import functools
 import importlib.util
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -88,9 +89,18 @@ def test_unknown_attribute_is_an_attribute_error():
         _ = keras_stm.nothing
 
 
+def name_of(path):
+    """Of the module in a file."""
+    *parents, stem = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parents if stem == "__init__" else [*parents, stem])
+
+
 @functools.cache
-def imports(path, top_level):
-    """Absolute names of all that a file imports; with `top_level`, not what is inside functions."""
+def imports(path, top_level=False):
+    """Absolute names of all that a file imports; with `top_level`, not what is inside functions.
+
+    A name that is put together, as in `import_module(f"{__name__}.{name}")`, has `*` for what is not known.
+    """
     found = set()
     nodes = [ast.parse(path.read_text())]
     while nodes:
@@ -98,15 +108,24 @@ def imports(path, top_level):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = node.module
-            if node.level:  # relative
-                package = path.relative_to(ROOT).parts[: -node.level]
-                module = ".".join((*package, *filter(None, [node.module])))
-            found |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
+            package = path.relative_to(ROOT).parts[: -node.level] if node.level else ()
+            module = ".".join((*package, *filter(None, [node.module])))
+            found |= {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            name = node.args[0]
+            parts = name.values if isinstance(name, ast.JoinedStr) else [name]
+            found.add("".join(_known(part, name_of(path)) for part in parts))
         elif top_level and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             continue
         nodes += ast.iter_child_nodes(node)
     return found
+
+
+def _known(part, module):
+    """A part of a name that is put together in a module."""
+    if isinstance(part, ast.Constant):
+        return part.value
+    return module if ast.unparse(getattr(part, "value", part)) == "__name__" else "*"
 
 
 def importers(module, folder, top_level=False):
@@ -118,60 +137,228 @@ def importers(module, folder, top_level=False):
     }
 
 
-_BEHIND_A_MODEL = ("inference", "evaluation", "video_classifier", "visualization")
+def is_in(module, package):
+    return f"{module}.".startswith(f"{package}.")
 
 
-def test_the_classifier_is_the_one_door_where_a_model_meets_a_file():
-    doors = importers("keras_stm.inference", PACKAGE) & importers("keras_stm.data", PACKAGE)
-    assert doors == {"keras_stm/video_classifier.py"}
+def graph(package):
+    """`{module: the modules of a package that it imports}`."""
+    modules = {name_of(path): path for path in package.rglob("*.py")}
+    return {
+        module: {
+            loaded
+            for name in imports(path)
+            for target in _targets(name, modules)
+            for loaded in (target, *_parents(target))
+            # A package that both are in is there already.
+            if loaded == target or not is_in(module, loaded)
+        }
+        - {module}
+        for module, path in modules.items()
+    }
 
 
-@pytest.mark.parametrize(
-    "folder, forbidden",
-    [
-        ("layers", ["models", "weights", "data", "export", *_BEHIND_A_MODEL]),
-        ("models", ["data", "export", *_BEHIND_A_MODEL]),
-        ("weights", ["models", "data", "export", *_BEHIND_A_MODEL]),
-        ("data", ["layers", "models", "weights", "export", *_BEHIND_A_MODEL]),
-        ("export", ["data"]),
-        ("inference.py", ["data"]),
-        ("evaluation.py", ["data", "models", "layers", "weights", "inference"]),
-        ("visualization.py", ["data"]),
-    ],
-)
-def test_arrows_go_one_way(folder, forbidden):
-    path = PACKAGE / folder
-    assert path.is_file() or list(path.rglob("*.py"))
-    for module in forbidden:
-        assert not importers(f"keras_stm.{module}", PACKAGE / folder), module
+def _targets(name, modules):
+    """The modules that hold what is imported by a name."""
+    if "*" in name:
+        return filter(re.compile(re.escape(name).replace(r"\*", r"\w+")).fullmatch, modules)
+    return [module for module in (name, *_parents(name)) if module in modules][:1]
 
 
-def test_nothing_in_the_package_imports_training():
-    scripts = {path.stem for path in (ROOT / "training").glob("*.py")} | {"training"}
-    assert not any(importers(script, PACKAGE) for script in scripts)
+def _parents(name):
+    """The packages that a module is in, the innermost first."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
 
 
-def test_tensorflow_is_imported_only_where_data_is_read_and_models_are_exported_and_for_its_batch_norm():
-    allowed = ("keras_stm/data/", "keras_stm/export/", "keras_stm/layers/batch_norm.py")
+def find_circle(edges):
+    """Modules of which each imports the next, and the last the first, or `None`."""
+    done = set()
+
+    def search(module, way):
+        if module in way:
+            return way[way.index(module) :]
+        if module not in done:
+            for target in sorted(edges[module]):
+                if circle := search(target, [*way, module]):
+                    return circle
+            done.add(module)
+        return None
+
+    return next(filter(None, (search(module, []) for module in sorted(edges))), None)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    circle = find_circle(graph(PACKAGE))
+    assert circle is None, " -> ".join([*circle, circle[0]])
+
+
+# What every part of the package may import, also these themselves.
+HELPERS = {
+    "arguments",
+    "cache",
+    "class_names",
+    "differences",
+    "keras_compat",
+    "model_file",
+    "preprocessing",
+    "progress",
+    "replacing",
+    "twin_classes",
+    "version",
+}
+_MODELS = {"layers", "weights", "models", "optimizers"}
+_DATA = {"data", "video_classifier", "rendering", "drawing", "predicting"}
+# The parts of the package, and what each may import besides. Arrows go one way.
+ARROWS = {
+    **{helper: set() for helper in HELPERS},
+    "layers": set(),
+    "optimizers": set(),
+    "weights": set(),
+    "models": {"layers", "weights"},
+    "data": set(),
+    "evaluation": set(),
+    "inference": {"layers", "weights", "models"},
+    "plots": {"layers"},
+    "export": {"layers", "weights", "models", "inference"},
+    "video_classifier": {"data", "inference"},
+    "rendering": {"data"},
+    "drawing": {"data", "inference", "plots"},
+    "predicting": {"data", "video_classifier", "rendering"},
+    "train": {*_MODELS, "data", "evaluation", "inference", "plots", "export"},
+    "commands": {*_MODELS, *_DATA, "evaluation", "inference", "plots", "export", "train"},
+}
+
+
+def part_of(module):
+    return module.split(".")[1] if "." in module else None
+
+
+def test_every_part_has_its_place():
+    parts = {part_of(module) for module in graph(PACKAGE)} - {None}
+    assert parts == ARROWS.keys()
+
+
+@pytest.mark.parametrize("part", ARROWS)
+def test_arrows_go_one_way(part):
+    for module, targets in graph(PACKAGE).items():
+        if part_of(module) == part:
+            assert "keras_stm" not in targets, f"{module}: name the part of keras_stm that holds what is used"
+            wrong = {part_of(target) for target in targets} - ARROWS[part] - HELPERS - {part}
+            assert not wrong, module
+
+
+def test_nothing_in_the_package_imports_the_scripts():
+    scripts = {path.stem for path in (ROOT / "training").iterdir()} | {"training", "keras_stm_command"}
+    assert not {script for script in scripts if importers(script, PACKAGE)}
+
+
+def test_only_commands_read_flags():
+    files = importers("absl.flags", PACKAGE) | importers("absl.app", PACKAGE)
+    assert files and all(file.startswith("keras_stm/commands/") for file in files), files
+
+
+def test_no_text_names_a_script():
+    """Who has installed the package has none of them."""
+    scripts = "|".join(sorted({path.stem for path in (ROOT / "training").rglob("[!_]*.py")}))
+    pattern = re.compile(rf"\btraining/|(?<![\w/])({scripts})\.py\b")
+    lines = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert not lines, "\n".join(lines)
+
+
+# Of named tuples, of the standard library, and what Jupyter asks for.
+_PUBLIC_IN_FACT = {"_asdict", "_replace", "_fields", "_make", "_exit", "_repr_png_"}
+
+
+def test_what_is_private_to_keras_is_used_in_one_file_alone():
+    used = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {ast.unparse(node)}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if path.name != "keras_compat.py"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+        and re.fullmatch("_[^_].*", node.attr)
+        and node.attr not in _PUBLIC_IN_FACT
+        and ast.unparse(node.value) not in ("self", "cls", "super()")
+    ]
+    assert not used, "\n".join(used)
+    assert not importers("keras.src", PACKAGE)
+
+
+def test_tensorflow_is_imported_where_data_is_read_models_are_trained_or_exported_and_for_its_batch_norm():
+    allowed = (
+        "keras_stm/data/",
+        "keras_stm/train/",
+        "keras_stm/export/",
+        "keras_stm/commands/",
+        "keras_stm/layers/batch_norm.py",
+        # Files at a URL.
+        "keras_stm/replacing.py",
+    )
     files = importers("tensorflow", PACKAGE)
     assert all(file.startswith(allowed) for file in files), files
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_no_framework_is_imported_at_the_top_of_a_file(framework):
-    assert not importers(framework, PACKAGE, top_level=True)
+    """But for the loop of training, which needs TensorFlow under every backend."""
+    files = importers(framework, PACKAGE, top_level=True)
+    assert {
+        file for file in files if framework != "tensorflow" or not file.startswith("keras_stm/train/")
+    } == set()
+    assert not files & {
+        f"keras_stm/train/{name}.py" for name in ("__init__", "config", "presets", "run_folder")
+    }
 
 
-def test_the_scan_sees_imports_of_every_form(tmp_path, monkeypatch):
-    """Without this, a scan that finds nothing would pass."""
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Function that writes the files of a package `a`, on which the scan is tried; gives its folder."""
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "b.py").write_text(
-        "import one.two\nfrom three import four\nfrom .five import six\n"
+
+    def write(**files):
+        for name, text in files.items():
+            path = tmp_path / "a" / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path / "a"
+
+    return write
+
+
+def test_the_scan_sees_imports_of_every_form(elsewhere):
+    """Without this, a scan that finds nothing would pass."""
+    package = elsewhere(
+        b="import one.two\nfrom three import four\nfrom .five import six\nimport_module('ten.eleven')\n"
         "if True:\n    import seven\ndef f():\n    from eight import nine\n"
+        "    importlib.import_module(f'{__name__}.{name}')\n"
     )
-    names = imports(tmp_path / "a" / "b.py", top_level=False)
-    assert {"one.two", "three", "three.four", "a.five", "a.five.six", "seven", "eight"} <= names
-    assert "eight" not in imports(tmp_path / "a" / "b.py", top_level=True)
-    assert importers("one", tmp_path / "a") == {"a/b.py"}
-    assert not importers("on", tmp_path / "a")
+    names = {"one.two", "three.four", "a.five.six", "seven", "ten.eleven"}
+    assert imports(package / "b.py", top_level=True) == names
+    assert imports(package / "b.py") == names | {"eight.nine", "a.b.*"}
+    assert importers("one", package) == {"a/b.py"}
+    assert not importers("on", package)
+
+
+@pytest.mark.parametrize(
+    "files, circle",
+    [
+        ({"b": "from a import c", "c": "import json"}, None),
+        ({"b": "from a import c", "c": "def f():\n    from a.b import g"}, ["a.b", "a.c"]),
+        ({"b": "import a.c", "c": "from a import d", "d": "from . import b"}, ["a.b", "a.c", "a.d"]),
+        # A package imports its own modules, and what is in it may import them, too.
+        ({"__init__": "from a.b import f", "b": "from a import c", "c": ""}, None),
+        ({"__init__": "from a.b import f", "b": "from a import f"}, ["a", "a.b"]),
+        ({"__init__": "import_module(f'{__name__}.{name}')", "b": "import a"}, ["a", "a.b"]),
+        # Whoever imports a module of another package loads that package first.
+        ({"p/__init__": "from a import b", "p/c": "", "b": "from a.p import c"}, ["a.b", "a.p"]),
+        ({"p/__init__": "from a.p import c", "p/c": "", "b": "from a.p import c"}, None),
+    ],
+)
+def test_the_scan_finds_circles(files, circle, elsewhere):
+    assert find_circle(graph(elsewhere(**files))) == circle

@@ -122,6 +122,15 @@ def test_a_file_that_is_no_model_is_refused_in_one_line(spoil, folder):
     assert_refused(folder, "no model")
 
 
+def test_a_model_that_there_is_no_memory_for_is_not_called_none(complete, monkeypatch):
+    def out_of_memory(*args, **kwargs):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(keras.saving, "load_model", out_of_memory)
+    with pytest.raises(MemoryError, match="no more"):
+        inference.load(complete)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
@@ -151,6 +160,23 @@ def test_predict_fn_sees_the_weights_of_the_moment(rng):
     for best in (1, 0):
         model.get_layer("predictions").bias.assign(9.0 * np.eye(2)[best])
         assert predict(clips)[0].argmax() == best
+
+
+def test_predict_fn_takes_a_sequential_model(rng):
+    model = make_model()
+    sequential = keras.Sequential([keras.Input((None, None, None, 3)), *model.layers[1:]])
+    clips = rng.normal(size=(2, 2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(inference.predict_fn(sequential)(clips), inference.predict_fn(model)(clips))
+
+
+def test_predict_fn_refuses_a_model_that_does_not_know_its_input():
+    class Own(keras.Model):
+        pass
+
+    for model in (Own(name="own"), keras.Sequential([keras.layers.Dense(3)])):
+        with pytest.raises(ArgumentError, match=f"Received: model='{model.name}' of ") as error:
+            inference.predict_fn(model)
+        assert (error.value.name, error.value.value) == ("model", model)
 
 
 def test_xla_is_off_where_tensorflow_has_no_gpu(monkeypatch):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import keras_stm
+from keras_stm import keras_compat
 from keras_stm.optimizers import SGD, TSM_GROUPS
 
 
@@ -86,7 +87,9 @@ def test_groups_multiply_rate_and_decay_of_the_weights_that_they_name():
 def test_groups_name_weights_of_our_models():
     model = keras_stm.STMResNet((1, 1, 1, 1), 16, classes=3)
     ends = {end: sum(v.path.endswith(end) for v in model.trainable_variables) for end in TSM_GROUPS}
-    norms = sum(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
+    norms = sum(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in keras_compat.flatten_layers(model)
+    )
     assert ends["predictions/kernel"] == ends["predictions/bias"] == ends["bias"] == 1
     assert ends["gamma"] == ends["beta"] == norms
 

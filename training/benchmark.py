@@ -30,20 +30,24 @@ import signal
 import sys
 import types
 
-import before_tensorflow  # noqa: F401
-
-# isort: split
 from absl import flags
 
-import benchmark_networks
-import benchmark_report
-import command_line
-from benchmark_steps import NETWORKS
+import keras_stm_command
+from benchmarks import networks
+from benchmarks.steps import NETWORKS
+
+if __name__ == "__main__":
+    # keras_stm loads a backend. Networks are measured in other processes: any will do here that is there.
+    os.environ.setdefault("KERAS_BACKEND", next(filter(networks.is_installed, networks.BACKENDS), ""))
+
+with keras_stm_command.without_start_up_lines():
+    from benchmarks import report
+    from keras_stm.commands.main import run
 
 # Defaults of the flags, and those of --quick and --full.
 _DEFAULTS = {
     "networks": list(NETWORKS),
-    "kinds": list(benchmark_networks.KINDS),
+    "kinds": list(networks.KINDS),
     "compared_networks": ["TSN", "STM"],
     "num_frames": ["8"],
     "batch_sizes": ["2"],
@@ -73,7 +77,7 @@ def define_flags(values):
     )
     for name, help in {
         "networks": "networks: any of " + ", ".join(NETWORKS) + ".",
-        "kinds": "networks: any of " + ", ".join(benchmark_networks.KINDS) + ".",
+        "kinds": "networks: any of " + ", ".join(networks.KINDS) + ".",
         "compared_networks": "networks: those of --networks to measure as saved_model and with others.",
         "num_frames": "networks: frames of a clip, each in turn.",
         "batch_sizes": "networks: clips of a step of inference, each in turn.",
@@ -123,9 +127,9 @@ def define_flags(values):
     flags.DEFINE_integer("reads", 10_000, "soak: clips to read.", lower_bound=100, flag_values=values)
 
     for name, choices in {
-        "backends": benchmark_networks.BACKENDS,
+        "backends": networks.BACKENDS,
         "networks": NETWORKS,
-        "kinds": benchmark_networks.KINDS,
+        "kinds": networks.KINDS,
         "compared_networks": NETWORKS,
     }.items():
         flags.register_validator(
@@ -161,22 +165,20 @@ def check_depths(values):
 
 
 def main(argv):
-    values, _ = command_line.parse(define_flags, argv, __doc__)
-    try:
-        if values.what == "networks":
-            sys.exit(measure_networks(read_options(values), values.json))
-        else:
-            # Networks are measured without TensorFlow and PyAV.
-            import benchmark_pipeline
+    return run(argv, define_flags, _measure, __doc__, stopped="stopped.")
 
-            if values.what == "soak":
-                benchmark_pipeline.soak(values.reads, values.workers)
-            else:
-                benchmark_pipeline.measure(values.video, values.workers, values.rounds)
-    except KeyboardInterrupt:
-        sys.exit("\nbenchmark.py: stopped.")
-    except (ValueError, OSError) as error:
-        sys.exit(f"benchmark.py: {error}")
+
+def _measure(values, _):
+    """Returns the exit status."""
+    if values.what == "networks":
+        return measure_networks(read_options(values), values.json)
+    # It needs TensorFlow and PyAV, without which networks are measured.
+    with keras_stm_command.without_start_up_lines():
+        from benchmarks import pipeline
+
+    if values.what == "soak":
+        return pipeline.soak(values.reads, values.workers)
+    return pipeline.measure(values.video, values.workers, values.rounds)
 
 
 def read_options(values):
@@ -190,9 +192,9 @@ def read_options(values):
         options[name] = [int(value) for value in options[name]]
     for name in ("num_frames", "batch_sizes", "networks", "kinds", "compared_networks"):
         options[name] = list(dict.fromkeys(options[name]))
-    installed = [name for name in benchmark_networks.BACKENDS if benchmark_networks.is_installed(name)]
+    installed = [name for name in networks.BACKENDS if networks.is_installed(name)]
     options["backends"] = list(dict.fromkeys(options["backends"] or installed))
-    for name in options["backends"] or benchmark_networks.BACKENDS:
+    for name in options["backends"] or networks.BACKENDS:
         if name not in installed:
             raise ValueError(f"--backends: {name} is not installed")
     # Large enough to be as fast as it gets; a step on a GPU takes a few milliseconds only.
@@ -212,11 +214,11 @@ def measure_networks(options, json):
     # Ended as by Ctrl-C, with its processes and its files.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # What there is to measure is decided there, and the flags are kept as they were given.
-    results = benchmark_networks.measure(types.SimpleNamespace(**vars(options)))
-    report = benchmark_report.summarize(results, options)
-    print(benchmark_report.format_report(report))
+    results = networks.measure(types.SimpleNamespace(**vars(options)))
+    summary = report.summarize(results, options)
+    print(report.format_report(summary))
     if json:
-        benchmark_report.write_json(report, json)
+        report.write_json(summary, json)
     for line in results["errors"]:
         print(f"benchmark.py: ERROR: {line}", file=sys.stderr)
     return 1 if results["errors"] or not (results["rows"] or results["startup"]) else 0

@@ -1,7 +1,8 @@
 """Video files -> clips. Knows no model; TensorFlow is imported by the functions that use it."""
 
 from keras_stm.data import arrow_of_time, augment, catalog, pipeline, segments, video
-from keras_stm.data.catalog import Dataset, open_dataset
+from keras_stm.data.catalog import open_dataset
+from keras_stm.data.dataset import Dataset
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.pipeline import make_pipeline, steps_per_epoch
 from keras_stm.data.video import VideoError

@@ -12,12 +12,13 @@ import csv
 import functools
 import json
 import os
-import tempfile
 import typing
 
 import numpy as np
 
 from keras_stm.arguments import ArgumentError, one_of, positive_int
+from keras_stm.progress import Progress
+from keras_stm.replacing import replacing_folder
 
 # The first of each pair is drawn; the second is the first backwards.
 _PAIRS = (
@@ -126,7 +127,7 @@ def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400,
         seed: integer of at least 0.
         num_train, num_validation, num_test: clips in each split, positive multiples of 8.
         hard: see `make_clip`.
-        progress: if true, shows a progress bar.
+        progress: if true, shows a bar where a person watches.
 
     Returns:
         `root`.
@@ -149,22 +150,15 @@ def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400,
     if _is_complete(root, description):
         return root
 
-    os.makedirs(os.path.dirname(root), exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=".arrow_of_time-", dir=os.path.dirname(root), ignore_cleanup_errors=True
-    ) as temporary:
-        folder = os.path.join(temporary, "complete")
-        _write_dataset(folder, seed, sizes, hard, progress)
-        with open(os.path.join(folder, _DESCRIPTION), "w") as file:
-            json.dump(description, file, indent=2)
-        try:
-            if os.path.isdir(root):
-                os.rmdir(root)
-            os.rename(folder, root)
-        except OSError:
-            # Another process may have been faster.
-            if not _is_complete(root, description):
-                raise
+    try:
+        with replacing_folder(root, overwrite=False) as folder:
+            _write_dataset(folder, seed, sizes, hard, progress)
+            with open(os.path.join(folder, _DESCRIPTION), "w") as file:
+                json.dump(description, file, indent=2)
+    except OSError:
+        # Another process may have been faster.
+        if not _is_complete(root, description):
+            raise
     return root
 
 
@@ -201,17 +195,16 @@ def _write_dataset(folder, seed, sizes, hard, progress):
                     clip_seed = (seed, split_number, number)
                     jobs.append((folder, split, number, pair, clip_seed, hard))
 
-    if progress:
-        from keras.utils import Progbar
-
-        progbar = Progbar(sum(sizes.values()), unit_name="clip")
+    bar = Progress(sum(sizes.values()), "clip") if progress else None
     rows = []
     # Threads do: drawing and encoding spend their time outside Python's lock.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for written in pool.map(_write_clip, *zip(*jobs, strict=True)):
             rows += written
-            if progress:
-                progbar.update(len(rows))
+            if bar:
+                bar.update(len(rows))
+    if bar:
+        bar.close()
     with open(os.path.join(folder, "clips.csv"), "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("split", "file", "class", "shape", "reversed_file"))

@@ -1,12 +1,12 @@
 """Frames of any record: a video file, a folder of frames, or a clip in a packed shard.
 
-Each function is that of `video`, `frame_folder` or `packed`, whichever the path says.
+Each function is that of `video`, `frame_folder` or `shards`, whichever the path says.
 """
 
 import os
 import re
 
-from keras_stm.data import frame_folder, packed, video
+from keras_stm.data import frame_folder, shards, video
 
 
 def count_frames(path):
@@ -27,5 +27,5 @@ def probe(path):
 def _reader(path):
     # Not any "#", which file names may hold.
     if re.search(r"\.tfrecord#\d+$", os.fspath(path)):
-        return packed
+        return shards
     return frame_folder if os.path.isdir(path) else video

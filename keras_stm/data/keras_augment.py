@@ -6,9 +6,9 @@ on its arguments alone, so that a clip is the same however many workers there ar
 
 import zlib
 
-import keras
 from keras import layers
 
+from keras_stm import keras_compat
 from keras_stm.arguments import ArgumentError
 
 
@@ -140,8 +140,7 @@ def _check(name, value):
 def _layer(layer_class, *args, **settings):
     """A layer that fits into `tf.data`, whatever the model's backend, data format and precision."""
     layer = layer_class(*args, data_format="channels_last", dtype="float32", **settings)
-    layer.backend.set_backend("tensorflow")
-    return layer
+    return keras_compat.compute_with_tensorflow(layer)
 
 
 def _draw(layer, images, seed):
@@ -153,14 +152,14 @@ def _draw(layer, images, seed):
     return layer.get_random_transformation(images, seed=_Draws(seed))
 
 
-class _Draws(keras.random.SeedGenerator):
+class _Draws(keras_compat.SeedsWithoutVariable):
     """The seeds of one clip's or batch's draws, made from its own.
 
     Keras' generator counts draws in a variable: a clip's would depend on how many workers came before.
     """
 
     def __init__(self, seed):
-        # Not Keras' own, which makes that variable.
+        super().__init__()
         self._seed = seed
         self._count = 0
 

@@ -86,30 +86,67 @@ def make_pipeline(
     """
     import tensorflow as tf
 
-    positive_int("num_frames", num_frames)
-    positive_int("image_size", image_size)
-    one_of("sampling", sampling, segments.SAMPLING)
-    one_of("flip", flip, FLIPS)
-    if not scales or not all(0 < scale <= 1 for scale in scales):
-        raise ArgumentError("scales", scales, "must be above 0 and at most 1")
+    _check_clips(dataset, num_frames, image_size, sampling, flip, scales)
     _check_epochs(training, initial_epoch, epochs)
     steps = _check_steps(dataset, training, batch_size, steps)
     index, count = _check_shard(shard, batch_size)
     share = batch_size // count
     if (mix_up or cut_mix) and not one_hot:
         raise ArgumentError("one_hot", one_hot, "must be true to mix labels")
-    if any(label is None for _, label in dataset.records):
-        raise ValueError("`dataset` must have labels, its clips have none: it is a test set without.")
-    total = len(dataset.records)
-    classes = len(dataset.class_names)
-    mirror_labels = augment.mirror_labels(dataset.class_names) if flip == "labels" else range(classes)
-    left_out = left_out or LeftOut(total)
     workers = positive_int("workers", os.cpu_count() if workers is None else workers)
-    unreadable = set()
+    total = len(dataset.records)
     changes = _chosen(
         {keras_augment.color_jitter: color_jitter, keras_augment.random_erasing: random_erasing}
     )
     mixtures = _chosen({keras_augment.mix_up: mix_up, keras_augment.cut_mix: cut_mix})
+    left_out = left_out or LeftOut(total)
+    load = _loader(dataset, num_frames, image_size, sampling, training, seed, scales, flip, left_out)
+    classes = len(dataset.class_names) if one_hot else None
+    finish = _finisher(num_frames, image_size, training, changes, classes)
+
+    def make_batches(places):
+        clips = places.map(load, workers, deterministic=True)
+        clips = clips.filter(lambda clip, label, clip_seed, is_read: is_read)
+        clips = clips.map(finish, workers, deterministic=True)
+        return clips.batch(share, drop_remainder=training)
+
+    def make_epoch(epoch):
+        def mix(step, batch):
+            for mixture in mixtures:
+                # Clips count up from 0.
+                batch = mixture(*batch, tf.random.fold_in([seed, epoch], -1 - step))
+            return batch
+
+        batches = make_batches(_places(epoch, total, batch_size, steps, seed, shard)).take(steps)
+        return batches.enumerate().map(mix) if mixtures else batches
+
+    if training:
+        batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(make_epoch)
+        batches = batches.apply(tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps))
+    else:
+        batches = make_batches(tf.data.Dataset.range(index, total, count).map(lambda i: (i, 0, i)))
+    options = tf.data.Options()
+    # Otherwise no more clips are read at the same time than there are processors.
+    options.threading.private_threadpool_size = workers
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def _loader(dataset, num_frames, image_size, sampling, training, seed, scales, flip, left_out):
+    """Function that reads a clip, all of it but what is done to its colours, in the graph of the pipeline.
+
+    Args:
+        dataset, num_frames, image_size, sampling, training, seed, scales, flip, left_out: of `make_pipeline`.
+
+    Returns:
+        Function of the tensors `record`, `epoch` and `position` to the clip, uint8 `(num_frames, H, W, 3)`,
+        its label, two integers for what is random about its colours, and whether it could be read.
+    """
+    import tensorflow as tf
+
+    total = len(dataset.records)
+    labels = range(len(dataset.class_names))
+    mirror_labels = augment.mirror_labels(dataset.class_names) if flip == "labels" else labels
+    unreadable = set()
 
     def read(record, epoch, position):
         path, label = dataset.records[record]
@@ -141,6 +178,19 @@ def make_pipeline(
         is_read.set_shape(())
         return clip, label, tf.random.fold_in([seed, epoch], position), is_read
 
+    return load
+
+
+def _finisher(num_frames, image_size, training, changes, classes):
+    """Function that makes of what `_loader` gives a clip as a model takes it, and its label.
+
+    Args:
+        num_frames, image_size, training: of `make_pipeline`.
+        changes: functions of `keras_augment` that change the colours of training clips.
+        classes: number of classes for one-hot labels; `None` for integers.
+    """
+    import tensorflow as tf
+
     def finish(clip, label, clip_seed, is_read):
         if training:
             clip = augment.resize(clip, image_size)
@@ -150,33 +200,9 @@ def make_pipeline(
             clip = augment.resize_short_side(clip, augment.resize_size(image_size))
             clip = augment.center_crop(clip, image_size)
         clip.set_shape((num_frames, image_size, image_size, 3))
-        return augment.normalize(clip), tf.one_hot(label, classes) if one_hot else label
+        return augment.normalize(clip), label if classes is None else tf.one_hot(label, classes)
 
-    def make_batches(places):
-        clips = places.map(load, workers, deterministic=True)
-        clips = clips.filter(lambda clip, label, clip_seed, is_read: is_read)
-        clips = clips.map(finish, workers, deterministic=True)
-        return clips.batch(share, drop_remainder=training)
-
-    def make_epoch(epoch):
-        def mix(step, batch):
-            for mixture in mixtures:
-                # Clips count up from 0.
-                batch = mixture(*batch, tf.random.fold_in([seed, epoch], -1 - step))
-            return batch
-
-        batches = make_batches(_places(epoch, total, batch_size, steps, seed, shard)).take(steps)
-        return batches.enumerate().map(mix) if mixtures else batches
-
-    if training:
-        batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(make_epoch)
-        batches = batches.apply(tf.data.experimental.assert_cardinality((epochs - initial_epoch) * steps))
-    else:
-        batches = make_batches(tf.data.Dataset.range(index, total, count).map(lambda i: (i, 0, i)))
-    options = tf.data.Options()
-    # Otherwise no more clips are read at the same time than there are processors.
-    options.threading.private_threadpool_size = workers
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    return finish
 
 
 def steps_per_epoch(dataset, batch_size):
@@ -240,6 +266,17 @@ def _places(epoch, total, batch_size, steps, seed, shard):
 
 def _chosen(strengths):
     return [make(strength) for make, strength in strengths.items() if strength]
+
+
+def _check_clips(dataset, num_frames, image_size, sampling, flip, scales):
+    positive_int("num_frames", num_frames)
+    positive_int("image_size", image_size)
+    one_of("sampling", sampling, segments.SAMPLING)
+    one_of("flip", flip, FLIPS)
+    if not scales or not all(0 < scale <= 1 for scale in scales):
+        raise ArgumentError("scales", scales, "must be above 0 and at most 1")
+    if any(label is None for _, label in dataset.records):
+        raise ValueError("`dataset` must have labels, its clips have none: it is a test set without.")
 
 
 def _check_epochs(training, initial_epoch, epochs):

@@ -14,6 +14,7 @@ from keras_stm import preprocessing
 from keras_stm.arguments import ArgumentError, absolute_path, keras_model, lines, one_of, positive_int
 from keras_stm.export.example import check_example
 from keras_stm.models.fold_batch_norm import fold_batch_norm
+from keras_stm.replacing import replacing, replacing_folder
 
 __all__ = ["check_example", "save", "save_onnx"]
 
@@ -167,17 +168,13 @@ def _write(kind, model, path, options):
         raise ArgumentError("path", path, "must not exist; remove it, or give another")
     model = _in_float32(fold_batch_norm(model))
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=os.path.dirname(path)) as temporary:
-        complete = os.path.join(temporary, "complete")
+    with replacing(path) if kind == "onnx" else replacing_folder(path, overwrite=False) as partial:
         if keras.backend.backend() == "tensorflow":
             from keras_stm.export import writers
 
-            writers.WRITERS[kind](model, complete, **options)
+            writers.WRITERS[kind](model, partial, **options)
         else:
-            file = os.path.join(temporary, "model.keras")
-            model.save(file)
-            _write_with_tensorflow(kind, file, complete, options)
-        os.rename(complete, path)
+            _write_with_tensorflow(kind, model, partial, options)
 
 
 def _in_float32(model):
@@ -190,14 +187,17 @@ def _in_float32(model):
     return copy
 
 
-def _write_with_tensorflow(kind, file, path, options):
-    process = subprocess.run(
-        [sys.executable, "-m", "keras_stm.export.writers", kind, file, path],
-        input=json.dumps(options),
-        # Not on a GPU, which this process may have filled.
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-    )
+def _write_with_tensorflow(kind, model, path, options):
+    with tempfile.TemporaryDirectory() as folder:
+        file = os.path.join(folder, "model.keras")
+        model.save(file)
+        process = subprocess.run(
+            [sys.executable, "-m", "keras_stm.export.writers", kind, file, path],
+            input=json.dumps(options),
+            # Not on a GPU, which this process may have filled.
+            env={**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
+            capture_output=True,
+            text=True,
+        )
     if process.returncode:
         raise RuntimeError(f"The export under TensorFlow failed:\n{process.stderr[-2000:]}")

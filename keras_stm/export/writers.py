@@ -19,7 +19,7 @@ def write_saved_model(model, path, class_names, top_k, **clip):
 
     Args:
         model: without BatchNormalization.
-        path: a folder that does not exist.
+        path: a folder that is empty, or does not exist.
         class_names, top_k: as of `keras_stm.export.save`.
         **clip: the arguments of `graph.prepare_clips`.
     """
@@ -102,7 +102,5 @@ def _channels_last(shape):
 
 
 if __name__ == "__main__":
-    import keras_stm  # noqa: F401  registers the layers
-
     kind, file, path = sys.argv[1:]
     WRITERS[kind](keras.saving.load_model(file, compile=False), path, **json.load(sys.stdin))

@@ -2,7 +2,7 @@
 
 from keras_stm.layers.stm_block import STMBlock
 from keras_stm.layers.tsm_block import TSMBlock
-from keras_stm.models.resnet import published, resnet
+from keras_stm.models.resnet import DEPTHS, resnet
 
 
 def TSNResNet(
@@ -16,29 +16,114 @@ def TSNResNet(
     dropout=0.5,
     pooling=None,
     data_format=None,
+    dtype=None,
     name="tsn_resnet",
 ):
     """TSN (Wang et al., 2016), the paper's baseline: frames meet only in the average of their scores.
 
-    Arguments, what is returned and raised: as of `STMResNet`.
+    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+
+    Args:
+        depths: number of blocks in each of the four stages, `(3, 4, 6, 3)` for ResNet-50.
+        width: filters of the stem and bottleneck width of stage 2; each further stage doubles it.
+        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
+            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+        include_top: whether to end in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
+            `None`. Default `(None, None, None, 3)`.
+        classes: number of classes.
+        classifier_activation: activation of the averaged scores; `None` returns logits.
+        dropout: rate in front of the classifier.
+        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
+            `"max"` those pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
+            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        name: name of the model.
+
+    Returns:
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
+        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
+        `(batch, 32 * width)` where they are pooled.
+
+    Raises:
+        ValueError: if an argument is not as above, or `weights` does not fit the model.
     """
 
     def block(stage, index, filters, **kwargs):
         return STMBlock(filters, branches=(), **kwargs)
 
     return resnet(
-        block,
-        depths,
-        width,
-        weights,
-        include_top,
-        input_shape,
-        classes,
-        classifier_activation,
-        dropout,
-        pooling,
-        data_format,
-        name,
+        block=block,
+        depths=depths,
+        width=width,
+        weights=weights,
+        include_top=include_top,
+        input_shape=input_shape,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        dropout=dropout,
+        pooling=pooling,
+        data_format=data_format,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def TSNResNet50(
+    weights=None,
+    include_top=True,
+    input_shape=None,
+    classes=400,
+    classifier_activation="softmax",
+    dropout=0.5,
+    pooling=None,
+    data_format=None,
+    dtype=None,
+    name="tsn_resnet50",
+):
+    """TSN (Wang et al., 2016) of the depths of ResNet-50, `(3, 4, 6, 3)`: the paper's baseline.
+
+    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+
+    Args:
+        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
+            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+        include_top: whether to end in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
+            `None`. Default `(None, None, None, 3)`.
+        classes: number of classes.
+        classifier_activation: activation of the averaged scores; `None` returns logits.
+        dropout: rate in front of the classifier.
+        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
+            `"max"` those pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
+            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        name: name of the model.
+
+    Returns:
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
+        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
+        `(batch, 2048)` where they are pooled.
+
+    Raises:
+        ValueError: if an argument is not as above, or `weights` does not fit the model.
+    """
+    return TSNResNet(
+        depths=DEPTHS[50],
+        weights=weights,
+        include_top=include_top,
+        input_shape=input_shape,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        dropout=dropout,
+        pooling=pooling,
+        data_format=data_format,
+        dtype=dtype,
+        name=name,
     )
 
 
@@ -53,31 +138,112 @@ def TSMResNet(
     dropout=0.5,
     pooling=None,
     data_format=None,
+    dtype=None,
     name="tsm_resnet",
 ):
     """TSM (Lin et al., 2019): a temporal shift at the start of each residual branch.
 
-    Arguments, what is returned and raised: as of `STMResNet`.
+    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+
+    Args:
+        depths: number of blocks in each of the four stages, `(3, 4, 6, 3)` for ResNet-50.
+        width: filters of the stem and bottleneck width of stage 2; each further stage doubles it.
+        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
+            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+        include_top: whether to end in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
+            `None`. Default `(None, None, None, 3)`.
+        classes: number of classes.
+        classifier_activation: activation of the averaged scores; `None` returns logits.
+        dropout: rate in front of the classifier.
+        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
+            `"max"` those pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
+            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        name: name of the model.
+
+    Returns:
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
+        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
+        `(batch, 32 * width)` where they are pooled.
+
+    Raises:
+        ValueError: if an argument is not as above, or `weights` does not fit the model.
     """
 
     def block(stage, index, filters, **kwargs):
         return TSMBlock(filters, **kwargs)
 
     return resnet(
-        block,
-        depths,
-        width,
-        weights,
-        include_top,
-        input_shape,
-        classes,
-        classifier_activation,
-        dropout,
-        pooling,
-        data_format,
-        name,
+        block=block,
+        depths=depths,
+        width=width,
+        weights=weights,
+        include_top=include_top,
+        input_shape=input_shape,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        dropout=dropout,
+        pooling=pooling,
+        data_format=data_format,
+        dtype=dtype,
+        name=name,
     )
 
 
-TSNResNet50 = published(TSNResNet, 50, "tsn_resnet50")
-TSMResNet50 = published(TSMResNet, 50, "tsm_resnet50")
+def TSMResNet50(
+    weights=None,
+    include_top=True,
+    input_shape=None,
+    classes=400,
+    classifier_activation="softmax",
+    dropout=0.5,
+    pooling=None,
+    data_format=None,
+    dtype=None,
+    name="tsm_resnet50",
+):
+    """TSM (Lin et al., 2019) of the depths of ResNet-50, `(3, 4, 6, 3)`.
+
+    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+
+    Args:
+        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
+            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+        include_top: whether to end in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
+            `None`. Default `(None, None, None, 3)`.
+        classes: number of classes.
+        classifier_activation: activation of the averaged scores; `None` returns logits.
+        dropout: rate in front of the classifier.
+        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
+            `"max"` those pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
+            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        name: name of the model.
+
+    Returns:
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
+        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
+        `(batch, 2048)` where they are pooled.
+
+    Raises:
+        ValueError: if an argument is not as above, or `weights` does not fit the model.
+    """
+    return TSMResNet(
+        depths=DEPTHS[50],
+        weights=weights,
+        include_top=include_top,
+        input_shape=input_shape,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        dropout=dropout,
+        pooling=pooling,
+        data_format=data_format,
+        dtype=dtype,
+        name=name,
+    )

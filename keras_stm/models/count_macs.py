@@ -2,7 +2,7 @@ import math
 
 import keras
 
-from keras_stm.arguments import ArgumentError, is_positive_int, keras_model
+from keras_stm.arguments import ArgumentError, functional_model, is_positive_int
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
@@ -27,7 +27,8 @@ def count_macs(model, input_shape):
         ValueError: if `input_shape` is not complete or does not fit the model, or the layers do not
             form a chain.
     """
-    expected = keras_model(model).input_shape[1:]
+    model = functional_model(model)
+    expected = model.input_shape[1:]
     valid = isinstance(input_shape, list | tuple) and len(input_shape) == len(expected)
     if not valid or not all(
         is_positive_int(size) and wanted in (None, size)

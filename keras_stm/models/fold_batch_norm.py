@@ -3,7 +3,8 @@ import collections
 import keras
 import numpy as np
 
-from keras_stm.arguments import ArgumentError, keras_model
+from keras_stm import keras_compat
+from keras_stm.arguments import ArgumentError, functional_model
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
@@ -41,15 +42,7 @@ def fold_batch_norm(model):
         ValueError: if a BatchNormalization follows no convolution or dense layer that it could be folded
             into, or `model` is neither functional nor a `Sequential` that knows its input.
     """
-    if isinstance(keras_model(model), keras.Sequential) and model.built:
-        model = keras.Model(*model.inputs, *model.outputs, name=model.name)
-    if not isinstance(model, keras.Function):
-        raise ArgumentError(
-            "model",
-            model,
-            "must be functional, or a Sequential that knows its input",
-            f"model={model.name!r} of {type(model).__name__}",
-        )
+    model = functional_model(model)
     batch_norms = _find_convolutions(model)
     clones = {}
 
@@ -86,7 +79,7 @@ def _clone(layer, with_bias):
     elif isinstance(layer, _BLOCKS):
         config["use_batch_norm"] = False
     else:
-        for child in layer._flatten_layers():
+        for child in keras_compat.flatten_layers(layer):
             if isinstance(child, keras.layers.BatchNormalization):
                 raise _unfoldable(layer, f"{child.name!r} in the layer {layer.name!r}")
     return type(layer).from_config(config)
@@ -94,22 +87,22 @@ def _clone(layer, with_bias):
 
 def _find_convolutions(model):
     """`{layer: the BatchNormalization that can be folded into it}` of a functional model."""
-    nodes = [node for level in model._nodes_by_depth.values() for node in level]
-    calls = collections.Counter(node.operation for node in nodes)
-    producers = {id(tensor): node for node in nodes for tensor in node.output_tensors}
-    uses = collections.Counter(id(tensor) for node in nodes for tensor in node.input_tensors)
+    calls = keras_compat.find_calls(model)
+    times = collections.Counter(call.layer for call in calls)
+    producers = {id(tensor): call.layer for call in calls for tensor in call.outputs}
+    uses = collections.Counter(id(tensor) for call in calls for tensor in call.inputs)
     uses.update(id(tensor) for tensor in model.outputs)
 
     found = {}
-    for node in nodes:
-        batch_norm = node.operation
+    for call in calls:
+        batch_norm = call.layer
         if isinstance(batch_norm, keras.layers.BatchNormalization):
-            (tensor,) = node.input_tensors
-            layer = producers[id(tensor)].operation
+            (tensor,) = call.inputs
+            layer = producers[id(tensor)]
             foldable = (
-                calls[batch_norm] == calls[layer] == uses[id(tensor)] == 1
+                times[batch_norm] == times[layer] == uses[id(tensor)] == 1
                 and batch_norm.axis % len(tensor.shape) == _channel_axis(layer, len(tensor.shape))
-                and not node.arguments.kwargs.get("training")
+                and not call.kwargs.get("training")
             )
             if not foldable:
                 raise _unfoldable(model, f"{batch_norm.name!r} in the model {model.name!r}")

@@ -1,17 +1,19 @@
 """The one ResNet of all models: stem, four stages of bottlenecks, head. Section 3.3 and Fig. 3."""
 
-import inspect
 import random
 
 import keras
 
-from keras_stm.arguments import ArgumentError, is_positive_int, one_of, positive_int, standardize_data_format
-from keras_stm.layers.batch_norm import batch_norm
-from keras_stm.layers.per_frame import (
-    FrameMaxPool2D,
-    PerFrame,
-    frame_conv,
+from keras_stm.arguments import (
+    ArgumentError,
+    is_positive_int,
+    one_of,
+    positive_int,
+    standardize_data_format,
+    standardize_dtype_policy,
 )
+from keras_stm.layers.batch_norm import batch_norm
+from keras_stm.layers.per_frame import FrameMaxPool2D, PerFrame, frame_conv
 from keras_stm.weights import load_weights
 
 STAGES = (2, 3, 4, 5)
@@ -19,6 +21,7 @@ DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 def resnet(
+    *,
     block,
     depths,
     width,
@@ -30,13 +33,14 @@ def resnet(
     dropout,
     pooling,
     data_format,
+    dtype,
     name,
 ):
     """Builds a ResNet v1.5 on clips around a residual block.
 
     Args:
-        block: function `(stage, index, filters, strides=, data_format=, name=)` that makes the layer at
-            place `index` (from 0) of stage 2 to 5.
+        block: function `(stage, index, filters, strides=, data_format=, dtype=, name=)` that makes the
+            layer at place `index` (from 0) of stage 2 to 5.
         depths: number of blocks in each of the four stages.
         width: filters of the stem and bottleneck width of stage 2; each further stage doubles it.
 
@@ -46,9 +50,57 @@ def resnet(
     if not valid or not all(map(is_positive_int, depths)):
         raise ArgumentError("depths", depths, "must be four positive integers")
     width = positive_int("width", width)
-    classes = positive_int("classes", classes)
-    one_of("pooling", pooling, (None, "avg", "max"))
     one_of("include_top", include_top, (True, False))
+    one_of("pooling", pooling, (None, "avg", "max"))
+    data_format = standardize_data_format(data_format)
+    input_shape = standardize_input_shape(input_shape, data_format)
+    shared = {"dtype": standardize_dtype_policy(dtype), "data_format": data_format}
+    # Made in any case, as it checks its arguments.
+    add_classifier = _make_classifier(classes, classifier_activation, dropout, shared["dtype"])
+
+    inputs = keras.Input(input_shape, name="clip")
+    x = frame_conv(width, 7, 2, name="conv1_conv", **shared)(inputs)
+    x = batch_norm(name="conv1_bn", **shared)(x)
+    x = keras.layers.ReLU(name="conv1_relu", dtype=shared["dtype"])(x)
+    # Padded with zeros as PyTorch pads with -inf: the same, behind a ReLU.
+    x = _per_frame(keras.layers.ZeroPadding2D, 1, name="pool1_pad", **shared)(x)
+    x = _per_frame(FrameMaxPool2D, 3, strides=2, name="pool1_pool", **shared)(x)
+
+    for stage, depth in zip(STAGES, depths, strict=True):
+        for index in range(depth):
+            x = block(
+                stage,
+                index,
+                width * 2 ** (stage - 2),
+                strides=2 if index == 0 and stage > 2 else 1,
+                name=f"conv{stage}_block{index + 1}",
+                **shared,
+            )(x)
+
+    if include_top or pooling == "avg":
+        x = _per_frame(keras.layers.GlobalAveragePooling2D, name="avg_pool", **shared)(x)
+    elif pooling == "max":
+        x = _per_frame(keras.layers.GlobalMaxPooling2D, name="max_pool", **shared)(x)
+    if include_top:
+        x = add_classifier(x)
+    elif pooling:
+        pool = {"avg": keras.layers.GlobalAveragePooling1D, "max": keras.layers.GlobalMaxPooling1D}[pooling]
+        x = pool(data_format="channels_last", dtype=shared["dtype"], name="time_pool")(x)
+
+    model = keras.Model(inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
+
+
+def _per_frame(layer_class, *args, name, dtype, data_format, **kwargs):
+    layer = layer_class(*args, name="layer", dtype=dtype, data_format=data_format, **kwargs)
+    return PerFrame(layer, name=name, dtype=dtype)
+
+
+def _make_classifier(classes, classifier_activation, dropout, dtype):
+    """Function from features of frames `(batch, T, channels)` to scores `(batch, classes)`."""
+    classes = positive_int("classes", classes)
     valid = isinstance(dropout, int | float) and not isinstance(dropout, bool)
     if not valid or not 0 <= dropout < 1:
         raise ArgumentError("dropout", dropout, "must be in [0, 1)")
@@ -58,56 +110,22 @@ def resnet(
         raise ArgumentError(
             "classifier_activation", classifier_activation, "must be a Keras activation or None"
         ) from error
-    data_format = standardize_data_format(data_format)
-    shared = {"dtype": keras.config.dtype_policy(), "data_format": data_format}
 
-    def per_frame(layer_class, *args, name, **kwargs):
-        return PerFrame(layer_class(*args, name="layer", **kwargs, **shared), name=name)
-
-    inputs = keras.Input(standardize_input_shape(input_shape, data_format), name="clip")
-
-    x = frame_conv(width, 7, 2, name="conv1_conv", **shared)(inputs)
-    x = batch_norm(name="conv1_bn", **shared)(x)
-    x = keras.layers.ReLU(name="conv1_relu")(x)
-    # Padded with zeros as PyTorch pads with -inf: the same, behind a ReLU.
-    x = per_frame(keras.layers.ZeroPadding2D, 1, name="pool1_pad")(x)
-    x = per_frame(FrameMaxPool2D, 3, strides=2, name="pool1_pool")(x)
-
-    for stage, depth in zip(STAGES, depths, strict=True):
-        for index in range(depth):
-            x = block(
-                stage,
-                index,
-                width * 2 ** (stage - 2),
-                strides=2 if index == 0 and stage > 2 else 1,
-                data_format=data_format,
-                name=f"conv{stage}_block{index + 1}",
-            )(x)
-
-    if include_top:
-        x = per_frame(keras.layers.GlobalAveragePooling2D, name="avg_pool")(x)
+    def add(x):
         # Seeded, from what `keras.utils.set_random_seed` sets: else PyTorch would draw from a state of its
         # own, which no checkpoint of Keras holds.
-        x = keras.layers.Dropout(dropout, seed=random.randrange(2**31), name="dropout")(x)
+        x = keras.layers.Dropout(dropout, seed=random.randrange(2**31), dtype=dtype, name="dropout")(x)
         initializer = keras.initializers.RandomNormal(stddev=0.001)
-        x = keras.layers.Dense(classes, kernel_initializer=initializer, name="predictions")(x)
+        x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype=dtype, name="predictions")(x)
         # Scores are averaged before the softmax, and in float32 also under mixed precision.
         x = keras.layers.GlobalAveragePooling1D(
             data_format="channels_last", dtype="float32", name="consensus"
         )(x)
         if classifier_activation is not None:
             x = keras.layers.Activation(activation, dtype="float32", name="scores")(x)
-    elif pooling == "avg":
-        x = per_frame(keras.layers.GlobalAveragePooling2D, name="avg_pool")(x)
-        x = keras.layers.GlobalAveragePooling1D(data_format="channels_last", name="time_pool")(x)
-    elif pooling == "max":
-        x = per_frame(keras.layers.GlobalMaxPooling2D, name="max_pool")(x)
-        x = keras.layers.GlobalMaxPooling1D(data_format="channels_last", name="time_pool")(x)
+        return x
 
-    model = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        load_weights(model, weights)
-    return model
+    return add
 
 
 def standardize_input_shape(input_shape, data_format):
@@ -125,29 +143,3 @@ def standardize_input_shape(input_shape, data_format):
             "input_shape", input_shape, f"must be {layout} of positive integers, where all but C may be None"
         )
     return tuple(input_shape)
-
-
-def published(build, depth, name):
-    """The model function `build` at a published depth and width 64, with its other arguments."""
-
-    def model(*args, **kwargs):
-        try:
-            arguments = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{model.__name__}() {error}") from None
-        arguments.apply_defaults()
-        return build(depths=DEPTHS[depth], width=64, **arguments.arguments)
-
-    parameters = [
-        parameter.replace(default=name) if parameter.name == "name" else parameter
-        for parameter in inspect.signature(build).parameters.values()
-        if parameter.name not in ("depths", "width")
-    ]
-    signature = model.__signature__ = inspect.Signature(parameters)
-    model.__name__ = model.__qualname__ = f"{build.__name__}{depth}"
-    model.__module__ = build.__module__
-    model.__doc__ = (
-        f"`{build.__name__}` with the depths of ResNet-{depth}, {DEPTHS[depth]}, and width 64.\n\n"
-        f"All other arguments, what is returned and raised: as of `{build.__name__}`."
-    )
-    return model

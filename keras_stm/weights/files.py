@@ -5,8 +5,7 @@ import os
 import pickle
 import zipfile
 
-import numpy as np
-
+from keras_stm import keras_compat
 from keras_stm.arguments import ArgumentError
 
 KERAS_SUFFIXES = (".weights.h5", ".keras")
@@ -29,11 +28,7 @@ def _check_stated(path, stated):
 
 
 def read_keras(path):
-    """`{owner's path/index: array}` of a `.weights.h5` or `.keras` file.
-
-    Keras stores layers under generated names, and the true name of each beside it: a weight's key here
-    is made of the true names and its index within its layer, `conv1_bn/0` for the first of `conv1_bn`.
-    """
+    """`{owner's path/index: array}` of a `.weights.h5` or `.keras` file, see `keras_compat.find_datasets`."""
     import h5py
 
     try:
@@ -41,50 +36,17 @@ def read_keras(path):
             check_expansion(path)
             # The weights alone: a configuration from elsewhere is not run.
             with zipfile.ZipFile(path) as archive:
-                source = io.BytesIO(archive.read("model.weights.h5"))
+                source = io.BytesIO(archive.read(keras_compat.WEIGHTS_OF_ARCHIVE))
         else:
             source = path
         with h5py.File(source, "r") as file:
-            datasets = _find_datasets(file)
+            datasets = keras_compat.find_datasets(file)
             _check_stated(path, sum(dataset.nbytes for dataset in datasets.values()))
-            return {name: _read_dataset(dataset) for name, dataset in datasets.items()}
-    except Exception as error:  # h5py and zipfile raise all kinds of a damaged file
+            return {name: keras_compat.read_dataset(dataset) for name, dataset in datasets.items()}
+    except MemoryError:
+        raise
+    except Exception as error:  # h5py and zipfile raise all other kinds of a damaged file
         raise unreadable(path, "is damaged or holds no Keras weights", error) from error
-
-
-def _find_datasets(file):
-    import h5py
-
-    datasets = {}
-
-    def visit(path, item):
-        top, *owners = path.split("/")
-        if top != "layers" or not isinstance(item, h5py.Dataset):
-            return
-        if item.external or item.is_virtual:
-            raise ValueError(f"{path} lies in another file")
-        *owners, _, index = owners
-        groups = ["/".join([top, *owners[: depth + 1], "vars"]) for depth in range(len(owners))]
-        if all(group in file for group in groups):
-            name = "/".join([*(str(file[group].attrs["name"]) for group in groups), index])
-            if name in datasets:
-                raise ValueError(f"it has two weights {name}")
-            datasets[name] = item
-
-    # Goes to each once and along no link, which could lead into other files, or round in a circle.
-    file.visititems(visit)
-    if not datasets:
-        raise ValueError("no weights in `layers`")
-    return datasets
-
-
-def _read_dataset(dataset):
-    array = np.asarray(dataset[()])
-    if dataset.attrs.get("dtype") == "bfloat16":
-        import ml_dtypes
-
-        return array.view(ml_dtypes.bfloat16)
-    return array
 
 
 def read_safetensors(path):
@@ -93,7 +55,7 @@ def read_safetensors(path):
 
     try:
         return safetensors.numpy.load_file(path)
-    except Exception as error:  # of Python and of Rust
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise unreadable(path, "is damaged or not a safetensors file", error) from error
 
 
@@ -111,7 +73,9 @@ def read_torch(path):
         if zipfile.is_zipfile(path):
             check_expansion(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle raises all kinds
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle raises all other kinds
         # PyTorch's own advice is left out: it is to run what the file says.
         if isinstance(error, pickle.UnpicklingError) and is_checkpoint:
             raise unreadable(

@@ -1,4 +1,5 @@
 import os
+import typing
 from collections import defaultdict
 
 import numpy as np
@@ -37,6 +38,42 @@ def load_weights(model, weights, include_top=True):
     """
     keras_model(model)
     one_of("include_top", include_top, (True, False))
+    path = _find_file(model, weights)
+    is_keras = path.endswith(files.KERAS_SUFFIXES)
+    file = _read_keras(model, path) if is_keras else _read_reference(model, path)
+    if weights == "imagenet" or not include_top or not _is_head_wanted(file, path):
+        file = file.without(file.head)
+    _check(file, path, weights)
+    for name, variable in file.wanted.items():
+        variable.assign(file.convert(variable, file.found[name]))
+
+
+class _File(typing.NamedTuple):
+    """What a file of weights has, and what a model wants of it, by the names that the file uses.
+
+    Attributes:
+        found: `{name: array}` of the file.
+        wanted: `{name: variable}` of the model.
+        shapes: `{name: shape}` of what is wanted, as it is in a file.
+        head: names of the head's kernel and bias.
+        convert: function of a variable and its array in the file that returns the variable's value.
+    """
+
+    found: dict
+    wanted: dict
+    shapes: dict
+    head: tuple
+    convert: typing.Callable
+
+    def without(self, excluded):
+        kept = (
+            {name: value for name, value in values.items() if name not in excluded}
+            for values in (self.found, self.wanted, self.shapes)
+        )
+        return _File(*kept, self.head, self.convert)
+
+
+def _find_file(model, weights):
     path = imagenet_file(model) if weights == "imagenet" else str(weights)
     if not path.endswith(files.SUFFIXES):
         raise ArgumentError(
@@ -49,49 +86,50 @@ def load_weights(model, weights, include_top=True):
         open(path, "rb").close()
     except OSError as error:
         raise files.unreadable(path, "cannot be opened", error) from error
+    return path
 
-    if path.endswith(files.KERAS_SUFFIXES):
-        found = files.read_keras(path)
-        wanted = _keras_names(model)
-        head = names.KERAS_HEAD
-        shapes = {name: tuple(variable.shape) for name, variable in wanted.items()}
-    else:
-        safe = path.endswith(".safetensors")
-        arrays = (files.read_safetensors if safe else files.read_torch)(path)
-        try:
-            found = names.clean_names(arrays)
-        except ValueError as error:
-            raise files.unreadable(path, "is ambiguous", error) from error
-        wanted = names.reference_names(model)
-        if not any(map(names.is_temporal, found)):
-            wanted = {name: wanted[name] for name in wanted if not names.is_temporal(name)}
-        head = names.REFERENCE_HEAD
-        shapes = {
-            name: names.to_reference(variable.path, np.empty(variable.shape)).shape
-            for name, variable in wanted.items()
-        }
 
-    kernel, bias = head
-    if weights == "imagenet" or not include_top or kernel not in wanted:
-        skipped = set(head)
-    elif bias in found and found[bias].ndim == 1 and found[bias].shape != shapes[bias]:
+def _read_keras(model, path):
+    found, wanted = files.read_keras(path), _keras_names(model)
+    shapes = {name: tuple(variable.shape) for name, variable in wanted.items()}
+    return _File(found, wanted, shapes, names.KERAS_HEAD, lambda variable, array: array)
+
+
+def _read_reference(model, path):
+    """Of a file with the names of the published code, or of a 2-D ResNet."""
+    is_safe = path.endswith(".safetensors")
+    arrays = (files.read_safetensors if is_safe else files.read_torch)(path)
+    try:
+        found = names.clean_names(arrays)
+    except ValueError as error:
+        raise files.unreadable(path, "is ambiguous", error) from error
+    wanted = names.reference_names(model)
+    if not any(map(names.is_temporal, found)):
+        wanted = {name: wanted[name] for name in wanted if not names.is_temporal(name)}
+    shapes = {
+        name: names.to_reference(variable.path, np.empty(variable.shape)).shape
+        for name, variable in wanted.items()
+    }
+
+    def convert(variable, array):
+        return names.from_reference(variable.path, array, variable.shape)
+
+    return _File(found, wanted, shapes, names.REFERENCE_HEAD, convert)
+
+
+def _is_head_wanted(file, path):
+    """Whether the model has a head, and not one of another number of classes."""
+    kernel, bias = file.head
+    if kernel not in file.wanted:
+        return False
+    if bias in file.found and file.found[bias].ndim == 1 and file.found[bias].shape != file.shapes[bias]:
         logging.warning(
             "%s has a head of %d classes, this model one of %d: it is left at its initial values.",
             os.path.basename(path),
-            *(found[bias].shape + shapes[bias]),
+            *(file.found[bias].shape + file.shapes[bias]),
         )
-        skipped = set(head)
-    else:
-        skipped = set()
-    found = {name: array for name, array in found.items() if name not in skipped}
-    wanted = {name: variable for name, variable in wanted.items() if name not in skipped}
-
-    _check(found, {name: shapes[name] for name in wanted}, path, weights)
-    for name, variable in wanted.items():
-        array = found[name]
-        if head == names.REFERENCE_HEAD:
-            array = names.from_reference(variable.path, array, variable.shape)
-        variable.assign(array)
+        return False
+    return True
 
 
 def _keras_names(model):
@@ -106,7 +144,8 @@ def _keras_names(model):
     }
 
 
-def _check(found, shapes, path, weights):
+def _check(file, path, weights):
+    found, shapes = file.found, file.shapes
     there = [name for name in shapes if name in found]
     problems = {
         "missing": [name for name in shapes if name not in found],

@@ -12,8 +12,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from keras_stm.data import make_pipeline
-from keras_stm.data.catalog import Dataset
+from keras_stm.data import Dataset, make_pipeline
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.video import MAX_BYTES, VideoError
 from keras_stm.data.views import read_views

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import tensorflow as tf
 
-from keras_stm.data import LeftOut, frames, jpeg, make_pipeline, open_dataset, packed
+from keras_stm.data import LeftOut, frames, jpeg, make_pipeline, open_dataset, shards
 from keras_stm.data.video import KINDS, VideoError
 from keras_stm.data.views import read_views
 from tests.data.videos import (
@@ -185,11 +185,11 @@ def test_damage_in_a_frame_gives_frames_or_an_error(tmp_path, fault):
 
 def write_shard(folder):
     """A shard of three clips: its path and where each starts."""
-    clips = [(i, f"{i}.mp4", i, packed.PackedClip(jpegs()[i : i + 5], 48, 64)) for i in range(3)]
+    clips = [(i, f"{i}.mp4", i, shards.PackedClip(jpegs()[i : i + 5], 48, 64)) for i in range(3)]
     settings = {"fingerprint": "", "num_shards": 1}
-    packed.write_shard(str(folder), "train", 0, settings, clips)
-    (_, _, sidecar), *_ = packed.read_sidecars(str(folder))
-    return folder / packed.shard_name("train", 0, 1), [start for _, start, *_ in sidecar["clips"]]
+    shards.write_shard(str(folder), "train", 0, settings, clips)
+    (_, _, sidecar), *_ = shards.read_sidecars(str(folder))
+    return folder / shards.shard_name("train", 0, 1), [start for _, start, *_ in sidecar["clips"]]
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_stm import keras_compat
 from tests.reference.backend import (
     BACKEND,
     channels_last,
@@ -99,7 +100,7 @@ def check_config(layer_class, arguments, shape):
 def check_build(layer_class, arguments, shape):
     """Built from a shape it has all its weights; symbolic shapes, complete and open, are the output's."""
     layer, clip = fully_shaped(layer_class, arguments, shape)
-    for child in layer._flatten_layers():
+    for child in keras_compat.flatten_layers(layer):
         assert child.built, child.name
     paths = [variable.path for variable in layer.weights]
     assert len(set(paths)) == len(paths)

@@ -11,8 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_stm import STMResNet, fold_batch_norm
-from keras_stm.models import TSMResNet
+from keras_stm import STMResNet, TSMResNet, fold_batch_norm
 from keras_stm.optimizers import SGD
 from keras_stm.weights import save_safetensors
 from tests.layers.check_layer import randomize

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 import keras_stm
-from keras_stm import fold_batch_norm
+from keras_stm import STMResNet, TSMResNet, fold_batch_norm, keras_compat
 from keras_stm.arguments import ArgumentError
 from keras_stm.layers.per_frame import frame_conv
-from keras_stm.models import STMResNet, TSMResNet
 from tests.layers.check_layer import randomize
 from tests.reference.backend import compute, numpy, oriented, relative_error
 
@@ -35,7 +34,9 @@ def random_clip(data_format="channels_last", batch=2, frames=3, height=33, width
 
 
 def has_batch_norm(model):
-    return any(isinstance(layer, keras.layers.BatchNormalization) for layer in model._flatten_layers())
+    return any(
+        isinstance(layer, keras.layers.BatchNormalization) for layer in keras_compat.flatten_layers(model)
+    )
 
 
 def assert_folds(model, clip, tolerance=1e-4):
@@ -91,11 +92,7 @@ def test_every_model_gives_the_same_without_batch_norm(name):
 
 
 def test_mixed_precision_stays_and_gives_nearly_the_same():
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = random_model()
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = random_model(dtype="mixed_bfloat16")
     folded = assert_folds(model, random_clip(), tolerance=5e-2)
     assert folded.get_layer("conv3_block1").cmm.reduce_conv.layer.compute_dtype == "bfloat16"
     assert {variable.dtype for variable in folded.weights} == {"float32"}

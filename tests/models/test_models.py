@@ -1,3 +1,4 @@
+import importlib
 import inspect
 import json
 import math
@@ -10,8 +11,19 @@ import numpy as np
 import pytest
 
 import keras_stm
-from keras_stm import STMResNet, STMResNet50, STMResNet101, STMResNet152, TSMResNet50, TSNResNet50
-from keras_stm.models import TSMResNet, TSNResNet
+from keras_stm import (
+    STMResNet,
+    STMResNet50,
+    STMResNet101,
+    STMResNet152,
+    TSMResNet,
+    TSMResNet50,
+    TSNResNet,
+    TSNResNet50,
+    keras_compat,
+)
+from keras_stm.arguments import ArgumentError
+from keras_stm.models.resnet import DEPTHS, resnet
 from tests.reference.backend import compute, numpy, oriented
 
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
@@ -111,12 +123,7 @@ def test_scores_are_the_softmax_of_the_logits():
 
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.every_backend)])
 def test_mixed_precision_reaches_the_blocks_and_not_the_scores(dtype):
-    tiny()  # It is kept, so that no policy of ours may be its own.
-    keras.config.set_dtype_policy(f"mixed_{dtype}")
-    try:
-        model = STMResNet(**TINY)
-    finally:
-        keras.config.set_dtype_policy("float32")
+    model = STMResNet(**TINY, dtype=f"mixed_{dtype}")
     for name in ("conv1_conv", "conv2_block1", "conv5_block1", "predictions"):
         assert model.get_layer(name).compute_dtype == dtype
     assert model.get_layer("conv3_block1").cmm.restore_conv.layer.compute_dtype == dtype
@@ -129,6 +136,45 @@ def test_mixed_precision_reaches_the_blocks_and_not_the_scores(dtype):
     # The average over time is taken in float32: four of these do not fit into float16.
     model.get_layer("predictions").bias.assign(np.full(5, 40_000.0))
     np.testing.assert_allclose(numpy(compute(with_logits, CLIPS)[0]), 40_000, rtol=5e-3)
+
+
+def policies(model):
+    """Name of each layer, also within others, and of its dtype policy."""
+    return [
+        (layer.name, layer.dtype_policy.name)
+        for layer in keras_compat.flatten_layers(model)
+        if not isinstance(layer, keras.Model | keras.layers.InputLayer)
+    ]
+
+
+OPTIONS = [{}, {"include_top": False, "pooling": "avg"}, {"include_top": False, "pooling": "max"}]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["top", "avg", "max"])
+@pytest.mark.parametrize("build", [STMResNet, TSNResNet, TSMResNet])
+def test_dtype_is_a_policy_or_its_name_and_by_default_keras_own(build, options):
+    with keras.StatelessScope(initialize_variables=False):
+        by_name = build(**TINY, **options, dtype="mixed_bfloat16")
+        by_policy = build(**TINY, **options, dtype=keras.DTypePolicy("mixed_bfloat16"))
+        default = build(**TINY, **options)
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            by_global = build(**TINY, **options)
+            against_global = build(**TINY, **options, dtype="float32")
+        finally:
+            keras.config.set_dtype_policy("float32")
+    found = policies(by_name)
+    others = {name for name, policy in found if policy != "mixed_bfloat16"}
+    assert others == (set() if options else {"consensus", "scores"})
+    assert policies(by_policy) == policies(by_global) == found
+    assert {policy for _, policy in policies(default) + policies(against_global)} == {"float32"}
+
+
+@pytest.mark.parametrize("dtype", ["int32", "nonsense", 16, {"name": "float32"}])
+def test_dtype_must_be_a_policy_of_floating_point(dtype):
+    with pytest.raises(ArgumentError, match="Received: dtype=") as error:
+        STMResNet(**TINY, dtype=dtype)
+    assert (error.value.name, error.value.value) == ("dtype", dtype)
 
 
 @pytest.mark.every_backend
@@ -176,27 +222,59 @@ SIGNATURE = {
     "temporal_conv": "channelwise",
     "reduction": 16,
     "data_format": None,
+    "dtype": None,
 }
 OF_STM_ONLY = {"branches", "fusion", "stm_stages", "stm_blocks", "temporal_conv", "reduction"}
 
 
-@pytest.mark.parametrize(
-    "build, name, without",
-    [
-        (STMResNet50, "stm_resnet50", ()),
-        (STMResNet101, "stm_resnet101", ()),
-        (STMResNet152, "stm_resnet152", ()),
-        (TSNResNet50, "tsn_resnet50", OF_STM_ONLY),
-        (TSMResNet50, "tsm_resnet50", OF_STM_ONLY),
-    ],
-)
-def test_signature_is_the_designs(build, name, without):
-    parameters = inspect.signature(build).parameters.values()
-    expected = {key: value for key, value in SIGNATURE.items() if key not in without}
-    actual = [(parameter.name, parameter.default) for parameter in parameters]
-    assert actual == [*expected.items(), ("name", name)]
+# The function for any size, the name and the depth of each.
+PUBLISHED = {
+    STMResNet50: (STMResNet, "stm_resnet50", 50),
+    STMResNet101: (STMResNet, "stm_resnet101", 101),
+    STMResNet152: (STMResNet, "stm_resnet152", 152),
+    TSNResNet50: (TSNResNet, "tsn_resnet50", 50),
+    TSMResNet50: (TSMResNet, "tsm_resnet50", 50),
+}
+
+
+@pytest.mark.parametrize("build", PUBLISHED)
+def test_signature_is_the_designs(build):
+    any_size, name, _ = PUBLISHED[build]
+    without = () if any_size is STMResNet else OF_STM_ONLY
+    expected = [(key, value) for key, value in SIGNATURE.items() if key not in without]
+
+    def signature(function):
+        return [(each.name, each.default) for each in inspect.signature(function).parameters.values()]
+
+    assert signature(build) == [*expected, ("name", name)]
+    sizes = [("depths", inspect.Parameter.empty), ("width", 64)]
+    assert signature(any_size) == [*sizes, *expected, ("name", name.rstrip("0125"))]
     with pytest.raises(TypeError):
         build(depths=(1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("build", [*PUBLISHED, STMResNet, TSNResNet, TSMResNet])
+def test_every_argument_is_told_and_handed_on(build, monkeypatch):
+    """As they are written out by hand."""
+    told = build.__doc__.partition("    Args:\n")[2].partition("\n\n")[0]
+    told = [line.strip().partition(":")[0] for line in told.splitlines() if line[8] != " "]
+    assert told == list(inspect.signature(build).parameters)
+
+    inner = PUBLISHED[build][0] if build in PUBLISHED else resnet
+    module = importlib.import_module(build.__module__)
+    given = {name: object() for name in inspect.signature(build).parameters}
+    if inner is resnet:
+        # A block has these, which it checks.
+        given |= {name: value for name, value in SIGNATURE.items() if name in OF_STM_ONLY & given.keys()}
+    got = {}
+    monkeypatch.setattr(module, inner.__name__, got.update)
+    build(**given)
+    got.pop("block", None)
+    if build in PUBLISHED:
+        assert got.pop("depths") == DEPTHS[PUBLISHED[build][2]]
+    assert got == {
+        name: value for name, value in given.items() if inner is not resnet or name not in OF_STM_ONLY
+    }
 
 
 def test_layers_are_named_as_the_design_says():

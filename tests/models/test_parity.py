@@ -14,8 +14,7 @@ import keras  # noqa: E402
 import numpy as np  # noqa: E402
 import safetensors.torch  # noqa: E402
 
-from keras_stm import STMResNet  # noqa: E402
-from keras_stm.models import TSMResNet, TSNResNet  # noqa: E402
+from keras_stm import STMResNet, TSMResNet, TSNResNet  # noqa: E402
 from keras_stm.weights import load_weights, save_safetensors  # noqa: E402
 from tests.reference.backend import (  # noqa: E402
     BACKEND,

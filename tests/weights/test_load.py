@@ -1,10 +1,14 @@
 """`load_weights` and `weights=`: every kind of file, and what is said of one that does not fit."""
 
 import argparse
+import errno
+import http.client
 import logging
 import os
 import pickle
+import ssl
 import sys
+import urllib.error
 
 import keras
 import numpy as np
@@ -12,9 +16,10 @@ import pytest
 import safetensors.numpy
 
 import keras_stm
+from keras_stm import TSMResNet
 from keras_stm.arguments import ArgumentError
-from keras_stm.models import TSMResNet
 from keras_stm.weights import load_weights, save_safetensors
+from keras_stm.weights.imagenet import imagenet_file
 
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
 
@@ -236,13 +241,32 @@ def test_imagenet_inflates_the_cached_file_and_leaves_the_head_random(depth_50, 
     assert np.abs(depth_50.get_layer("predictions").get_weights()[0]).max() < 0.01
 
 
-def test_imagenet_without_a_network_says_what_file_to_put_where(depth_50, tmp_path, monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise OSError("Network is unreachable")
+def raising(error):
+    """Instead of `urlretrieve`, which has written a part."""
 
+    def retrieve(url, path, *args):
+        with open(path, "w") as file:
+            file.write("a part")
+        raise error
+
+    return retrieve
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        urllib.error.URLError(OSError(errno.ENETUNREACH, "Network is unreachable")),
+        urllib.error.HTTPError("https://huggingface.co", 503, "busy", None, None),
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+        TimeoutError("timed out"),
+        ssl.SSLEOFError("EOF occurred"),
+        http.client.IncompleteRead(b""),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_imagenet_without_a_network_says_what_file_to_put_where(error, depth_50, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    monkeypatch.setattr("urllib.request.urlopen", unreachable)
-    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", unreachable)
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", raising(error))
     with pytest.raises(ArgumentError) as error:
         load_weights(depth_50, "imagenet")
     assert (error.value.name, error.value.value) == ("weights", "imagenet")
@@ -250,6 +274,45 @@ def test_imagenet_without_a_network_says_what_file_to_put_where(depth_50, tmp_pa
     assert "https://huggingface.co/timm/resnet50.tv_in1k/resolve/main/model.safetensors" in message
     assert str(tmp_path / "models" / "resnet50.tv_in1k.safetensors") in message
     assert os.listdir(tmp_path / "models") == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_imagenet_weights_do_not_fit_on_is_no_failed_download(
+    number, depth_50, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(
+        "keras.src.utils.file_utils.urlretrieve", raising(OSError(number, os.strerror(number)))
+    )
+    with pytest.raises(OSError, match="resnet50.tv_in1k.safetensors") as error:
+        load_weights(depth_50, "imagenet")
+    assert error.value.errno == number
+    assert os.listdir(tmp_path / "models") == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()], ids=repr)
+def test_imagenet_reports_nothing_else_as_a_failed_download(error, depth_50, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", raising(error))
+    with pytest.raises(type(error)):
+        load_weights(depth_50, "imagenet")
+    assert os.listdir(tmp_path / "models") == []
+
+
+def test_imagenet_weights_are_downloaded_once(depth_50, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    path, asked = tmp_path / "models" / "resnet50.tv_in1k.safetensors", []
+
+    def retrieve(url, path, *args):
+        asked.append(url)
+        with open(path, "w") as file:
+            file.write("all of it")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", retrieve)
+    for _ in range(2):
+        assert imagenet_file(depth_50) == str(path)
+    assert asked == ["https://huggingface.co/timm/resnet50.tv_in1k/resolve/main/model.safetensors"]
+    assert os.listdir(path.parent) == [path.name] and path.read_text() == "all of it"
 
 
 @pytest.fixture(scope="module")
@@ -393,6 +456,28 @@ def test_a_checkpoint_with_training_arguments_is_refused_with_the_way_out(model,
     torch = pytest.importorskip("torch")
     torch.save({"state_dict": {}, "args": argparse.Namespace(lr=1)}, tmp_path / "run.pth")
     assert_refused(model, str(tmp_path / "run.pth"), "save the `state_dict` alone")
+
+
+@pytest.mark.parametrize(
+    "suffix, reader",
+    [
+        (".safetensors", "safetensors.numpy.load_file"),
+        (".keras", "h5py.File"),
+        (".pth", "torch.load"),
+    ],
+)
+def test_a_file_that_there_is_no_memory_for_is_not_called_damaged(
+    suffix, reader, saved, published, model, tmp_path, monkeypatch
+):
+    path = tmp_path / f"model{suffix}"
+    save_torch(published, path) if suffix == ".pth" else save_keras(saved, path)
+
+    def out_of_memory(*args, **kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(reader, out_of_memory)
+    with pytest.raises(MemoryError):
+        load_weights(model, path)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".weights.h5", ".keras", ".pth"])

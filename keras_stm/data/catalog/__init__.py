@@ -6,21 +6,15 @@ import os
 from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.class_names import is_line
 from keras_stm.data.catalog.class_folders import open_folder
-from keras_stm.data.catalog.dataset import Dataset
 from keras_stm.data.catalog.kinetics import open_kinetics400
+from keras_stm.data.catalog.packed import open_packed
 from keras_stm.data.catalog.something import open_jester, open_something_v1, open_something_v2
 from keras_stm.data.catalog.text_list import open_list
 from keras_stm.data.catalog.ucf_hmdb import open_hmdb51, open_ucf101
+from keras_stm.data.dataset import SPLITS
+from keras_stm.data.paths import absolute
 
-__all__ = ["NAMES", "SPLITS", "Dataset", "open_dataset"]
-
-
-def _open_packed(root, split, exclude):
-    # Here, as it imports this package.
-    from keras_stm.data import packed
-
-    return packed.open_packed(root, split).without(exclude)
-
+__all__ = ["NAMES", "open_dataset"]
 
 # Each takes (root, split, exclude) and, by name, those options of `open_dataset` that it uses.
 _OPENERS = {
@@ -32,10 +26,9 @@ _OPENERS = {
     "hmdb51": open_hmdb51,
     "folder": open_folder,
     "list": open_list,
-    "packed": _open_packed,
+    "packed": open_packed,
 }
 NAMES = tuple(_OPENERS)
-SPLITS = ("train", "validation", "test")
 
 
 def open_dataset(
@@ -63,7 +56,7 @@ def open_dataset(
     | `"hmdb51"` | `.avi` | sorted |
     | `"folder"` | videos or folders of `.jpg` frames in a folder for each class | sorted |
     | `"list"` | what the lines of a text file name | that of `classes.txt`, or by number |
-    | `"packed"` | shards that `training/pack.py` wrote | that of what was packed |
+    | `"packed"` | shards that `keras-stm pack` wrote | that of what was packed |
 
     `"folder"` may have its class folders under `train`, `validation` (also `val` or `valid`) and
     `test`. `"list"` is a folder with `train.txt`, `validation.txt` (also `val.txt`), `test.txt` and
@@ -105,13 +98,8 @@ def open_dataset(
         "validation_split": validation_split,
         "seed": seed,
     }
-    for option, value in options.items():
-        users = [other for other in NAMES if _uses(other, option)]
-        if name not in users and value != inspect.signature(open_dataset).parameters[option].default:
-            raise ArgumentError(option, value, f"is for {', '.join(map(repr, users))}, not for {name!r}")
-    root = os.fspath(root)
-    if "://" not in root:
-        root = os.path.abspath(os.path.expanduser(root))
+    _check_options(name, options)
+    root = absolute(os.fspath(root))
     folder = os.path.dirname(root) if os.path.isfile(root) else root
     excluded = {os.path.abspath(os.path.join(base, path)) for path in exclude for base in ("", folder)}
     used = {option: value for option, value in options.items() if _uses(name, option)}
@@ -121,6 +109,14 @@ def open_dataset(
         if not is_line(class_name):
             raise ValueError(f"{root}: expected class names of one line of UTF-8. Received: {class_name!r}")
     return dataset
+
+
+def _check_options(name, options):
+    """Raises `ArgumentError` where an option is given that is of no use to a data set."""
+    for option, value in options.items():
+        users = [other for other in NAMES if _uses(other, option)]
+        if name not in users and value != inspect.signature(open_dataset).parameters[option].default:
+            raise ArgumentError(option, value, f"is for {', '.join(map(repr, users))}, not for {name!r}")
 
 
 def _uses(name, option):

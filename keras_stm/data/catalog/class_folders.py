@@ -5,7 +5,7 @@ import warnings
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.data.catalog.clips import find_splits
-from keras_stm.data.catalog.dataset import Dataset
+from keras_stm.data.dataset import Dataset
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
 from keras_stm.data.video import VIDEO_EXTENSIONS
 

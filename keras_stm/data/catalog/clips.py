@@ -3,7 +3,7 @@
 import os
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.data.catalog.dataset import Dataset
+from keras_stm.data.dataset import Dataset
 
 _LISTED = 3
 

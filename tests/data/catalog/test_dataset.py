@@ -5,8 +5,8 @@ import pytest
 from absl import logging
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.data import packed
-from keras_stm.data.catalog import NAMES, SPLITS, Dataset, open_dataset
+from keras_stm.data.catalog import NAMES, open_dataset
+from keras_stm.data.dataset import SPLITS, Dataset
 from tests.data.catalog import shipped
 from tests.data.errors import argument_error
 
@@ -113,16 +113,6 @@ def test_excluding_all_clips_is_an_error(tmp_path):
     root = shipped.write(tmp_path, shipped.jester(["fall", "run"]))
     with pytest.raises(ValueError, match="`exclude` must leave a clip .* Received: exclude of all 2"):
         open_dataset("jester", root, exclude=["1000", "1001", "1002"])
-
-
-def test_packed_clips_can_be_excluded_too(tmp_path, monkeypatch):
-    shard = f"{tmp_path}/train-00000-of-00001.tfrecord"
-    clips = Dataset([(f"{shard}#0", 0), (f"{shard}#120", 1)], ("fall", "run"))
-    monkeypatch.setattr(
-        packed, "open_packed", lambda root, split: {(str(tmp_path), "train"): clips}[root, split]
-    )
-    assert open_dataset("packed", tmp_path) == clips
-    assert open_dataset("packed", tmp_path, exclude=[f"{shard}#0"]).records == clips.records[1:]
 
 
 @pytest.mark.parametrize(

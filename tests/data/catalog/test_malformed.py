@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-import fit
 from keras_stm.arguments import ArgumentError
+from keras_stm.commands import fit
 from keras_stm.data.catalog import open_dataset
 from tests.data.catalog import shipped
 

@@ -1,0 +1,153 @@
+"""Checks a data set before a week of training depends on it.
+
+Opens every clip, counts its frames and decodes the first, the middle and the last one, which finds files
+that are no videos and tails that are missing; --decode decodes all frames, which also finds damage in
+between and takes several times as long. Looks for copies: files of the same bytes, frame folders of the
+same names, sizes and first frame.
+
+  keras-stm check-data --data_dir=FOLDER                           # FOLDER/<class>/*.mp4
+  keras-stm check-data --data_dir=FOLDER --dataset=something_v2    # as it was unpacked
+  keras-stm check-data --data_dir=FOLDER --split=train,validation,test --decode
+
+Prints a report and writes into --output:
+  check_data.json    all findings
+  exclude.txt        the clips that cannot be read, for `keras-stm fit --exclude`
+  histograms.png     resolution, frame rate, length, clips per class
+
+Exit status: 0 where all clips can be read, whatever else was found; 2 where exclude.txt names some; 1 where
+there was no check.
+"""
+
+import os
+import shlex
+
+from absl import flags
+
+from keras_stm.commands import main as commands
+from keras_stm.commands.flags import define_data, define_workers
+from keras_stm.data.checking import EXCLUDE, FINDINGS, check
+from keras_stm.data.paths import absolute
+from keras_stm.plots.data import as_text, plot_data
+from keras_stm.replacing import replacing
+
+HISTOGRAMS = "histograms.png"
+# Examples of a finding in the report; the JSON file has all.
+_LISTED = 3
+# A median short side, or seconds, above which packing pays.
+_LARGE = 340
+_LONG = 5
+
+
+def define_flags(values):
+    define_data(values)
+    flags.DEFINE_list(
+        "split", ["train", "validation"], "Which of train, validation and test to check.", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "num_frames", 8, "Clips with fewer are named as too short.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "decode", False, "Decode all frames of all clips, not three of each.", flag_values=values
+    )
+    define_workers(values)
+    flags.DEFINE_string(
+        "output",
+        None,
+        "Folder for what is written. Default: saved_models/check_data-<name of data_dir>.",
+        flag_values=values,
+    )
+
+
+def main(argv):
+    return commands.run(argv, define_flags, _run, __doc__)
+
+
+def _run(values, paths):
+    # Now, as without it there would be no picture after hours of reading.
+    import matplotlib.figure  # noqa: F401
+    import tensorflow as tf
+
+    if not values.data_dir:
+        raise ValueError("--data_dir is missing: the folder of the data set to check")
+    # What decodes JPEG files here would take the memory of a GPU that a training may be using.
+    tf.config.set_visible_devices([], "GPU")
+    name = os.path.basename(absolute(values.data_dir))
+    output = os.path.expanduser(values.output or os.path.join("saved_models", f"check_data-{name}"))
+    found = check(
+        values.data_dir,
+        output,
+        dataset=values.dataset,
+        fold=values.fold,
+        splits=values.split,
+        num_frames=values.num_frames,
+        decode=values.decode,
+        workers=values.workers,
+    )
+    with replacing(os.path.join(output, HISTOGRAMS)) as path:
+        plot_data(path, found.facts, found.class_sizes, found.class_names)
+    print_report(found.findings)
+    print_next(found.findings, output)
+    return 2 if any(found.findings["unreadable"].values()) else 0
+
+
+def print_report(findings):
+    """Prints what a person wants to know, a screenful."""
+    print(f"\n{findings['data_dir']}: {findings['classes']} classes")
+    for split, found in findings["splits"].items():
+        print(f"{split:>12}{found['clips']:10,} clips, {found['readable']:,} of them can be read")
+        if found["balance"]:
+            (smallest, least), (largest, most) = found["balance"]["smallest"], found["balance"]["largest"]
+            median, ratio = as_text(found["balance"]["median"]), as_text(found["balance"]["ratio"])
+            print(f"{least:22,} ({smallest}) to {most:,} ({largest}) a class, median {median}, ratio {ratio}")
+            if found["balance"]["empty"]:
+                print(f"{'':22} none of {_first(found['balance']['empty'])}")
+        if found["missing"]:
+            print(f"{len(found['missing']):22,} more are listed but not there: {_first(found['missing'])}")
+
+    leaks, copies = [], []
+    for group in findings["copies"]:
+        example = _first([f"{clip['path']} ({clip['class'] or 'no label'})" for clip in group], " = ")
+        (copies if len({clip["split"] for clip in group}) == 1 else leaks).append(example)
+    _print_examples("LEAKAGE", "the same clip in several splits; the model will look too good", leaks)
+    for kind, clips in findings["unreadable"].items():
+        _print_examples(kind, f"in {EXCLUDE}", [f"{clip['path']}: {clip['reason']}" for clip in clips])
+    _print_examples(
+        "too short",
+        f"fewer than {findings['num_frames']} frames, which will be repeated; not in {EXCLUDE}",
+        [f"{clip['path']}: {clip['frames']}" for clip in findings["too_short"]],
+    )
+    _print_examples("copies", f"the same clip several times in one split; not in {EXCLUDE}", copies)
+
+    print(f"\n{'':16}{'min':>9}{'median':>9}{'max':>9}   most frequent")
+    for name, found in findings["facts"].items():
+        numbers = "".join(f"{as_text(found.get(key, '')):>9}" for key in ("min", "median", "max"))
+        frequent = ", ".join(f"{as_text(value)} ({count:,})" for value, count in found["most_frequent"])
+        print(f"{name:16}{numbers}   {frequent or 'not known'}")
+
+
+def _print_examples(title, meaning, examples):
+    if examples:
+        print(f"\n{title} ({len(examples):,}): {meaning}")
+        for example in examples[:_LISTED]:
+            print(f"  {example}")
+
+
+def _first(names, separator=", "):
+    more = f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else ""
+    return separator.join(names[:_LISTED]) + more
+
+
+def print_next(findings, output):
+    """Prints where the findings are, and what to do about them."""
+    print(f"\n{', '.join((FINDINGS, EXCLUDE, HISTOGRAMS))}: {output}")
+    medians = {name: found.get("median", 0) for name, found in findings["facts"].items()}
+    if findings["dataset"] != "packed" and (medians["short side"] > _LARGE or medians["seconds"] > _LONG):
+        print("The clips are large or long: `keras-stm pack` makes them several times faster to read.")
+    if any(findings["unreadable"].values()):
+        values = {"data_dir": findings["data_dir"], "exclude": os.path.join(output, EXCLUDE)}
+        if findings["dataset"] not in ("folder", "packed"):
+            values["dataset"] = findings["dataset"]
+        if findings["fold"] != 1:
+            values["fold"] = findings["fold"]
+        command = shlex.join(f"--{name}={value}" for name, value in values.items())
+        print(f"To train without what cannot be read:\n  keras-stm fit {command}")

@@ -1,0 +1,170 @@
+"""Names what happens in videos.
+
+  keras-stm predict clip.mp4                           # by the model of the main job
+  keras-stm predict clip.mp4 FOLDER --model=saved_models/RUN --csv=scores.csv --json=scores.json
+  keras-stm predict long.mp4 --window=2                # a timeline, two seconds at a time
+  keras-stm predict clip.mp4 --render=labelled.mp4     # the video with its labels drawn on it
+
+Prints the best classes of each video. Folders are searched for videos, also those further down; one that
+holds .jpg frames and no video is one video. With --window it slides over each, and where neighbouring windows
+agree they become one line of the timeline; --csv then has a row for every window.
+
+What cannot be read is reported in a line, and the others are answered. Exit status: 0 where all videos were
+answered; 2 where some could not be read; 1 where nothing was answered, and nothing written.
+"""
+
+import functools
+import os
+import sys
+
+from absl import flags
+
+from keras_stm import predicting
+from keras_stm.commands.flags import define_distribution
+from keras_stm.commands.main import run
+from keras_stm.data.video import VideoError
+from keras_stm.data.views import PROTOCOLS
+from keras_stm.train import devices
+
+_MODEL = os.path.join("saved_models", "small-stm_small")
+# Characters of a bar, and of a name that the bars still line up behind.
+_BAR = 30
+_NAME = 50
+
+
+def define_flags(values):
+    flags.DEFINE_string(
+        "model",
+        _MODEL,
+        "Folder of a run, or a .keras file that `keras-stm fit` wrote.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("top_k", 5, "Classes to name of each video.", lower_bound=1, flag_values=values)
+    flags.DEFINE_enum(
+        "protocol",
+        "efficient",
+        tuple(PROTOCOLS),
+        "Views that scores are the mean of: the centre crop of the middle frames, or the paper's 10 clips of "
+        "3 crops. A window of --window is one clip.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "batch_size", 8, "Clips that the model is given at a time.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_float(
+        "window", None, "Slide over each video, so many seconds at a time.", flag_values=values
+    )
+    flags.DEFINE_float(
+        "stride", None, "Seconds from one window to the next. Default: half of --window.", flag_values=values
+    )
+    flags.DEFINE_string("json", None, "File for the answers as JSON.", flag_values=values)
+    flags.DEFINE_string(
+        "csv", None, "File for the answers as a table, a row a video or window.", flag_values=values
+    )
+    flags.DEFINE_string(
+        "render",
+        None,
+        "File for a copy of the video, without sound, that the classes are drawn on (.mp4).",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "overwrite", False, "Replace files that --json, --csv and --render name.", flag_values=values
+    )
+    define_distribution(values)
+
+
+def main(argv):
+    command = functools.partial(_predict, os.path.basename(argv[0]))
+    return run(argv, define_flags, command, __doc__, takes_paths=True, stopped="stopped.")
+
+
+def _predict(name, values, paths):
+    """Answers `paths`, where errors begin with `name`; returns the exit status."""
+    if not paths:
+        raise ValueError("no video is given; name files or folders")
+    if values.stride is not None and values.window is None:
+        raise ValueError("--stride is for --window, which is not given")
+    for stream in (sys.stdout, sys.stderr):
+        # Names may have characters that a terminal has not.
+        stream.reconfigure(errors="replace")
+    found = predicting.find_clips(paths)
+    outputs = {flag: values[flag].value for flag in ("json", "csv", "render") if values[flag].value}
+    check_outputs(outputs, found.clips, values.overwrite)
+    with devices.start(values.distribution).scope():
+        answers = predicting.predict(
+            found,
+            values.model,
+            top_k=values.top_k,
+            protocol=values.protocol,
+            batch_size=values.batch_size,
+            window=values.window,
+            stride=values.stride,
+            json_file=values.json,
+            csv_file=values.csv,
+            on_answer=functools.partial(print_answer, name),
+        )
+    answered = [answer for answer in answers if predicting.is_answered(answer)]
+    is_whole = not any("error" in answer for answer in answers)
+    # What is known to be damaged has been reported.
+    if values.render and answered and "error" not in answered[0]:
+        try:
+            predicting.render(answered[0], values.render)
+            print(f"{values.render}: the video with these classes drawn on it")
+        except VideoError as error:
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            is_whole = False
+    if not answered:
+        return 1
+    return 0 if is_whole else 2
+
+
+def check_outputs(outputs, clips, overwrite):
+    """Raises `ValueError` where a file cannot, or must not, be written; before any work is done.
+
+    Args:
+        outputs: dictionary of the flags' names to the paths of files.
+        clips: paths of the videos to read.
+        overwrite: whether the files may be replaced.
+    """
+    for name, path in outputs.items():
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder):
+            raise ValueError(f"--{name}={path}: there is no folder {folder}")
+        if os.path.isdir(path):
+            raise ValueError(f"--{name}={path} is a folder; give the name of a file")
+        if os.path.exists(path):
+            if any(os.path.exists(clip) and os.path.samefile(clip, path) for clip in clips):
+                raise ValueError(f"--{name}={path} is one of the videos to read")
+            if not overwrite:
+                raise ValueError(f"--{name}={path} exists; give another name, or --overwrite to replace it")
+    if len({os.path.abspath(path) for path in outputs.values()}) < len(outputs):
+        raise ValueError(f"{', '.join(f'--{name}' for name in outputs)} must be different files")
+    if "render" in outputs:
+        # Here, as only this needs matplotlib.
+        from keras_stm.rendering import EXTENSIONS
+
+        if not outputs["render"].lower().endswith(EXTENSIONS):
+            raise ValueError(f"--render={outputs['render']} must end in one of {', '.join(EXTENSIONS)}")
+        if len(clips) != 1 or os.path.isdir(clips[0]):
+            raise ValueError("--render is for one video file")
+
+
+def print_answer(name, answer):
+    """Prints an answer for a person to read; what could not be read as an error that begins with `name`."""
+    if predicting.is_answered(answer):
+        print(answer["file"])
+        rows = answer.get("spans") or answer["predictions"]
+        width = min(max(len(row["label"]) for row in rows), _NAME)
+        for row in rows:
+            time = f"{clock(row['start'])} - {clock(row['end'])}  " if "start" in row else ""
+            bar = "█" * round(row["score"] * _BAR)
+            print(f"  {time}{row['label']:{width}}  {row['score']:6.1%}  {bar}".rstrip())
+        sys.stdout.flush()
+    if "error" in answer:
+        print(f"{name}: {answer['file']}: {answer['error']}", file=sys.stderr, flush=True)
+
+
+def clock(seconds):
+    """Seconds as `hh:mm:ss.s`."""
+    tenths = round(seconds * 10)
+    return f"{tenths // 36000:02}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"

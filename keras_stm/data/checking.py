@@ -1,0 +1,294 @@
+"""What is wrong with the clips of a data set, and what they are like, as `keras-stm check-data` tells it."""
+
+import collections
+import hashlib
+import importlib.metadata
+import json
+import os
+import statistics
+import typing
+
+from keras_stm.arguments import ArgumentError
+from keras_stm.data import frames, video
+from keras_stm.data.catalog import open_dataset
+from keras_stm.data.parallel import in_order
+from keras_stm.data.paths import absolute
+from keras_stm.data.shards import is_packed
+from keras_stm.data.video import VideoError, VideoInfo
+from keras_stm.progress import Progress
+from keras_stm.replacing import replacing
+
+FINDINGS = "check_data.json"
+EXCLUDE = "exclude.txt"
+# Frames that are decoded at a time with `decode`: a limit on memory.
+CHUNK_BYTES = 2**27
+
+
+class Check(typing.NamedTuple):
+    """What `check` found.
+
+    Attributes:
+        findings: dictionary, as `check_data.json` holds it.
+        facts: `{name: values}` of the clips that can be read; see `facts`.
+        class_sizes: `{split: list}`, how many clips of each class can be read.
+        class_names: tuple of str.
+    """
+
+    findings: dict
+    facts: dict
+    class_sizes: dict
+    class_names: tuple
+
+
+def check(
+    data_dir,
+    output=None,
+    dataset="folder",
+    fold=1,
+    splits=("train", "validation"),
+    num_frames=8,
+    decode=False,
+    workers=None,
+):
+    """Opens every clip of a data set, and looks for copies; prints how far it is.
+
+    Args:
+        data_dir, dataset, fold: the data set, as for `open_dataset`.
+        output: folder for `check_data.json`, all findings, and `exclude.txt`, the clips that cannot be read;
+            `None` writes nothing.
+        splits: which to check.
+        num_frames: clips with fewer frames are named as too short.
+        decode: if true, all frames are decoded; if not, the first, the middle and the last one.
+        workers: clips read at the same time; the number of processors where it is `None`.
+
+    Returns:
+        `Check`.
+
+    Raises:
+        ValueError: there is no such data set or split.
+    """
+    data_dir = absolute(data_dir)
+    if is_packed(data_dir):
+        dataset = "packed"
+    datasets = _open_splits(data_dir, dataset, fold, splits)
+    class_names = next(iter(datasets.values())).class_names
+    if output:
+        # Now, so that what is in its way shows before hours of reading.
+        os.makedirs(output, exist_ok=True)
+
+    workers = workers or os.cpu_count()
+    records = [(path, split, label) for split, opened in datasets.items() for path, label in opened.records]
+    clips = in_parallel(lambda record: inspect(*record, decode), records, workers, "Reading")
+    readable = [clip for clip in clips if clip.info]
+    copies = find_copies(readable, workers)
+    values = facts(readable)
+
+    findings = {
+        "data_dir": data_dir,
+        "dataset": dataset,
+        "fold": fold,
+        "num_frames": num_frames,
+        "decoded": "all frames" if decode else "first, middle and last frame",
+        "versions": {name: importlib.metadata.version(name) for name in ("keras_stm", "av", "tensorflow")},
+        **_summarize(clips, copies, datasets, num_frames, data_dir),
+        "facts": {name: spread(found) for name, found in values.items()},
+    }
+    if output:
+        _write(findings, output)
+    return Check(findings, values, _class_sizes(readable, datasets, class_names), class_names)
+
+
+def _open_splits(data_dir, dataset, fold, splits):
+    """`{split: Dataset}`; of two that are the same, as UCF-101's validation and test, the first."""
+    if not splits:
+        raise ArgumentError("splits", splits, "must name one or more")
+    datasets = {}
+    for split in splits:
+        opened = open_dataset(dataset, data_dir, split=split, fold=fold)
+        if all(opened.records != other.records for other in datasets.values()):
+            datasets[split] = opened
+    return datasets
+
+
+def _write(findings, output):
+    with replacing(os.path.join(output, EXCLUDE)) as path, open(path, "w", encoding="utf-8") as file:
+        file.write("# Clips that cannot be read, found by keras-stm check-data; relative to --data_dir.\n")
+        file.writelines(f"{clip['path']}\n" for clips in findings["unreadable"].values() for clip in clips)
+    with replacing(os.path.join(output, FINDINGS)) as path, open(path, "w", encoding="utf-8") as file:
+        json.dump(findings, file, indent=2)
+
+
+class Clip(typing.NamedTuple):
+    """What is kept of a clip: little, as there may be hundreds of thousands."""
+
+    path: str
+    split: str
+    label: int | None
+    # `None` where it cannot be read: then what is wrong, of `video.KINDS` and in words.
+    info: VideoInfo | None
+    kind: str | None = None
+    reason: str | None = None
+
+
+def inspect(path, split, label, decode):
+    """Reads a clip: its first, middle and last frame, or with `decode` all of them; returns a `Clip`."""
+    try:
+        info = frames.probe(path)
+        if decode:
+            step = max(1, CHUNK_BYTES // (info.height * info.width * 3))
+            for start in range(0, info.num_frames, step):
+                frames.read_frames(path, range(start, min(start + step, info.num_frames)))
+        else:
+            frames.read_frames(path, lambda count: [0, count // 2, count - 1])
+    except VideoError as error:
+        return Clip(path, split, label, None, error.kind, str(error).removeprefix(f"{path}: "))
+    return Clip(path, split, label, info)
+
+
+def in_parallel(function, items, workers, title):
+    """`[function(item) for item in items]` by threads, while it shows how far they are."""
+    results = []
+    progress = Progress(len(items), "clip", title, lines=True)
+    for result in in_order(function, items, workers):
+        results.append(result)
+        progress.update(len(results))
+    progress.close()
+    return results
+
+
+def find_copies(clips, workers):
+    """Groups of two or more clips with the same content, in the order of their first."""
+    sizes = in_parallel(lambda clip: _or_none(_size, clip.path), clips, workers, "Comparing sizes")
+    alike = [clip for group in groups(clips, sizes) for clip in group]
+    contents = in_parallel(lambda clip: _or_none(_content, clip.path), alike, workers, "Comparing contents")
+    return groups(alike, contents)
+
+
+def groups(items, keys):
+    """Lists of two or more items that have the same key; `None` is the key of those that have none."""
+    found = collections.defaultdict(list)
+    for item, key in zip(items, keys, strict=True):
+        if key is not None:
+            found[key].append(item)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _or_none(key, path):
+    try:
+        return key(path)
+    except OSError:
+        # A packed clip, which is no file of its own, or a file that has vanished since it was read.
+        return None
+
+
+def _size(path):
+    return hash(_list_files(path)) if os.path.isdir(path) else os.path.getsize(path)
+
+
+def _content(path):
+    files = _list_files(path) if os.path.isdir(path) else ()
+    with open(os.path.join(path, files[0][0]) if files else path, "rb") as file:
+        return hash(files), hashlib.file_digest(file, "sha256").digest()
+
+
+def _list_files(folder):
+    """`((name, size), ...)` in the order of names."""
+    with os.scandir(folder) as entries:
+        return tuple(sorted((entry.name, entry.stat().st_size) for entry in entries))
+
+
+def _summarize(clips, copies, datasets, num_frames, data_dir):
+    """What there is to say about the clips, as JSON can hold it.
+
+    Args:
+        clips: list of `Clip`.
+        copies: groups of them, of the same content.
+        datasets: `{split: Dataset}`.
+        num_frames: clips with fewer frames are too short.
+        data_dir: what paths are made relative to, a folder or a list in one.
+    """
+    one = next(iter(datasets.values()))
+    folder = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
+
+    def entry(clip, **more):
+        name = None if clip.label is None else one.class_names[clip.label]
+        return {"path": os.path.relpath(clip.path, folder), "split": clip.split, "class": name, **more}
+
+    readable = [clip for clip in clips if clip.info]
+    splits = {}
+    for split, dataset in datasets.items():
+        labels = [clip.label for clip in readable if clip.split == split]
+        splits[split] = {
+            "clips": len(dataset.records),
+            "readable": len(labels),
+            "missing": [os.path.relpath(path, folder) for path in dataset.missing],
+            "balance": class_balance(labels, one.class_names),
+        }
+    return {
+        "classes": len(one.class_names),
+        "fingerprint": one.fingerprint,
+        "splits": splits,
+        "unreadable": {
+            kind: [entry(clip, reason=clip.reason) for clip in clips if clip.kind == kind]
+            for kind in video.KINDS
+        },
+        "too_short": [
+            entry(clip, frames=clip.info.num_frames) for clip in readable if clip.info.num_frames < num_frames
+        ],
+        "copies": [[entry(clip) for clip in group] for group in copies],
+    }
+
+
+def _class_sizes(clips, datasets, class_names):
+    """`{split: list}`, how many of the clips each class has, without the splits that have no labels."""
+    sizes = {split: [0] * len(class_names) for split in datasets}
+    for clip in clips:
+        if clip.label is not None:
+            sizes[clip.split][clip.label] += 1
+    return {split: counts for split, counts in sizes.items() if any(counts)}
+
+
+def class_balance(labels, class_names):
+    """How many clips the classes have.
+
+    Args:
+        labels: index of the class of each clip; `None` where a test set has none.
+        class_names: names by index.
+
+    Returns:
+        `None` where no clip has a label, or a dictionary: of the classes that have clips the `smallest` and
+        the `largest` as `[name, clips]`, the `median` and the `ratio` of largest to smallest; and the names
+        of the `empty` ones.
+    """
+    counts = collections.Counter(label for label in labels if label is not None)
+    if not counts:
+        return None
+    ordered = sorted((count, class_names[label]) for label, count in counts.items())
+    (least, smallest), (most, largest) = ordered[0], ordered[-1]
+    return {
+        "smallest": [smallest, least],
+        "largest": [largest, most],
+        "median": statistics.median(counts.values()),
+        "ratio": most / least,
+        "empty": [name for label, name in enumerate(class_names) if label not in counts],
+    }
+
+
+def facts(clips):
+    """`{name: values}` of clips that can be read, without those that are unknown."""
+    infos = [clip.info for clip in clips]
+    return {
+        "width x height": [f"{info.width} x {info.height}" for info in infos],
+        "short side": [min(info.width, info.height) for info in infos],
+        "frames/s": [round(info.frame_rate, 2) for info in infos if info.frame_rate],
+        "seconds": [round(info.seconds, 1) for info in infos if info.seconds],
+        "frames": [info.num_frames for info in infos],
+    }
+
+
+def spread(values):
+    """The three `most_frequent` values as `[value, count]`; of numbers also `min`, `median` and `max`."""
+    summary = {"most_frequent": [list(pair) for pair in collections.Counter(values).most_common(3)]}
+    if values and not isinstance(values[0], str):
+        summary.update(min=min(values), median=statistics.median(values), max=max(values))
+    return summary

@@ -1,0 +1,17 @@
+"""Text files that name clips to leave out."""
+
+from keras_stm.arguments import ArgumentError
+from keras_stm.data.catalog.annotations import read_text
+
+
+def read_exclude(path):
+    """Paths in a file of clips to leave out, one a line; comments start with #.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    try:
+        lines = read_text(path).split("\n")
+    except ValueError as error:
+        raise ArgumentError("exclude", path, f"cannot be read: {error}") from error
+    return [line for line in map(str.strip, lines) if line and not line.startswith("#")]

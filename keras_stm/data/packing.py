@@ -1,0 +1,252 @@
+"""A data set -> shards of JPEG frames, as `keras-stm pack` writes them; see `shards`."""
+
+import itertools
+import os
+import sys
+import typing
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+
+from keras_stm.data import augment, frame_folder, jpeg, shards, video
+from keras_stm.data.catalog import open_dataset
+from keras_stm.data.dataset import SPLITS, Dataset
+from keras_stm.data.exclude import read_exclude
+from keras_stm.data.left_out import LeftOut
+from keras_stm.data.parallel import in_order
+from keras_stm.data.paths import absolute
+from keras_stm.data.video import VideoError
+from keras_stm.differences import differences
+from keras_stm.progress import Progress, tell
+
+# Below 1 GB with clips of ten seconds, as in Kinetics, and little is lost with a process that is killed.
+_CLIPS_IN_SHARD = 100
+
+
+def pack(
+    data_dir,
+    output,
+    dataset="folder",
+    fold=1,
+    class_order="sorted",
+    exclude=None,
+    splits=None,
+    short_side=256,
+    quality=95,
+    num_shards=None,
+    worker=(1, 1),
+    workers=None,
+    max_unreadable=0.5,
+):
+    """Packs a data set, or the part of it that is this worker's, and prints how far it is.
+
+    Args:
+        data_dir, dataset, fold, class_order: the data set, as for `open_dataset`.
+        output: folder for the shards, or its URL. Those that are there already are kept.
+        exclude: text file of clips to leave out, a path a line.
+        splits: which of train, validation and test; `None` is all that exist.
+        short_side: pixels on the short side that larger frames are scaled down to.
+        quality: of the JPEGs, 1 to 100.
+        num_shards: of each split; `None` is one for a hundred clips.
+        worker: `(number, count)`: which one, from 1, this is of those that share the work.
+        workers: clips packed at the same time; `None` is the number of processors.
+        max_unreadable: share of the clips of a split that may turn out to be unreadable.
+
+    Returns:
+        Whether all shards are there, those of the other workers too.
+
+    Raises:
+        ValueError: there is no such data set or split, `output` holds shards of other clips or
+            settings, or too many clips are unreadable.
+    """
+    import tensorflow as tf
+
+    data_dir, output, exclude = map(absolute, (data_dir, output, exclude))
+    if shards.is_packed(data_dir):
+        raise ValueError(f"--data_dir: {data_dir} is packed already")
+    jobs = []
+    options = {"fold": fold, "class_order": class_order, "exclude": read_exclude(exclude) if exclude else ()}
+    for split, opened in _open_splits(splits, dataset, data_dir, **options).items():
+        total = len(opened.records)
+        settings = {
+            "dataset": dataset,
+            "fold": fold,
+            "class_order": class_order,
+            "fingerprint": opened.fingerprint,
+            "short_side": short_side,
+            "quality": quality,
+            "clips": opened.clips_fingerprint(),
+            "num_shards": min(total, num_shards or -(-total // _CLIPS_IN_SHARD)),
+        }
+        root = os.path.dirname(data_dir) if os.path.isfile(data_dir) else data_dir
+        jobs.append(_Job(split, opened, root, output, settings, LeftOut(total, max_unreadable, tell)))
+    for job in jobs:
+        # Here, so that what is wrong shows before hours of work.
+        _finished_shards(job)
+    tf.io.gfile.makedirs(output)
+    finished = []
+    for job in jobs:
+        _write_shards(job, worker, workers or os.cpu_count())
+        finished.append(_finish(job))
+    return all(finished)
+
+
+class _Job(typing.NamedTuple):
+    """A split to pack; `settings` are those of `shards.write_shard`, in all its shards."""
+
+    split: str
+    dataset: Dataset
+    root: str
+    output: str
+    settings: dict
+    left_out: LeftOut
+
+
+def _open_splits(splits, name, root, **options):
+    """`{split: Dataset}` of some splits, or of all but a validation set that is the test set."""
+    opened = {}
+    for split in splits or SPLITS:
+        try:
+            opened[split] = open_dataset(name, root, split=split, **options)
+        except ValueError as error:
+            if splits or split != "test":
+                raise ValueError(f"--data_dir: {error}") from error
+            print(f"Without a test set: {error}")
+            continue
+        if opened[split].missing:
+            print(f"{split}: {len(opened[split].missing):,} clips that its lists name are not there")
+    if not splits and "test" in opened and opened["test"].records == opened["validation"].records:
+        del opened["validation"]
+    return opened
+
+
+def _finished_shards(job):
+    """`{index: sidecar}` of the shards that are there.
+
+    Raises:
+        ValueError: the folder has shards, of this or another split, with other settings.
+    """
+    finished = {}
+    for split, index, sidecar in shards.read_sidecars(job.output):
+        their_own = () if split == job.split else ("clips", "num_shards")
+        names = [name for name in job.settings if name not in their_own]
+        different = differences(sidecar["settings"], job.settings, names)
+        if different:
+            raise ValueError(
+                f"{job.output} holds shards of {split} with other settings ({'; '.join(different)}); give "
+                "another folder with --output, or delete them"
+            )
+        if split == job.split:
+            finished[index] = sidecar
+    return finished
+
+
+def _write_shards(job, worker, workers):
+    """Writes those of this worker's shards that are not there yet.
+
+    The clips of shard `i` of `n` are `i`, `i + n`, `i + 2 * n` and so on, whoever writes it.
+    """
+    number, count = worker
+    total, num_shards = len(job.dataset.records), job.settings["num_shards"]
+    todo = sorted(set(range(number - 1, num_shards, count)) - set(_finished_shards(job)))
+    positions = [position for index in todo for position in range(index, total, num_shards)]
+    if not positions:
+        return
+    progress = Progress(
+        len(positions), "clip", f"{job.split}: {len(positions):,} clips into {len(todo)} shards"
+    )
+
+    def read(position):
+        path, _ = job.dataset.records[position]
+        try:
+            return position, read_clip(path, job.settings["short_side"], job.settings["quality"])
+        except VideoError as error:
+            return position, error
+
+    def clips():
+        for done, (position, clip) in enumerate(in_order(read, positions, workers), 1):
+            path, label = job.dataset.records[position]
+            if isinstance(clip, VideoError):
+                job.left_out.add(path, clip)
+                clip = str(clip).removeprefix(f"{path}: ")
+            yield position, os.path.relpath(path, job.root), label, clip
+            progress.update(done)
+
+    for index, shard_clips in itertools.groupby(clips(), lambda clip: clip[0] % num_shards):
+        shards.write_shard(job.output, job.split, index, job.settings, shard_clips)
+        if not sys.stdout.isatty():
+            print(f"{job.split}: shard {index + 1} of {num_shards} is written", flush=True)
+    progress.close()
+
+
+def _finish(job):
+    """Writes the manifest where all shards are there, whoever wrote them; returns whether they are."""
+    finished = _finished_shards(job)
+    num_shards = job.settings["num_shards"]
+    if len(finished) < num_shards:
+        print(f"{job.split}: {len(finished)} of {num_shards} shards are there; other workers have the rest.")
+        return False
+    sidecars = [finished[index] for index in range(num_shards)]
+    for sidecar in sidecars:
+        for path, reason in sidecar["left_out"].items():
+            path = os.path.join(job.root, path)
+            job.left_out.reasons[path] = f"{path}: {reason}"
+    job.left_out.check()
+    manifest = shards.write_manifest(job.output, job.split, job.settings, job.dataset.class_names, sidecars)
+    left_out = len(manifest["left_out"])
+    print(
+        f"{job.split}: {manifest['clips']:,} clips, {manifest['frames']:,} frames, "
+        f"{manifest['bytes'] / 1e6:,.1f} MB"
+        + (f"; {left_out:,} clips could not be read and were left out" if left_out else "")
+    )
+    return True
+
+
+def read_clip(path, short_side, quality):
+    """All frames of a clip as JPEGs, a `shards.PackedClip`.
+
+    JPEGs that are no larger than `short_side` are copied byte for byte.
+
+    Args:
+        path: of a record of a data set that is not packed.
+        short_side, quality: as of `pack`.
+
+    Raises:
+        VideoError: the clip cannot be read to its end, or has frames of several sizes.
+    """
+    import tensorflow as tf
+
+    images = []
+    size = None
+    for frame, image in _frames_and_jpegs(path):
+        size = size or frame.shape[:2]
+        if frame.shape[:2] != size:
+            raise VideoError(path, "unreadable", f"frame {len(images)} is not as large as frame 0")
+        if min(size) > short_side:
+            frame, image = _scale_down(frame, short_side), None
+        images.append(image or tf.io.encode_jpeg(frame, quality=quality).numpy())
+    return shards.PackedClip(images, *frame.shape[:2])
+
+
+def _frames_and_jpegs(path):
+    """Each frame of a clip with the JPEG that it comes from, or `None`."""
+    if not os.path.isdir(path):
+        for frame in video.iterate_frames(path):
+            yield frame, None
+        return
+    for name in frame_folder.list_frames(path):
+        image = frame_folder.read_image(path, name)
+        try:
+            # Also where it is only copied: what is damaged is found now, not when it trains.
+            yield jpeg.decode([image], short_side=jpeg.MAX_SIDE)[0], image
+        except jpeg.JpegError as error:
+            raise VideoError(path, error.kind, f"{name} {error.reason}") from error
+
+
+def _scale_down(frame, short_side):
+    """A frame `(H, W, 3)` with a short side of `short_side` pixels: bicubic, antialiased."""
+    height, width = augment.short_side_shape(*frame.shape[:2], short_side)
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+    # Half the time of tf.image.resize, or less.
+    return frame.reformat(width, height, interpolation=Interpolation.BICUBIC, threads=1).to_ndarray()

@@ -1,0 +1,59 @@
+"""A clip and a model by their paths -> pictures in a folder: what the model sees in the clip."""
+
+import os
+
+from keras_stm import inference, plots
+from keras_stm.data import frames, segments
+from keras_stm.data.views import read_views
+from keras_stm.plots.figures import save_figure
+from keras_stm.replacing import replacing
+
+GRAD_CAM = "grad_cam.png"
+
+
+def draw(path, model, output, block="conv2_block1", class_name=None):
+    """Draws the features of a block and the Grad-CAM, in the place of earlier pictures of the same names.
+
+    Args:
+        path: video file, or folder of its frames as `.jpg`.
+        model: as for `inference.load`.
+        output: folder, which is made where it is not there.
+        block: name of the STM block.
+        class_name: of the Grad-CAM; `None` is the class with the highest score.
+
+    Returns:
+        List of the absolute paths of the pictures.
+
+    Raises:
+        ValueError: the clip or the model cannot be read, or the model has no such block or class.
+        ImportError: if matplotlib or scikit-image is not installed.
+    """
+    path, output = (os.path.abspath(os.path.expanduser(each)) for each in (path, output))
+    name = os.path.basename(path)
+    trained = inference.load(model)
+    info = frames.probe(path)
+    clip = read_views(path, trained.num_frames, trained.image_size, sampling=trained.sampling)
+    indices = segments.clip_indices(info.num_frames, trained.num_frames, trained.sampling)
+    frame_names = [frame_name(index, info.frame_rate) for index in indices]
+
+    of_model = f"of {os.path.basename(os.path.normpath(model))}"
+    pictures = {
+        f"features-{block}.png": plots.plot_block(
+            trained.model, clip, block, frame_names, f"{name} in {block} {of_model}"
+        ),
+        GRAD_CAM: plots.plot_grad_cam(
+            trained.model, clip, trained.class_names, class_name, frame_names, f"{name}: Grad-CAM {of_model}"
+        ),
+    }
+    os.makedirs(output, exist_ok=True)
+    files = []
+    for file, figure in pictures.items():
+        files.append(os.path.join(output, file))
+        with replacing(files[-1]) as partial:
+            save_figure(figure, partial)
+    return files
+
+
+def frame_name(index, frame_rate):
+    """A frame by its place in the video, and by its time where the frame rate is known."""
+    return f"frame {index}" + (f"\n{index / frame_rate:.1f} s" if frame_rate else "")

@@ -1,0 +1,290 @@
+"""How good a run's model is on a data set, by the protocols of the paper, as a folder of results."""
+
+import dataclasses
+import hashlib
+import os
+
+import keras
+import tensorflow as tf
+
+from keras_stm import evaluation, inference
+from keras_stm.data import LeftOut, make_views, views
+from keras_stm.data.exclude import read_exclude
+from keras_stm.data.paths import absolute
+from keras_stm.data.shards import is_packed
+from keras_stm.replacing import replacing_folder
+from keras_stm.train import evaluation_folder, run_folder
+from keras_stm.train.data import RunData, open_splits, packed_settings
+from keras_stm.train.presets import PRESETS
+
+_LISTED = 5
+
+
+def evaluate(
+    model,
+    output=None,
+    *,
+    data_dir=None,
+    dataset="folder",
+    split="validation",
+    fold=1,
+    class_order="sorted",
+    exclude=None,
+    protocol="efficient",
+    clips=None,
+    crops=None,
+    num_frames=None,
+    image_size=None,
+    frames="ordered",
+    seed=0,
+    batch_size=32,
+    workers=None,
+    max_unreadable=0.5,
+    command=None,
+):
+    """Evaluates a model and fills the folder `output`.
+
+    Args:
+        model: what `keras_stm.inference.load` takes.
+        output: folder that is written, or replaced where it holds an evaluation with the same settings;
+            `None` is one in the run's.
+        data_dir, dataset, fold, class_order, exclude: as of `Config`.
+        split: `"train"`, `"validation"` or `"test"`.
+        protocol, clips, crops, frames, seed: as for `keras_stm.data.make_views`. With other `frames` the
+            ordered ones are evaluated too.
+        num_frames, image_size: of a clip; `None` is as in training.
+        batch_size: as for `keras_stm.evaluation.evaluate`.
+        workers: videos read at the same time; `None` is the number of processors.
+        max_unreadable: share of the videos that may turn out to be unreadable.
+        command: what `result.json` says that it was made by.
+
+    Returns:
+        What is in `result.json`.
+
+    Raises:
+        ValueError: the model, the data, the settings and the folder do not go together, or too many videos
+            cannot be read. Nothing is written then.
+    """
+    if keras.backend.backend() != "tensorflow":
+        # It only reads data, and would take the GPU's memory from the backend.
+        tf.config.set_visible_devices([], "GPU")
+    trained = inference.load(model)
+    data = data_settings(data_dir, exclude, dataset=dataset, fold=fold, class_order=class_order)
+    opened, left_out = open_data(trained, split, data, max_unreadable, workers)
+    options = {
+        "clips": clips,
+        "crops": crops,
+        "num_frames": num_frames or trained.num_frames,
+        "image_size": image_size or trained.image_size,
+        "sampling": trained.sampling,
+        "seed": seed,
+        "workers": workers,
+        "left_out": left_out,
+    }
+    orders = {
+        order: make_views(opened, protocol, frames=order, **options)
+        for order in dict.fromkeys(("ordered", frames))
+    }
+    settings = {
+        **{name: getattr(data, name) for name in ("dataset", "fold", "class_order", "data_dir", "exclude")},
+        "split": split,
+        "protocol": protocol,
+        **orders["ordered"].options,
+        "frames": frames,
+        "seed": seed,
+        "class_fingerprint": opened.fingerprint,
+        "model_sha256": sha256(trained.file),
+    }
+    output = _output_folder(output, settings, trained)
+    evaluation_folder.check(output, settings)
+    print(f"{trained.model.name}: {describe(settings)}", flush=True)
+    with replacing_folder(output) as folder:
+        results = _score(trained, orders, opened.class_names, batch_size, folder)
+        result = {
+            "settings": settings,
+            "results": {order: summarize(found) for order, found in results.items()},
+            "order": compare(results, frames) if frames != "ordered" else None,
+            "left_out": {"missing": len(opened.missing), "unreadable": len(left_out.reasons)},
+            "model": trained.file,
+            "batch_size": batch_size,
+            "command": command,
+            **run_folder.environment(),
+        }
+        for order, found in results.items():
+            title = f"{trained.model.name}: {describe(settings)}, frames {order}: top-1 {found.top1:.1%}"
+            evaluation_folder.write_evaluation(folder, order, found, title)
+        missing = [f"{path}: in the data set's lists, but not there" for path in opened.missing]
+        evaluation_folder.write_result(folder, result, [*missing, *left_out.reasons.values()])
+    print_report(results, result, output)
+    return result
+
+
+def _output_folder(output, settings, trained):
+    """The absolute path of the folder to fill, in the run's where none is given."""
+    if output is None:
+        name = name_evaluation(settings, trained)
+        output = os.path.join(os.path.dirname(trained.file), run_folder.EVALUATION, name)
+    return os.path.abspath(os.path.expanduser(output))
+
+
+def _score(trained, orders, class_names, batch_size, folder):
+    """`{order: Evaluation}` of the views of each order of frames; the scores of each video go into the "
+    "folder."""
+    predict_fn = inference.predict_fn(trained.model)
+    results = {}
+    for order, views_of in orders.items():
+        if len(orders) > 1:
+            print(f"Frames {order}:", flush=True)
+        with evaluation_folder.write_scores(folder, order, class_names) as on_video:
+            results[order] = evaluation.evaluate(predict_fn, views_of, class_names, batch_size, on_video)
+    return results
+
+
+def data_settings(data_dir, exclude=None, **given):
+    """The `Config` of some data, of packed clips that of what was packed."""
+    settings = dataclasses.replace(
+        PRESETS["small"],
+        data_dir=absolute(data_dir),
+        exclude=absolute(exclude),
+        **given,
+    )
+    return packed_settings(settings) if data_dir and is_packed(settings.data_dir) else settings
+
+
+def open_data(trained, split, settings, max_unreadable, workers):
+    """The clips with their labels in the model's order, and the `LeftOut` of those that cannot be read."""
+    excluded = read_exclude(settings.exclude) if settings.exclude else ()
+    (opened,) = open_splits(settings, (split,), excluded)
+    if opened.set_apart:
+        # Training sets apart from the clips that it can read: else some of its own would be here.
+        of_run = RunData(
+            dataclasses.replace(settings, batch_size=1), max_unreadable, workers or os.cpu_count()
+        )
+        opened, left_out = getattr(of_run, split), of_run.left_out
+    else:
+        left_out = LeftOut(len(opened.records), max_unreadable, print)
+        if opened.missing:
+            print(f"{len(opened.missing)} videos are in the data set's lists, but not there.")
+    if any(label is None for _, label in opened.records):
+        raise ValueError(
+            f"--split: the {split} videos have no labels to compare with; `keras-stm predict` names what is "
+            "in them."
+        )
+    try:
+        return opened.with_class_names(trained.class_names), left_out
+    except ValueError as error:
+        raise ValueError(
+            f"--model was trained for other classes than the data set has: {error}. Give the data set that "
+            f"it was trained on, or train it for these classes: keras-stm fit --weights={trained.file}"
+        ) from error
+
+
+def describe(settings):
+    """What is evaluated, in words."""
+    plural = {name: "" if settings[name] == 1 else "s" for name in ("clips", "crops", "num_frames")}
+    return (
+        f"{_data_name(settings)} {settings['split']}, {settings['clips']} clip{plural['clips']} x "
+        f"{settings['crops']} crop{plural['crops']} of {settings['num_frames']} frame{plural['num_frames']}, "
+        f"{settings['image_size']} px"
+    )
+
+
+def sha256(path):
+    """64 hex digits that stand for a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def name_evaluation(settings, trained):
+    """The name of the folder: what is evaluated, and what of it is not as usual."""
+    views_of = (settings["clips"], settings["crops"])
+    is_protocol = views_of == views.PROTOCOLS[settings["protocol"]]
+    parts = [
+        _data_name(settings),
+        settings["split"],
+        settings["protocol"] if is_protocol else "{}x{}".format(*views_of),
+    ]
+    for name, usual, part in (
+        ("num_frames", trained.num_frames, "{}frames"),
+        ("image_size", trained.image_size, "{}px"),
+        ("frames", "ordered", "{}"),
+        ("fold", 1, "fold{}"),
+        ("seed", 0, "seed{}"),
+    ):
+        if settings[name] != usual:
+            parts.append(part.format(settings[name]))
+    return "-".join(parts)
+
+
+def _data_name(settings):
+    if settings["data_dir"] is None:
+        return "arrow_of_time"
+    if settings["dataset"] in ("folder", "list"):
+        return os.path.splitext(os.path.basename(settings["data_dir"].rstrip("/")))[0]
+    return settings["dataset"]
+
+
+def summarize(result):
+    """The numbers of an `Evaluation`, as JSON holds them; shares from 0 to 1."""
+    return {
+        "videos": result.num_videos,
+        "classes_with_videos": int((result.class_counts > 0).sum()),
+        "top1": result.top1,
+        "top5": result.top5,
+        "mean_class_accuracy": result.mean_class_accuracy,
+        "reversible_classes": int(result.reversible.sum()),
+        "within_pair_accuracy": result.within_pair_accuracy,
+        "called_reversal": result.called_reversal,
+        "worst_confusions": [confusion._asdict() for confusion in result.worst_confusions()],
+    }
+
+
+def compare(results, frames):
+    """What hangs on the order of frames: top-1 with and without, and the difference."""
+    ordered, altered = results["ordered"], results[frames]
+    return {
+        "frames": frames,
+        "top1_ordered": ordered.top1,
+        f"top1_{frames}": altered.top1,
+        "difference": ordered.top1 - altered.top1,
+    }
+
+
+def print_report(results, result, output):
+    """Prints how good the model is, what it confuses, and what was left out."""
+    for order, found in results.items():
+        print(f"\nFrames {order}:" if len(results) > 1 else "")
+        top5 = f", top-5 {found.top5:.1%}" if len(found.class_names) > 5 else ""
+        print(
+            f"top-1 {found.top1:.1%}{top5}, mean class accuracy {found.mean_class_accuracy:.1%} of "
+            f"{found.num_videos:,} videos"
+        )
+        if found.within_pair_accuracy is not None:
+            print(
+                f"within-pair accuracy {found.within_pair_accuracy:.1%}: how often a class scores better "
+                f"than its time reversal, which {found.reversible.sum()} of {len(found.class_names)} classes "
+                "have by their names"
+            )
+        if order == "ordered" and found.worst_confusions():
+            print("Most frequent mistakes:")
+            for confusion in found.worst_confusions(_LISTED):
+                print(
+                    f"  {confusion.count:5,} ({confusion.share:4.0%} of the class)  "
+                    f"{confusion.true} -> {confusion.predicted}"
+                )
+    order = result["order"]
+    if order:
+        altered = results[order["frames"]]
+        print(
+            f"\n{100 * order['difference']:.1f} points hang on the order of frames: top-1 "
+            f"{order['top1_ordered']:.1%} ordered, {altered.top1:.1%} {order['frames']}"
+        )
+        if order["frames"] == "reversed" and altered.called_reversal is not None:
+            print(
+                f"{altered.called_reversal:.1%} of the reversed clips of these classes are called the time "
+                "reversal of theirs"
+            )
+    for what, count in result["left_out"].items():
+        if count:
+            print(f"{count:,} videos are {what} and were left out: {run_folder.LEFT_OUT}")
+    print(f"Tables, scores and confusion matrix: {output}")

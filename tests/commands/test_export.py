@@ -1,0 +1,121 @@
+"""`keras-stm export`: what it writes where, what it says, and what it refuses."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_stm import model_file
+from keras_stm.commands import export
+from keras_stm.data import segments
+from tests.commands.process import keras_stm
+from tests.reference.backend import numpy
+
+NAMES = ("clap", "wave größer", "jump")
+CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A file as `keras-stm fit` writes it, of a model that needs little time."""
+    path = tmp_path_factory.mktemp("trained") / "model.keras"
+    # With the clips of the file alone: others would not fit the model.
+    clip = keras.Input((CLIP.num_frames, CLIP.image_size, CLIP.image_size, 3))
+    x = keras.layers.GlobalAveragePooling3D(data_format="channels_last")(clip)
+    head = keras.layers.Dense(3, "softmax")
+    model = keras.Model(clip, head(x))
+    head.kernel.assign(np.random.default_rng(0).normal(0, 5, (3, 3)))
+    model.save(path)
+    model_file.annotate(path, NAMES, CLIP)
+    return path
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """The folder of a run that has exported version 1 and, as a person would, is kept beside others."""
+    folder = tmp_path / "my run"
+    (folder / "serving" / "1").mkdir(parents=True)
+    os.link(trained, folder / "model.keras")
+    return folder
+
+
+def test_the_next_version_is_written_and_the_commands_that_serve_it_are_shown(run, capsys):
+    (run / "serving" / "notes").mkdir()
+    export.main(["keras-stm export", f"--model={run}", "--top_k=2"])
+    path = run / "serving" / "2"
+    out = capsys.readouterr().out
+    assert f'-v "{run}/serving:/models/my_run" -e MODEL_NAME=my_run' in out
+    assert f'"@{path}/assets.extra/request.json" http://localhost:8501/v1/models/my_run:predict' in out
+
+    loaded = tf.saved_model.load(str(path))
+    # Those that the file's sampling takes are red.
+    frames = np.zeros((1, 100, 40, 50, 3), "uint8")
+    frames[:, segments.dense_indices(100, 4), ..., 0] = 255
+    model = keras.saving.load_model(run / "model.keras")
+    red = (np.float32([255, 0, 0]) / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    expected = numpy(model(np.tile(red.astype("float32"), (1, 4, 32, 32, 1))))
+    answer = loaded.signatures["serving_default"](clip=frames)
+    np.testing.assert_allclose(answer["scores"], expected, atol=1e-4)
+    best = np.argsort(-expected[0])[:2]
+    assert [label.decode() for label in answer["labels"].numpy()[0]] == [NAMES[index] for index in best]
+
+
+def test_onnx_is_written_beside_the_model(run, capsys):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    export.main(["keras-stm export", f"--model={run / 'model.keras'}", "--format=onnx"])
+    path = str(run / "model.onnx")
+    assert [output.name for output in onnx.load(path).graph.output] == ["scores"]
+    assert path in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "names, version",
+    [([], "1"), (["1"], "2"), (["1", "9", "10"], "11"), (["notes", ".partial-x"], "1"), (None, "1")],
+)
+def test_versions_count_up_from_the_highest(names, version, tmp_path):
+    for name in names or []:
+        (tmp_path / "serving" / name).mkdir(parents=True)
+    assert export.next_version(str(tmp_path / "serving")) == str(tmp_path / "serving" / version)
+
+
+def test_a_path_without_a_version_is_told_that_tf_serving_wants_one(capsys, tmp_path):
+    export.report(str(tmp_path / "serving"))
+    out = capsys.readouterr().out
+    assert "--output=.../1" in out and "docker" not in out
+
+
+def test_a_served_folder_of_any_name_names_the_model(capsys):
+    export.report("/models/actions/3")
+    assert '-v "/models/actions:/models/actions" -e MODEL_NAME=actions' in capsys.readouterr().out
+
+
+def test_the_command_refuses_an_existing_path_in_one_line_and_leaves_it_alone(run, tmp_path):
+    """In a process of its own."""
+    existing = run / "serving" / "1"
+    process = keras_stm("export", f"--model={run}", f"--output={existing}", cwd=tmp_path)
+    assert process.returncode == 1
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("keras-stm export: ") and line.endswith(f"Received: path={str(existing)!r}")
+    assert os.listdir(existing) == []
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ([], "--model is missing"),
+        (["--model=plain.keras", "clip.mp4"], "'clip.mp4'"),
+        (["--model=plain.keras", "--top_k=0"], "top_k"),
+        (["--model=nowhere"], ".*Received: path='.*nowhere'"),
+        (["--model=plain.keras"], ".*class_names.txt.* Received: path='.*plain.keras'"),
+    ],
+)
+def test_a_wrong_request_ends_in_a_line_and_writes_nothing(arguments, message, tmp_path, monkeypatch):
+    keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]).save(tmp_path / "plain.keras")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=rf"^keras-stm export: .*{message}") as error:
+        export.main(["keras-stm export", *arguments])
+    assert "\n" not in str(error.value)
+    assert os.listdir(tmp_path) == ["plain.keras"]

@@ -1,0 +1,74 @@
+"""Runs of seconds."""
+
+import contextlib
+import dataclasses
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+import keras_stm
+from keras_stm import model_file
+from keras_stm.data import arrow_of_time, load_clip, open_dataset
+from keras_stm.train import fit, presets
+from keras_stm.train.run import save_model
+from tests.layers.check_layer import randomize
+from tests.reference.backend import compute, numpy
+
+SMALL = dataclasses.replace(
+    presets.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
+)
+
+NARROW = functools.partial(presets.MODELS["stm_small"], width=16, depths=(1, 1, 1, 1))
+
+
+@contextlib.contextmanager
+def untraced():
+    """Steps run without being traced under TensorFlow, which takes longer than a few of them save."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def run(output, data_dir, exports=False, settings=SMALL, callbacks=(), **changes):
+    """Trains as `settings`, with `changes`; without the export, which takes longer, unless told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(presets.MODELS, "stm_small", NARROW)
+        if not exports:
+            patch.setattr(keras_stm.export, "save", lambda *args, **kwargs: None)
+        settings = dataclasses.replace(settings, data_dir=str(data_dir), **changes)
+        fit(settings, str(output), callbacks=callbacks)
+
+
+def train_sure(output, data_dir):
+    """A run, with its export, whose model is sure of its answers, and gives several of them.
+
+    Under JAX and PyTorch, where another test trains, the folder holds the model and the export alone.
+    """
+    keras.utils.set_random_seed(0)
+    model = NARROW(classes=8, weights=None)
+    randomize(model)
+    head = model.get_layer("predictions")
+    head.kernel.assign(np.random.default_rng(1).normal(0, 0.01, head.kernel.shape))
+    if keras.backend.backend() == "tensorflow":
+        start = output.with_suffix(".weights.h5")
+        model.save_weights(start)
+        run(output, data_dir, exports=True, weights=str(start), epochs=1, learning_rate=1e-5, dropout=0.0)
+        return
+    # Untrained statistics would let one class be the best of all clips.
+    paths = [path for path, _ in open_dataset("folder", data_dir, split="validation").records]
+    clips = np.concatenate([load_clip(path, SMALL.num_frames, SMALL.image_size) for path in paths])
+    logits = keras.Model(model.input, model.get_layer("consensus").output)
+    head.bias.assign(-numpy(compute(logits, clips)).mean(axis=0))
+    output.mkdir()
+    clip = model_file.ClipSettings(SMALL.num_frames, SMALL.image_size, SMALL.sampling)
+    save_model(model, output / "model.keras", arrow_of_time.CLASS_NAMES, clip)
+    keras_stm.export.save(model, output / "serving" / "1", arrow_of_time.CLASS_NAMES, **clip._asdict())

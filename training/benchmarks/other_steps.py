@@ -1,0 +1,76 @@
+"""Steps of what a person would otherwise use: plain PyTorch, and other runtimes on our own export."""
+
+import numpy as np
+
+from benchmarks.steps import Steps
+
+
+class OtherSteps(Steps):
+    """Steps of the kinds `torch_eager`, `torch_compile`, `openvino` and `onnxruntime`."""
+
+    def make_step(self, task, kind, network, frames, batch, path):
+        clips, labels = self.make_batch(frames, batch)
+        if kind == "openvino":
+            return load_openvino(path, clips)
+        if kind == "onnxruntime":
+            return load_onnx(path, clips)
+        return self.make_torch(task, kind, network, clips, labels)
+
+    def make_torch(self, task, kind, network, clips, labels):
+        import torch
+
+        from benchmarks.torch_networks import Network
+
+        self.on_gpu = torch.cuda.is_available()
+        device = torch.device("cuda" if self.on_gpu else "cpu")
+        net = Network(network, self.options.depths, self.options.width).to(device)
+        net.train(task == "training")
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.0, momentum=0.9)
+        if kind == "torch_compile":
+            net = torch.compile(net, dynamic=False)
+
+        def compute():
+            mixed = self.options.mixed_precision == "bfloat16"
+            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                return net(torch.from_numpy(clips).to(device)).float()
+
+        def infer():
+            with torch.inference_mode():
+                return compute().softmax(-1).cpu().numpy()
+
+        def train():
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(compute(), torch.from_numpy(labels).to(device))
+            loss.backward()
+            optimizer.step()
+            return loss.item()
+
+        return train if task == "training" else infer
+
+    def clear(self):
+        # PyTorch is loaded only where it is measured.
+        if any(key.startswith("torch_compile") for key in self.steps):
+            import torch
+
+            torch.compiler.reset()
+        super().clear()
+
+
+def load_openvino(path, clips):
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    model.reshape({"clip": clips.shape})
+    # On some CPUs it computes in bfloat16 unless told otherwise.
+    compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda: compiled({"clip": clips})["scores"]
+
+
+def load_onnx(path, clips):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+    # It prepares frames itself.
+    frames = np.random.default_rng(0).integers(0, 256, clips.shape, "uint8")
+    return lambda: session.run(["scores"], {"clip": frames})[0]

@@ -1,0 +1,244 @@
+"""What the benchmark has measured, as numbers to compare, as tables and as JSON."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+
+from benchmarks.startup import LIBRARIES
+from keras_stm.replacing import replacing
+
+_PACKAGES = (
+    *("keras_stm", "keras", "tensorflow", "jax", "jaxlib", "torch"),
+    *("openvino", "onnxruntime", "tf2onnx", "numpy"),
+)
+# A step of training computes about the inference and twice as much for the gradients.
+_PASSES = {"inference": 1, "training": 3}
+
+
+def ratio(base, seconds):
+    """How many times as fast as `base` something is, of both in the same rounds.
+
+    Args:
+        base, seconds: lists of seconds, one a round.
+
+    Returns:
+        Dictionary of the median of the rounds' ratios as `ratio`, and their range, `low` and `high`.
+    """
+    ratios = [other / own for other, own in zip(base, seconds, strict=True)]
+    return {"ratio": statistics.median(ratios), "low": min(ratios), "high": max(ratios)}
+
+
+def summarize(results, options):
+    """What `networks.measure` returns, with all that follows from it, ready for JSON.
+
+    Each row has also the median `milliseconds`, `videos_per_second`, `peak_share` of the largest product of
+    matrices, `to_tsn`, its `ratio` to TSN of the same kind, and `memory_to_tsn`, the ratio of `memory_mib`.
+    """
+    peak = max((speed for speeds in results["products"].values() for speed in speeds), default=None)
+    by_place = {_place(row, "backend", "kind", "network"): row for row in results["rows"]}
+    rows = []
+    for row in results["rows"]:
+        seconds = statistics.median(row["seconds"])
+        tsn = by_place.get(_place({**row, "network": "TSN"}, "backend", "kind", "network"))
+        share = None
+        if row["macs"] and peak:
+            operations = 2 * row["macs"] * row["batch"] * _PASSES[row["task"]]
+            share = operations / seconds / peak
+        rows.append(
+            {
+                **row,
+                "milliseconds": seconds * 1000,
+                "videos_per_second": row["batch"] / seconds,
+                "to_tsn": tsn and ratio(tsn["seconds"], row["seconds"]),
+                "memory_to_tsn": _quotient(row["memory_mib"], tsn and tsn["memory_mib"]),
+                "peak_share": share,
+            }
+        )
+    return {
+        "machine": describe_machine(),
+        "options": vars(options),
+        **results,
+        "peak_flops": peak,
+        "rows": rows,
+        "comparisons": compare(rows),
+        "startup": [_summarize_startup(row) for row in results["startup"]],
+    }
+
+
+def compare(rows):
+    """The `ratio` of each row of ours to each of the others, of the same network and clips."""
+    names = ("task", "frames", "batch", "network", "backend", "kind")
+    return [
+        {
+            **{name: row[name] for name in names},
+            "against": other["kind"],
+            **ratio(other["seconds"], row["seconds"]),
+        }
+        for row in rows
+        for other in rows
+        if row["backend"] and not other["backend"] and _place(row, "network") == _place(other, "network")
+    ]
+
+
+def _quotient(value, base):
+    return value / base if value and base else None
+
+
+def _place(row, *names):
+    return tuple(row[name] for name in ("task", "frames", "batch", *names))
+
+
+def _summarize_startup(row):
+    theirs, ours = (row["seconds"][library] for library in LIBRARIES)
+    return {
+        **row,
+        "seconds_over": statistics.median(ours) - statistics.median(theirs),
+        # Of times, unlike elsewhere: how many times as long ours takes.
+        **ratio(ours, theirs),
+    }
+
+
+def describe_machine():
+    """The processor, the number of its cores that this process may use, GPUs and versions."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    gpus = []
+    if shutil.which("nvidia-smi"):
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        gpus = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"cpu": _cpu(), "cores": cores, "gpus": gpus, "versions": versions}
+
+
+def _cpu():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def format_report(report):
+    """The report as text of at most 110 columns."""
+    image_size = report["options"]["image_size"]
+    parts = []
+    for setting, rows in _group(report["rows"]).items():
+        head = ["backend", "kind", "network", "GMACs", "M params", "ms", "V/s", "to TSN", "", "peak"]
+        if setting[0] == "training":
+            head += ["MiB", "to TSN"]
+        parts.append(_title(setting, image_size))
+        parts.append(_align([head, *(_cells(row)[: len(head)] for row in rows)], left=3))
+    for setting, comparisons in _group(report["comparisons"]).items():
+        parts.append(f"{_title(setting, image_size)}: V/s of ours, the other being 1.00")
+        parts.append(_format_comparisons(comparisons))
+    if report["startup"]:
+        head = ["backend", "what", *LIBRARIES, "seconds over", "ratio", ""]
+        parts.append("start-up, seconds: import in a fresh process, building of a ResNet-50")
+        parts.append(_align([head, *map(_startup_cells, report["startup"])], left=2))
+    parts.append(_format_machine(report))
+    return "\n\n".join(parts)
+
+
+def _group(rows):
+    groups = {}
+    for row in rows:
+        groups.setdefault(_place(row), []).append(row)
+    return groups
+
+
+def _title(setting, image_size):
+    task, frames, batch = setting
+    return f"{task}, batch {batch}, clips of {frames} x {image_size} x {image_size}"
+
+
+def _cells(row):
+    return [
+        row["backend"] or "-",
+        row["kind"],
+        row["network"],
+        _number(row["macs"] and row["macs"] / 1e9, ".3g"),
+        _number(row["parameters"] and row["parameters"] / 1e6, ".3g"),
+        _number(row["milliseconds"], ".1f"),
+        _number(row["videos_per_second"], ".2f"),
+        *_ratio_cells(row["to_tsn"]),
+        _number(row["peak_share"], ".0%"),
+        _number(row["memory_mib"], ".0f"),
+        _number(row["memory_to_tsn"], ".2f"),
+    ]
+
+
+def _format_comparisons(comparisons):
+    others = list(dict.fromkeys(each["against"] for each in comparisons))
+    lines = {}
+    for each in comparisons:
+        line = lines.setdefault((each["network"], each["backend"], each["kind"]), {})
+        line[each["against"]] = " ".join(_ratio_cells(each))
+    head = ["network", "backend", "kind", *others]
+    return _align(
+        [head, *([*names, *(line.get(other, "-") for other in others)] for names, line in lines.items())],
+        left=3,
+    )
+
+
+def _startup_cells(row):
+    medians = [_number(statistics.median(row["seconds"][library]), ".2f") for library in LIBRARIES]
+    return [row["backend"], row["what"], *medians, _number(row["seconds_over"], "+.2f"), *_ratio_cells(row)]
+
+
+def _ratio_cells(value):
+    if value is None:
+        return ["-", ""]
+    is_itself = value["low"] == value["high"] == 1
+    return [f"{value['ratio']:.2f}", "" if is_itself else f"({value['low']:.2f}-{value['high']:.2f})"]
+
+
+def _number(value, spec):
+    return "-" if value is None else format(value, spec)
+
+
+def _align(rows, left):
+    """Columns two spaces apart, the first `left` to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _format_machine(report):
+    machine, size = report["machine"], report["options"]["matrix_size"]
+    lines = [", ".join([machine["cpu"], f"{machine['cores']} cores", *machine["gpus"]])]
+    for name, speeds in report["products"].items():
+        lines.append(
+            f"product of {size} x {size} matrices by {name}: {max(speeds) / 1e9:,.0f} GFLOP/s, "
+            f"the best of {len(speeds)}"
+        )
+    lines.append("to TSN: speed, the median and range of the rounds; the one beside MiB is of memory")
+    lines.append("MiB: peak of a step in a process of its own beyond what that held before its first step")
+    lines.append("peak: share of the best product of matrices, where training counts as three inferences")
+    versions = [f"{name} {version}" for name, version in machine["versions"].items()]
+    lines += [", ".join(versions[:6]), ", ".join(versions[6:])]
+    lines += [f"left out: {kind}, {reason}" for kind, reason in report["left_out"].items()]
+    return "\n".join(lines)
+
+
+def write_json(report, path):
+    """Writes the report; the file is complete or not there at all."""
+    with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=1)
+        file.write("\n")
