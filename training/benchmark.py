@@ -125,7 +125,10 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_integer("reads", 10_000, "soak: clips to read.", lower_bound=100, flag_values=values)
+    _define_checks(values)
 
+
+def _define_checks(values):
     for name, choices in {
         "backends": networks.BACKENDS,
         "networks": NETWORKS,
