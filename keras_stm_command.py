@@ -25,7 +25,7 @@ COMMANDS = {
     "check-data": "find broken, short and double clips before a long training",
     "pack": "pack a data set into shards, which are read several times as fast",
 }
-_NEEDED = "What the commands need: pip install 'keras_stm[train]'"
+_NEEDED = "What the commands need: pip install 'keras_stm[train]', and the package of KERAS_BACKEND."
 _START_UP = re.compile(r"WARNING: All log messages before absl::InitializeLog|[IWE]\d{4} 00:00:")
 
 
@@ -56,12 +56,15 @@ def run(command, argv):
         with without_start_up_lines():
             main = importlib.import_module("keras_stm.commands.main")
             module = importlib.import_module(f"keras_stm.commands.{command}")
-    except (ImportError, ValueError) as error:
-        # Of a package that is not installed, or of KERAS_BACKEND.
+    except ImportError as error:
         sys.exit(f"{name}: {error}. {_NEEDED}")
+    except ValueError as error:
+        # Keras knows no such KERAS_BACKEND.
+        sys.exit(f"{name}: {error}")
     try:
         sys.exit(module.main(argv))
     except main.Stopped as end:
+        sys.stdout.flush()
         print(end.code, file=sys.stderr, flush=True)
         # Not sys.exit, which waits until the videos that are being read have been.
         os._exit(1)

@@ -56,9 +56,9 @@ def load(path):
         model = _load_model(file)
         class_names, clip = model_file.read_class_names(file), model_file.read_clip(file)
         num_scores = model.output_shape[-1]
-    except MemoryError:
-        raise
-    except Exception as error:  # what a file may hold makes Keras raise any other
+    except Exception as error:  # what a file may hold makes Keras raise any
+        if _is_out_of_memory(error):
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ArgumentError("path", path, f"holds no model that can be loaded ({reason})") from error
     for what, found in ((model_file.CLASS_NAMES, class_names), ("clip.json", clip)):
@@ -81,6 +81,12 @@ def _load_model(file):
         if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
             raise ValueError(f"{variable.path} has NaN or infinity")
     return model
+
+
+def _is_out_of_memory(error):
+    """Whether an error, of whatever backend, says that there is not enough memory."""
+    out_of_memory = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
+    return type(error).__name__ in out_of_memory or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def predict_fn(model):

@@ -7,6 +7,7 @@ import math
 import os
 import typing
 
+from keras_stm.arguments import absolute_path
 from keras_stm.data import frames
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
 from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError
@@ -126,7 +127,7 @@ def predict(
     if any(map(is_answered, answers)):
         if json_file:
             settings = {name: getattr(classifier, name) for name in _SETTINGS}
-            _write_json(json_file, {"model": os.path.abspath(model), **settings, "videos": answers})
+            _write_json(json_file, {"model": absolute_path("model", model), **settings, "videos": answers})
         if csv_file:
             _write_table(csv_file, list(filter(is_answered, answers)))
     return answers
@@ -155,10 +156,12 @@ def _answer_windows(classifier, path, window, stride):
     try:
         timeline = classifier.timeline(path, window, stride)
         progress = Progress(math.ceil(frames.probe(path).seconds), "second")
-        for answer in timeline:
-            windows.append(answer)
-            progress.update(math.ceil(answer["end"]))
-        progress.clear()
+        try:
+            for answer in timeline:
+                windows.append(answer)
+                progress.update(math.ceil(answer["end"]))
+        finally:
+            progress.clear()
     except VideoError as damage:
         error = {"error": damage.args[2]}
     if not windows:
@@ -239,6 +242,8 @@ def render(answer, target):
     else:
         drawn = [(math.inf, answer["predictions"])]
     progress = Progress(frames.count_frames(answer["file"]), "frame")
-    with replacing(target) as path:
-        rendering.render(answer["file"], path, drawn, progress.update)
-    progress.clear()
+    try:
+        with replacing(target) as path:
+            rendering.render(answer["file"], path, drawn, progress.update)
+    finally:
+        progress.clear()

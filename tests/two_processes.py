@@ -1,4 +1,4 @@
-"""Trains in two processes on this machine, as on two hosts of a cluster; each argument goes to both fit.py.
+"""Trains in two processes on this machine, as on two hosts of a cluster; each argument goes to both.
 
 python tests/two_processes.py --output=saved_models/two --epochs=2
 """

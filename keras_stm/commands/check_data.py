@@ -29,6 +29,7 @@ from keras_stm.data.checking import EXCLUDE, FINDINGS, check
 from keras_stm.data.paths import absolute
 from keras_stm.plots.data import as_text, plot_data
 from keras_stm.replacing import replacing
+from keras_stm.train.devices import hide_gpus
 
 HISTOGRAMS = "histograms.png"
 # Examples of a finding in the report; the JSON file has all.
@@ -65,12 +66,11 @@ def main(argv):
 def _run(values, paths):
     # Now, as without it there would be no picture after hours of reading.
     import matplotlib.figure  # noqa: F401
-    import tensorflow as tf
 
     if not values.data_dir:
         raise ValueError("--data_dir is missing: the folder of the data set to check")
-    # What decodes JPEG files here would take the memory of a GPU that a training may be using.
-    tf.config.set_visible_devices([], "GPU")
+    # Of which a training may be using the memory.
+    hide_gpus()
     name = os.path.basename(absolute(values.data_dir))
     output = os.path.expanduser(values.output or os.path.join("saved_models", f"check_data-{name}"))
     found = check(

@@ -109,7 +109,7 @@ def _define_views(values):
 
 
 def main(argv):
-    command = functools.partial(_evaluate, shlex.join(argv))
+    command = functools.partial(_evaluate, f"{argv[0]} {shlex.join(argv[1:])}")
     return commands.run(argv, define_flags, command, __doc__)
 
 

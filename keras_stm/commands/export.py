@@ -14,13 +14,13 @@ A SavedModel also holds an example of a request to TF Serving and its response, 
 import os
 import re
 
-import keras
 from absl import flags
 
 from keras_stm import export as keras_stm_export
 from keras_stm import inference
 from keras_stm.commands.main import run
 from keras_stm.train import run_folder
+from keras_stm.train.devices import leave_gpus_to_backend
 
 _SERVING = os.path.dirname(run_folder.SERVING)
 
@@ -81,11 +81,8 @@ def export(model, output=None, format="saved_model", top_k=5):
 
     output = os.path.expanduser(output or next_version(os.path.join(folder, _SERVING)))
     keras_stm_export.save(trained.model, output, **options, top_k=top_k)
-    if keras.backend.backend() != "tensorflow":
-        import tensorflow as tf
-
-        # It only answers the example, and would take the GPU's memory from the backend.
-        tf.config.set_visible_devices([], "GPU")
+    # TensorFlow only answers the example.
+    leave_gpus_to_backend()
     keras_stm_export.check_example(output)
     report(os.path.abspath(output))
     return output

@@ -3,12 +3,12 @@
 Without arguments: a small STM on the embedded data set (arrow of time), a few minutes on two cores.
 
   keras-stm fit
-  keras-stm fit --model=tsn_small              # the baseline that cannot see order
-  keras-stm fit --data_dir=FOLDER              # your clips: FOLDER/<class>/*.mp4, or
-                                                        # FOLDER/train/<class> and FOLDER/val/<class>
+  keras-stm fit --model=tsn_small                         # the baseline that cannot see order
+  keras-stm fit --data_dir=FOLDER                         # your clips: FOLDER/<class>/*.mp4, or
+                                                          # FOLDER/train/<class> and FOLDER/val/<class>
   keras-stm fit --data_dir=FOLDER --preset=finetune
   keras-stm fit --data_dir=FOLDER --preset=something_v2   # or another set as it unpacks
-  keras-stm fit --config=RUN/config.json       # an earlier run's settings
+  keras-stm fit --config=RUN/config.json                  # an earlier run's settings
 
 The same command again resumes a run that was stopped.
 """
@@ -115,8 +115,7 @@ def _find_processes(values):
 
 @contextlib.contextmanager
 def _stopped_by_sigterm():
-    """Context in which SIGTERM, which a cluster sends before it takes a machine away, stops as Ctrl-C "
-    "does."""
+    """Context in which SIGTERM, as a cluster sends it before it takes a machine away, stops like Ctrl-C."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

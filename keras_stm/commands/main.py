@@ -10,8 +10,7 @@ STOPPED = "stopped; nothing was written."
 
 
 class Stopped(SystemExit):
-    """A command was stopped by Ctrl-C. Its process ends without waiting for the videos that are being "
-    "read."""
+    """A command was stopped by Ctrl-C. Its process does not wait for the videos that are being read."""
 
 
 def run(argv, define_flags, command, usage, takes_paths=False, stopped=STOPPED):

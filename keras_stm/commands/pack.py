@@ -21,6 +21,7 @@ from keras_stm.commands import main as commands
 from keras_stm.commands.flags import define_class_order, define_data, define_max_unreadable, define_workers
 from keras_stm.data.packing import pack
 from keras_stm.data.paths import absolute
+from keras_stm.train.devices import hide_gpus
 from keras_stm.train.presets import PRESETS
 
 STOPPED = "stopped. The same command goes on after the last whole shard."
@@ -69,13 +70,11 @@ def main(argv):
 
 
 def _run(values, paths):
-    import tensorflow as tf
-
     for name, what in (("data_dir", "the folder of the data set"), ("output", "the folder for the shards")):
         if not values[name].value:
             raise ValueError(f"--{name} is missing: {what}")
-    # What codes JPEGs here would take the memory of a GPU that a training may be using.
-    tf.config.set_visible_devices([], "GPU")
+    # Of which a training may be using the memory.
+    hide_gpus()
     is_finished = pack(
         values.data_dir,
         values.output,

@@ -152,9 +152,8 @@ class Config:
     )
     data_dir: str | None = _setting(
         "Folder of the data set, or one that `keras-stm pack` wrote, also a gs:// path. A 'folder' has a "
-        "folder of "
-        "videos for each class, or train and val folders of such; without val a fifth of each class "
-        "validates. Default: the embedded data set.",
+        "folder of videos for each class, or train and val folders of such; without val a fifth of each "
+        "class validates. Default: the embedded data set.",
         default=None,
     )
     exclude: str | None = _setting(

@@ -216,6 +216,11 @@ def open_splits(settings, splits, exclude=()):
         raise ValueError(f"--data_dir: {error}") from error
 
 
+def missing_reasons(paths):
+    """`{path: what is said of it}` of clips that a data set's lists name and that are not there."""
+    return {path: f"{path}: in the data set's lists, but not there" for path in paths}
+
+
 def packed_settings(settings):
     """The settings with the data set that was packed; where they name another one, `ValueError`."""
     packing = read_settings(settings.data_dir)

@@ -84,8 +84,8 @@ def start(distribution="auto", processes=None):
             "distribution",
             distribution,
             f"must be 'data_parallel', with KERAS_BACKEND=jax: {processes.source} asks for several "
-            "processes, "
-            "in which Keras trains with JAX alone",
+            "processes, in which "
+            "Keras trains with JAX alone",
             f"distribution={distribution!r}, backend={backend!r}",
         )
     if backend == "torch":
@@ -240,6 +240,19 @@ class Devices:
         sys.stderr.flush()
         # Not `sys.exit`: JAX would wait in it for the others, which wait for this one.
         os._exit(1)
+
+
+def hide_gpus():
+    """Keeps TensorFlow, which only reads data, from the memory of the GPUs."""
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+
+
+def leave_gpus_to_backend():
+    """Hides the GPUs from TensorFlow where another backend computes."""
+    if keras.backend.backend() != "tensorflow":
+        hide_gpus()
 
 
 def _start_torch(distribution):

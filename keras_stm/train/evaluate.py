@@ -4,9 +4,6 @@ import dataclasses
 import hashlib
 import os
 
-import keras
-import tensorflow as tf
-
 from keras_stm import evaluation, inference
 from keras_stm.data import LeftOut, make_views, views
 from keras_stm.data.exclude import read_exclude
@@ -14,7 +11,8 @@ from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
 from keras_stm.replacing import replacing_folder
 from keras_stm.train import evaluation_folder, run_folder
-from keras_stm.train.data import RunData, open_splits, packed_settings
+from keras_stm.train.data import RunData, missing_reasons, open_splits, packed_settings
+from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.presets import PRESETS
 
 _LISTED = 5
@@ -65,9 +63,7 @@ def evaluate(
         ValueError: the model, the data, the settings and the folder do not go together, or too many videos
             cannot be read. Nothing is written then.
     """
-    if keras.backend.backend() != "tensorflow":
-        # It only reads data, and would take the GPU's memory from the backend.
-        tf.config.set_visible_devices([], "GPU")
+    leave_gpus_to_backend()
     trained = inference.load(model)
     data = data_settings(data_dir, exclude, dataset=dataset, fold=fold, class_order=class_order)
     opened, left_out = open_data(trained, split, data, max_unreadable, workers)
@@ -113,23 +109,22 @@ def evaluate(
         for order, found in results.items():
             title = f"{trained.model.name}: {describe(settings)}, frames {order}: top-1 {found.top1:.1%}"
             evaluation_folder.write_evaluation(folder, order, found, title)
-        missing = [f"{path}: in the data set's lists, but not there" for path in opened.missing]
-        evaluation_folder.write_result(folder, result, [*missing, *left_out.reasons.values()])
+        missing = missing_reasons(opened.missing)
+        evaluation_folder.write_result(folder, result, [*missing.values(), *left_out.reasons.values()])
     print_report(results, result, output)
     return result
 
 
 def _output_folder(output, settings, trained):
     """The absolute path of the folder to fill, in the run's where none is given."""
-    if output is None:
+    if not output:
         name = name_evaluation(settings, trained)
         output = os.path.join(os.path.dirname(trained.file), run_folder.EVALUATION, name)
     return os.path.abspath(os.path.expanduser(output))
 
 
 def _score(trained, orders, class_names, batch_size, folder):
-    """`{order: Evaluation}` of the views of each order of frames; the scores of each video go into the "
-    "folder."""
+    """`{order: Evaluation}` of the views of each order of frames; scores of each video go into the folder."""
     predict_fn = inference.predict_fn(trained.model)
     results = {}
     for order, views_of in orders.items():

@@ -7,7 +7,6 @@ import os
 import shutil
 
 import keras
-import tensorflow as tf
 
 from keras_stm import export, inference, model_file, optimizers
 from keras_stm.arguments import ArgumentError, one_of
@@ -16,8 +15,9 @@ from keras_stm.plots.curves import plot_curves
 from keras_stm.train import run_folder, schedules
 from keras_stm.train.callbacks import Interruption
 from keras_stm.train.checkpoints import state
-from keras_stm.train.data import RunData
-from keras_stm.train.devices import Devices
+from keras_stm.train.config import RUN_FACTS
+from keras_stm.train.data import RunData, missing_reasons
+from keras_stm.train.devices import Devices, leave_gpus_to_backend
 from keras_stm.train.loop import Training
 from keras_stm.train.presets import MODELS
 from keras_stm.weights import load_weights
@@ -61,9 +61,7 @@ def fit(
     config = _with_absolute_paths(config)
     devices.check(config)
     output = os.path.expanduser(output)
-    if keras.backend.backend() != "tensorflow":
-        # It only reads data, and would take the GPU's memory from the backend.
-        tf.config.set_visible_devices([], "GPU")
+    leave_gpus_to_backend()
     data = RunData(config, max_unreadable, workers or os.cpu_count(), devices)
     config = data.settings
     folder = run_folder.RunFolder(output, _record(config, data, devices), overwrite, max_to_keep)
@@ -112,12 +110,9 @@ def _with_absolute_paths(config):
 
 def _record(config, data, devices):
     """What a run is known by: its settings, classes, clips and backend, the same in all processes."""
-    record = {
-        **dataclasses.asdict(config),
-        "classes": data.train.fingerprint,
-        "clips": [data.train.clips_fingerprint(), data.validation.clips_fingerprint()],
-        "backend": keras.backend.backend(),
-    }
+    clips = [data.train.clips_fingerprint(), data.validation.clips_fingerprint()]
+    facts = (data.train.fingerprint, clips, keras.backend.backend())
+    record = {**dataclasses.asdict(config), **dict(zip(RUN_FACTS, facts, strict=True))}
     if any(other != record for other in devices.gather(record)):
         raise ValueError("The processes do not have the same settings and clips.")
     return record
@@ -151,7 +146,7 @@ def dtype_policy(mixed_precision):
 def begin(folder, model, data):
     """Writes what is known at the start, where there is room for what the run will write."""
     folder.begin(data.train.class_names, num_bytes(state(model)), num_bytes(model.variables))
-    folder.add_left_out({path: f"{path}: in the data set's lists, but not there" for path in data.missing})
+    folder.add_left_out(missing_reasons(data.missing))
 
 
 def num_bytes(variables):

@@ -276,7 +276,7 @@ def test_the_command_evaluates(finished, clips, tmp_path):
     assert sorted(os.listdir(tmp_path / "o")) == FILES
     found = json.loads((tmp_path / "o" / "result.json").read_text())
     assert (found["settings"]["clips"], found["settings"]["crops"]) == (2, 3)
-    assert "--clips=2" in found["command"]
+    assert found["command"].startswith(f"{EVALUATE} --model=") and "--clips=2" in found["command"]
     assert f"top-1 {found['results']['ordered']['top1']:.1%}" in done.stdout
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 import pytest
 import tensorflow as tf
@@ -120,6 +121,24 @@ def test_ctrl_c_ends_a_command_in_a_line():
     with pytest.raises(main.Stopped) as end:
         main.run(["name.py"], define_flags, stop, "", stopped="stopped on the way.")
     assert end.value.code == "\nname.py: stopped on the way."
+
+
+def test_ctrl_c_ends_the_process_with_all_that_was_printed(monkeypatch, capfd):
+    def stop(argv):
+        sys.stdout.write("printed")
+        raise main.Stopped("stopped")
+
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(find_command("export"), "main", stop)
+    monkeypatch.setattr(os, "_exit", leave)
+    # Not closed, which would write what a buffer holds.
+    monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(1), "w", closefd=False))
+    with pytest.raises(SystemExit) as end:
+        keras_stm_command.run("export", ["keras-stm export"])
+    assert end.value.code == 1
+    assert capfd.readouterr() == ("printed", "stopped\n")
 
 
 def test_a_package_that_is_not_there_is_named_in_a_line():

@@ -347,7 +347,7 @@ def train(run, settings, results, callbacks=()):
 
 
 def _compile(model, settings, peak, steps, loss_weights=None):
-    """With the optimizer and the schedule of fit.py from scratch."""
+    """With the optimizer and the schedule of `keras-stm fit` from scratch."""
     # JAX compiles every operation of an eager step by itself, which takes longer.
     eager = settings.eager and keras.backend.backend() != "jax"
     schedule = warmed_up_cosine(peak, steps)
