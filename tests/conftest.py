@@ -31,12 +31,19 @@ def pytest_sessionstart(session):
 def pytest_collection_modifyitems(items):
     import keras
 
+    # The longest first: in the end no process waits long for another.
+    items.sort(key=lambda item: -minutes(item.get_closest_marker("slow")))
     if keras.backend.backend() == "tensorflow":
         return
     skip = pytest.mark.skip(reason="runs under the tensorflow backend alone")
     for item in items:
         if not item.get_closest_marker("every_backend"):
             item.add_marker(skip)
+
+
+def minutes(slow):
+    """What a mark `slow(minutes=3)` says; 0 where it says nothing, or is not there."""
+    return slow.kwargs.get("minutes", 0) if slow else 0
 
 
 @pytest.fixture(autouse=True)

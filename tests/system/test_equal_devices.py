@@ -15,7 +15,7 @@ from keras_stm.keras_compat import flatten_layers
 from tests.system import setups
 from tests.train.small_runs import NARROW
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=2)
 
 # 3 batches and a part of one to validate on.
 ARGUMENTS = [

@@ -12,7 +12,7 @@ import pytest
 from keras_stm.commands import fit
 from tests.system import setups
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=4)
 
 # Dropout and augmentation are on: their random state must come back as well. An epoch has two steps.
 ARGUMENTS = [

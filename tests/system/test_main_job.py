@@ -9,7 +9,7 @@ import sys
 import pytest
 
 FIT = pathlib.Path(__file__).parents[2] / "training" / "fit.py"
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(minutes=4)
 
 
 def test_stm_learns_the_embedded_data_set_to_95_percent(tmp_path):
