@@ -265,7 +265,7 @@ def noticed_by(fault):
             sys.exit(f"{fault.file} must hold {fault.before!r} once, to plant: {fault.name}")
         file.write_text(text.replace(fault.before, fault.after))
         status, output = run_tests(folder, fault.tests, fault.is_slow)
-    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", output, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - |$)", output, re.MULTILINE)
     return failed[1] if status == 1 and failed else None
 
 
