@@ -1,6 +1,8 @@
-"""Entry point of the commands, beside the package: importing `keras_stm` would load TensorFlow first.
+"""Entry point of the commands.
 
-Sets what TensorFlow reads from the environment when it is loaded, and keeps its lines at the start away.
+It is outside of the package, because importing `keras_stm` would load TensorFlow. Before that, this module
+sets the environment variables that TensorFlow reads when it is loaded. It also hides TensorFlow's start-up
+lines.
 """
 
 import contextlib
@@ -11,21 +13,21 @@ import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# On processors without VNNI, as AMD's before Zen 4, TensorFlow leaves oneDNN out unless told; with it these
-# networks train 1.5 times as fast.
+# On processors without VNNI, such as AMD's before Zen 4, TensorFlow uses oneDNN only if told to. With oneDNN,
+# these networks train 1.5 times as fast.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
-# Command -> what it does, in the order in which a person needs them.
+# Command -> its description, in the order in which users need them.
 COMMANDS = {
     "fit": "train a model on a folder of clips, or on a data set of the paper",
-    "evaluate": "measure how good a trained model is",
-    "predict": "name what happens in videos",
-    "export": "write a model for serving",
+    "evaluate": "evaluate a trained model by the protocols of the paper",
+    "predict": "predict the classes of videos",
+    "export": "write a trained model for serving",
     "visualize": "draw what a model sees in a clip",
-    "check-data": "find broken, short and double clips before a long training",
-    "pack": "pack a data set into shards, which are read several times as fast",
+    "check-data": "find damaged, short and duplicate clips before a long training",
+    "pack": "pack a data set into shards, which load several times faster",
 }
-_NEEDED = "What the commands need: pip install 'keras_stm[train]', and the package of KERAS_BACKEND."
+_NEEDED = "The commands need: pip install 'keras_stm[train]', and the package of KERAS_BACKEND."
 _START_UP = re.compile(r"WARNING: All log messages before absl::InitializeLog|[IWE]\d{4} 00:00:")
 
 
@@ -35,12 +37,17 @@ def main():
     if not arguments or arguments[0] in ("-h", "--help"):
         lines = (f"  {command:<11} {what}" for command, what in COMMANDS.items())
         print(
-            "keras-stm COMMAND [flags]", "", *lines, "", "keras-stm COMMAND --help shows its flags.", sep="\n"
+            "keras-stm COMMAND [flags]",
+            "",
+            *lines,
+            "",
+            "keras-stm COMMAND --help shows the flags of a command.",
+            sep="\n",
         )
         sys.exit(0 if arguments else 1)
     command, *arguments = arguments
     if command not in COMMANDS:
-        sys.exit(f"{name}: unknown command {command!r}: it is one of {', '.join(COMMANDS)}")
+        sys.exit(f"{name}: unknown command {command!r}: must be one of {', '.join(COMMANDS)}")
     run(command.replace("-", "_"), [f"{name} {command}", *arguments])
 
 
@@ -48,8 +55,8 @@ def run(command, argv):
     """Runs one command.
 
     Args:
-        command: its module in `keras_stm.commands`.
-        argv: the name that messages begin with, and the arguments.
+        command: name of its module in `keras_stm.commands`.
+        argv: the name with which messages begin, then the arguments.
     """
     name = os.path.basename(argv[0])
     try:
@@ -59,23 +66,23 @@ def run(command, argv):
     except ImportError as error:
         sys.exit(f"{name}: {error}. {_NEEDED}")
     except ValueError as error:
-        # Keras knows no such KERAS_BACKEND.
+        # KERAS_BACKEND is not a backend of Keras.
         sys.exit(f"{name}: {error}")
     try:
         sys.exit(module.main(argv))
     except main.Stopped as end:
         sys.stdout.flush()
         print(end.code, file=sys.stderr, flush=True)
-        # Not sys.exit, which waits until the videos that are being read have been.
+        # Not sys.exit: it waits for the videos that are being read.
         os._exit(1)
 
 
 @contextlib.contextmanager
 def without_start_up_lines():
-    """Context in which TensorFlow is loaded; its lines about oneDNN and CUDA are left out.
+    """Hides TensorFlow's lines about oneDNN and CUDA within a `with` block that loads TensorFlow.
 
-    TensorFlow 2.21 writes them before it looks at TF_CPP_MIN_LOG_LEVEL. A person who has set a lower level
-    gets them.
+    TensorFlow 2.21 writes them before it reads TF_CPP_MIN_LOG_LEVEL. They are shown if the user has set
+    TF_CPP_MIN_LOG_LEVEL to another value than 3.
     """
     if os.environ["TF_CPP_MIN_LOG_LEVEL"] != "3":
         yield

@@ -38,7 +38,7 @@ __all__ = [
     "weights",
 ]
 
-# Loaded when first used: they need packages that a model does not.
+# Imported on first use, because they need packages that models do not need.
 _LAZY = ("data", "evaluation", "export", "inference", "plots", "train")
 
 

@@ -10,20 +10,21 @@ from keras_stm.class_names import is_line
 
 
 class ArgumentError(ValueError):
-    """An argument that is not accepted.
+    """Error of an argument with a value that is not accepted.
 
     Args:
-        name: the argument.
-        value: what it was given.
-        expected: what it must be, as the sentence that follows its name.
-        received: what the message shows in place of `name=value`, where the value would say too little.
+        name: name of the argument.
+        value: value of the argument.
+        expected: what the value must be; continues the sentence that begins with the name.
+        received: text that the message shows in place of `name=value`, if the value is not informative.
 
     Attributes:
-        name, value: as given.
+        name: name of the argument.
+        value: value of the argument.
     """
 
     def __init__(self, name, value, expected, received=None):
-        # All of them, so that pickling to another process keeps them.
+        # With all four in `args`, the error can be pickled and sent to another process.
         super().__init__(name, value, expected, received)
         self.name = name
         self.value = value
@@ -34,52 +35,54 @@ class ArgumentError(ValueError):
 
 
 def one_of(name, value, accepted):
-    """Returns `value`, or raises `ValueError` where it is not among `accepted`."""
+    """Returns `value`, or raises `ValueError` if it is not among `accepted`."""
     if value not in accepted:
         raise ArgumentError(name, value, f"must be one of {', '.join(map(repr, accepted))}")
     return value
 
 
 def positive_int(name, value):
-    """Returns `value` as an `int`, or raises `ValueError` where it is no integer of at least 1."""
+    """Returns `value` as an `int`, or raises `ValueError` if it is not an integer of at least 1."""
     if not is_positive_int(value):
         raise ArgumentError(name, value, "must be a positive integer")
     return int(value)
 
 
 def is_positive_int(value):
-    """Whether `value` is an integer of at least 1, which `True` is not."""
+    """Returns whether `value` is an integer of at least 1; `True` does not count as an integer."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value > 0
 
 
 def lines(name, value):
-    """Returns `value` as a tuple, or raises `ValueError` where it is no iterable of `str`, a line each."""
+    """Returns `value` as a tuple, or raises `ValueError` if it is not an iterable of one-line strings."""
     is_list = isinstance(value, collections.abc.Iterable) and not isinstance(value, str)
     items = tuple(value) if is_list else ()
     if not items or not all(isinstance(item, str) and is_line(item) for item in items):
-        raise ArgumentError(name, value, "must be a list of strings of one line")
+        raise ArgumentError(name, value, "must be a list of strings, each of one line")
     return items
 
 
 def absolute_path(name, value):
-    """Returns `value` as an absolute path, `~` replaced, or raises `ValueError` where it is no path."""
+    """Returns `value` as an absolute path with `~` expanded, or raises `ValueError` if it is not a path."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise ArgumentError(name, value, "must be a path")
     return os.path.abspath(os.path.expanduser(os.fspath(value)))
 
 
 def keras_model(value):
-    """Returns `value`, the argument `model`, or raises `ValueError` where it is no `keras.Model`."""
+    """Returns `value`, the argument `model`, or raises `ValueError` if it is not a `keras.Model`."""
     if not isinstance(value, keras.Model):
         raise ArgumentError("model", value, "must be a keras.Model")
     return value
 
 
 def functional_model(value):
-    """The argument `model` as a functional one, which a `Sequential` that knows its input becomes.
+    """Returns `value`, the argument `model`, as a functional model.
+
+    A `Sequential` with a known input shape is converted to a functional model.
 
     Raises:
-        ValueError: it is no `keras.Model`, or a model of another kind.
+        ValueError: `value` is not a `keras.Model`, or neither functional nor such a `Sequential`.
     """
     if isinstance(keras_model(value), keras.Sequential) and getattr(value, "inputs", None):
         return keras.Model(*value.inputs, *value.outputs, name=value.name)
@@ -87,7 +90,7 @@ def functional_model(value):
         raise ArgumentError(
             "model",
             value,
-            "must be functional, or a Sequential that knows its input",
+            "must be functional, or a Sequential with a known input shape",
             f"model={value.name!r} of {type(value).__name__}",
         )
     return value
@@ -96,18 +99,18 @@ def functional_model(value):
 def subset_of(name, value, accepted):
     """Returns `value` as a tuple in the order of `accepted`, without repeats.
 
-    Raises `ValueError` where it is no list or tuple, or holds anything else.
+    Raises `ValueError` if it is not a list or tuple, or holds other items.
     """
     if not isinstance(value, list | tuple) or not all(item in accepted for item in value):
-        raise ArgumentError(name, value, f"must be a tuple of any of {', '.join(map(repr, accepted))}")
+        raise ArgumentError(name, value, f"must be a tuple with any of {', '.join(map(repr, accepted))}")
     return tuple(item for item in accepted if item in value)
 
 
 def standardize_data_format(data_format):
-    """`data_format`, or Keras' global one where it is `None`.
+    """Returns `data_format`, or Keras's global setting if it is `None`.
 
     Raises:
-        ValueError: if it is neither `"channels_last"` nor `"channels_first"`.
+        ValueError: it is neither `"channels_last"` nor `"channels_first"`.
     """
     if data_format is None:
         return keras.config.image_data_format()
@@ -115,12 +118,12 @@ def standardize_data_format(data_format):
 
 
 def standardize_dtype_policy(dtype):
-    """`keras.DTypePolicy` of `dtype`, which may be one, its name, or `None` for Keras' global one.
+    """Returns the `keras.DTypePolicy` of `dtype`: a policy, its name, or `None` for Keras's global policy.
 
     Raises:
-        ValueError: if it is none, or computes in no floating point numbers.
+        ValueError: `dtype` is not a policy, or does not compute in floating-point numbers.
     """
-    expected = "must be a dtype policy of floating point numbers, its name, or None"
+    expected = "must be a floating-point dtype policy, its name, or None"
     try:
         policy = keras.dtype_policies.get(dtype)
     except (ValueError, TypeError) as error:

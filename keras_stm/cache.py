@@ -1,6 +1,8 @@
+"""Keras's cache folder."""
+
 import os
 
 
 def cache_folder(name):
-    """Path of `name` in Keras' own cache folder: `$KERAS_HOME`, by default `~/.keras`."""
+    """Returns the path of `name` in Keras's cache folder, `$KERAS_HOME` or by default `~/.keras`."""
     return os.path.join(os.path.expanduser(os.environ.get("KERAS_HOME", "~/.keras")), name)

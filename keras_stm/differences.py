@@ -1,15 +1,16 @@
-"""What is different between two settings, for the messages that refuse to mix them."""
+"""Differences between two settings, for error messages about settings that do not match."""
 
 
 def differences(theirs, mine, names=None):
-    """What differs between the settings that were found and those that are wanted.
+    """Returns the differences between the settings that were found and the current settings.
 
     Args:
-        theirs, mine: dictionaries of name -> value; a name that is not in one is `None` there.
-        names: the names to compare, in the order in which they are to be told. `None` is all, sorted.
+        theirs: dictionary from name to value of the settings that were found. Missing names count as `None`.
+        mine: dictionary of the current settings, likewise.
+        names: the names to compare, in the order of the result; `None` compares all names, sorted.
 
     Returns:
-        List of `"<name> <their value> there, <mine> here"`; empty where there is no difference.
+        List of `"<name> <their value> there, <my value> here"`; empty if there is no difference.
     """
     return [
         f"{name} {theirs.get(name)!r} there, {mine.get(name)!r} here"

@@ -1,4 +1,4 @@
-"""A clip and a model by their paths -> pictures in a folder: what the model sees in the clip."""
+"""Draws the features and the Grad-CAM of a model for a video, as pictures in a folder."""
 
 import os
 
@@ -12,21 +12,21 @@ GRAD_CAM = "grad_cam.png"
 
 
 def draw(path, model, output, block="conv2_block1", class_name=None):
-    """Draws the features of a block and the Grad-CAM, in the place of earlier pictures of the same names.
+    """Draws the features of a block and the Grad-CAM; replaces existing pictures with the same names.
 
     Args:
         path: video file, or folder of its frames as `.jpg`.
-        model: as for `inference.load`.
-        output: folder, which is made where it is not there.
+        model: folder of a run or `.keras` file, see `inference.load`.
+        output: folder of the pictures, which is created if it does not exist.
         block: name of the STM block.
-        class_name: of the Grad-CAM; `None` is the class with the highest score.
+        class_name: class of the Grad-CAM; `None` is the class with the highest score.
 
     Returns:
         List of the absolute paths of the pictures.
 
     Raises:
-        ValueError: the clip or the model cannot be read, or the model has no such block or class.
-        ImportError: if matplotlib or scikit-image is not installed.
+        ValueError: the video or the model cannot be read, or the model has no such block or class.
+        ImportError: matplotlib or scikit-image is not installed.
     """
     path, output = (os.path.abspath(os.path.expanduser(each)) for each in (path, output))
     name = os.path.basename(path)
@@ -55,5 +55,5 @@ def draw(path, model, output, block="conv2_block1", class_name=None):
 
 
 def frame_name(index, frame_rate):
-    """A frame by its place in the video, and by its time where the frame rate is known."""
+    """Returns the name of a frame: its index in the video, and its time if the frame rate is known."""
     return f"frame {index}" + (f"\n{index / frame_rate:.1f} s" if frame_rate else "")

@@ -1,4 +1,4 @@
-"""Scores of videos from a predict function, and how good they are. Knows neither models nor files."""
+"""Scores videos with a predict function and measures the accuracy, without knowledge of models or files."""
 
 import dataclasses
 import typing
@@ -13,18 +13,18 @@ _TOP = 5
 
 
 class ClassResult(typing.NamedTuple):
-    """What there is to say about the videos of one class.
+    """Results for the videos of one class.
 
     Attributes:
-        name: of the class.
-        num_videos: of the class.
-        top1, top5: share of them whose class scores best, or is among the five best.
-        confused_with: name of the class that the others are most often called, or `None`.
-        confused_share: share of all videos of the class that are called so.
+        name: name of the class.
+        num_videos: number of videos of the class.
+        top1, top5: share of its videos whose class scores best, or is among the five best.
+        confused_with: name of the wrong class that is predicted most often, or `None`.
+        confused_share: share of the class's videos that are predicted as `confused_with`.
         time_reversal: name of the class that `time_reversal_labels` finds, or `None`.
-        reversed_share: share of all videos of the class that are called so, 0 where there is none.
+        reversed_share: share of the class's videos that are predicted as `time_reversal`; 0 if it is `None`.
 
-    Shares are NaN where the class has no video.
+    Shares are NaN if the class has no videos.
     """
 
     name: str
@@ -38,7 +38,7 @@ class ClassResult(typing.NamedTuple):
 
 
 class Confusion(typing.NamedTuple):
-    """Videos of a class that are called another: how many, and which share of their class."""
+    """Number of videos of one class that are predicted as another class, and their share of the class."""
 
     true: str
     predicted: str
@@ -48,15 +48,16 @@ class Confusion(typing.NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How good the scores of videos are. Of classes that score the same the earlier comes first.
+    """Results of an evaluation. If classes have the same score, the earlier class ranks first.
 
     Attributes:
         class_names: tuple of str.
-        confusion_matrix: int64 array `(classes, classes)`: videos by their class, along the rows,
-            and the class that scores best.
-        top5_hits: int64 array `(classes,)`: videos of a class that have it among their five best.
-        reversal_hits: int64 array `(classes,)`: videos of a class in which it scores better than its
-            time reversal, see `time_reversal_labels`; 0 where it has none.
+        confusion_matrix: int64 array `(classes, classes)`: number of videos by true class (rows) and
+            predicted class (columns).
+        top5_hits: int64 array `(classes,)`: number of videos of each class that have it among their five
+            best classes.
+        reversal_hits: int64 array `(classes,)`: number of videos of each class that rank it above its time
+            reversal, see `time_reversal_labels`; 0 if it has none.
     """
 
     class_names: tuple
@@ -66,6 +67,7 @@ class Evaluation:
 
     @property
     def num_videos(self):
+        """Number of videos."""
         return int(self.class_counts.sum())
 
     @property
@@ -80,40 +82,40 @@ class Evaluation:
 
     @property
     def class_counts(self):
-        """Videos of each class, int64 `(classes,)`."""
+        """Number of videos of each class, int64 `(classes,)`."""
         return self.confusion_matrix.sum(axis=1)
 
     @property
     def class_accuracy(self):
-        """Top-1 of each class, float64 `(classes,)`; NaN where it has no video."""
+        """Top-1 of each class, float64 `(classes,)`; NaN if the class has no videos."""
         return _share(self.confusion_matrix.diagonal(), self.class_counts)
 
     @property
     def mean_class_accuracy(self):
-        """Top-1 of the classes that have videos, each with the same weight."""
+        """Mean top-1 over the classes that have videos; each class has the same weight."""
         return float(np.nanmean(self.class_accuracy))
 
     @property
     def reversible(self):
-        """Which classes have a time reversal by their names, bool `(classes,)`."""
+        """For each class, whether `class_names` contains its time reversal, bool `(classes,)`."""
         return self._reversals != np.arange(len(self.class_names))
 
     @property
     def within_pair_accuracy(self):
-        """Share of the videos of `reversible` classes whose class scores better than its time reversal.
+        """Share of the videos of `reversible` classes that rank their class above its time reversal.
 
-        `None` where there are no such videos. A model that is blind to the order of frames has 50% where
-        every video is there backwards too.
+        `None` if these classes have no videos. A model that ignores the order of frames reaches 50% if the
+        videos also contain each video backwards.
         """
         return self._share_of_reversible(self.reversal_hits)
 
     @property
     def called_reversal(self):
-        """Share of the videos of `reversible` classes that are called their time reversal, or `None`."""
+        """Share of the videos of `reversible` classes that are predicted as the time reversal, or `None`."""
         return self._share_of_reversible(self._called_reversal)
 
     def worst_confusions(self, count=10):
-        """The most frequent mistakes, as a list of at most `count` `Confusion`."""
+        """Returns the most frequent mistakes, as a list of at most `count` `Confusion` objects."""
         positive_int("count", count)
         mistakes, counts = self._mistakes, self.class_counts
         true, predicted = np.nonzero(mistakes)
@@ -126,7 +128,7 @@ class Evaluation:
         return sorted(found, key=lambda item: (-item.count, -item.share))[:count]
 
     def per_class(self):
-        """List of `ClassResult`, in the order of the classes."""
+        """Returns a list of one `ClassResult` per class, in the order of the classes."""
         counts, names = self.class_counts, self.class_names
         worst, mistakes = self._mistakes.argmax(axis=1), self._mistakes.max(axis=1)
         columns = (
@@ -160,18 +162,18 @@ class Evaluation:
 
 
 def from_scores(scores, labels, class_names):
-    """What is right and wrong about scores.
+    """Compares scores with labels.
 
     Args:
         scores: float array `(videos, classes)`.
-        labels: integer array `(videos,)`, each an index into `class_names`.
+        labels: integer array `(videos,)` of indices into `class_names`.
         class_names: one name per class.
 
     Returns:
         `Evaluation`.
 
     Raises:
-        ValueError: there are no videos, or the arguments do not fit each other.
+        ValueError: there are no videos, or the arguments do not match each other.
     """
     class_names = lines("class_names", class_names)
     scores, labels, classes = np.asarray(scores), np.asarray(labels), len(class_names)
@@ -179,7 +181,7 @@ def from_scores(scores, labels, class_names):
         raise ArgumentError(
             "scores",
             scores,
-            f"must be (videos, {classes}), a column for each of `class_names`",
+            f"must have shape (videos, {classes}), one column for each of `class_names`",
             f"scores.shape={scores.shape}",
         )
     if not np.issubdtype(scores.dtype, np.number):
@@ -203,28 +205,28 @@ def from_scores(scores, labels, class_names):
 
 
 def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progress=True):
-    """Scores videos, averaged over the views of each (paper, section 4.2), and compares with the labels.
+    """Scores videos, averaged over the views of each video (paper, section 4.2), and compares with labels.
 
-    All views of a video go through `predict_fn` together, and with them those of other videos as long as they
-    are no more than `batch_size`. What is in memory does not grow with the number of videos.
+    All views of a video are in the same batch. Several videos share a batch if it has at most `batch_size`
+    clips. Memory use does not grow with the number of videos.
 
     Args:
-        predict_fn: function from clips `(batch, T, H, W, C)` to scores `(batch, classes)` after softmax, as
-            `keras_stm.inference.predict_fn` or the `predict_on_batch` of a compiled model.
-        views: iterable of `(path, label, clips)`, a video each: `clips` a float array
-            `(views, T, H, W, C)`, as `keras_stm.data.make_views` gives them.
+        predict_fn: function from clips `(batch, T, H, W, C)` to scores `(batch, classes)` after softmax, for
+            example the result of `keras_stm.inference.predict_fn`, or `predict_on_batch` of a compiled model.
+        views: iterable of `(path, label, clips)`, one per video, as `keras_stm.data.make_views` returns;
+            `clips` is a float array `(views, T, H, W, C)`.
         class_names: one name per class, in the order of the scores.
-        batch_size: clips that go through `predict_fn` together; those of one video even where they are more.
-        on_video: function of `(path, label, scores)` that is called for each video in turn, to keep what is
-            not kept here; scores float64 `(classes,)`.
-        progress: if true, shows a bar with the time left where a person watches, lines where a file does.
+        batch_size: maximum number of clips in a batch. A video with more views is a batch of its own.
+        on_video: function of `(path, label, scores)` that is called for each video, in order; `scores` is a
+            float64 array `(classes,)`. The result of `evaluate` does not hold the scores.
+        progress: whether to print the progress: a bar with the time left in a terminal, lines otherwise.
 
     Returns:
         `Evaluation`.
 
     Raises:
-        ValueError: there is no video, a label is none of a class, `predict_fn` gives other scores, or an
-            argument is not as above.
+        ValueError: there is no video, a label does not belong to a class, `predict_fn` returns other scores,
+            or an argument is not as above.
     """
     class_names = lines("class_names", class_names)
     classes = len(class_names)
@@ -238,7 +240,7 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
             raise ArgumentError(
                 "predict_fn",
                 predict_fn,
-                f"must return scores ({ends[-1]}, {classes}) of {ends[-1]} clips and {classes} `class_names`",
+                f"must return scores ({ends[-1]}, {classes}) for {ends[-1]} clips and {classes} classes",
                 f"scores.shape={scores.shape}",
             )
         scores = [part.mean(axis=0, dtype="float64") for part in np.split(scores, ends[:-1])]
@@ -258,14 +260,14 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
         if progress:
             progress.update(done)
     if total is None:
-        raise ArgumentError("views", views, "must give at least one video", "none, or none that can be read")
+        raise ArgumentError("views", views, "must yield at least one video", "none, or only unreadable ones")
     if progress:
         progress.close()
     return total
 
 
 def _batches(views, batch_size, classes):
-    """Lists of `(path, label, clips)` of no more than `batch_size` clips in all, but for single videos."""
+    """Yields lists of `(path, label, clips)` with at most `batch_size` clips, or with a single video."""
     batch, size = [], 0
     for path, label, clips in views:
         if not isinstance(label, int | np.integer) or not 0 <= label < classes:
@@ -279,10 +281,10 @@ def _batches(views, batch_size, classes):
             raise ArgumentError(
                 "views",
                 views,
-                "must have clips (views, T, H, W, C), at least one",
+                "must have clips of shape (views, T, H, W, C), with at least one view",
                 f"clips.shape={np.shape(clips)} for {path!r}",
             )
-        # Clips of another size cannot be in the same array.
+        # An array holds only clips of the same size.
         if batch and (size + len(clips) > batch_size or clips.shape[1:] != batch[0][2].shape[1:]):
             yield batch
             batch, size = [], 0
@@ -293,7 +295,7 @@ def _batches(views, batch_size, classes):
 
 
 def _ranks(scores, labels):
-    """How many classes come before that of each label, `(videos,)`."""
+    """Number of classes that rank before the class of each label, `(videos,)`."""
     own = np.take_along_axis(scores, labels[:, np.newaxis], axis=1)
     is_earlier = np.arange(scores.shape[1]) < labels[:, np.newaxis]
     return ((scores > own) | ((scores == own) & is_earlier)).sum(axis=1)

@@ -1,4 +1,4 @@
-"""A trained model from its folder, and its scores of clips."""
+"""Loads trained models, and predicts scores of clips with them."""
 
 import os
 import typing
@@ -14,12 +14,12 @@ MODEL = "model.keras"
 
 
 class Trained(typing.NamedTuple):
-    """A model and what there is to know to use it.
+    """A trained model and the settings that are needed to use it.
 
     Attributes:
         model: `keras.Model` from clips to scores.
         class_names: tuple of str, in the order of the scores.
-        num_frames, image_size, sampling: of the clips that it was trained on, see
+        num_frames, image_size, sampling: settings of the clips that the model was trained on, see
             `keras_stm.data.make_pipeline`.
         file: absolute path of the `.keras` file.
     """
@@ -33,44 +33,45 @@ class Trained(typing.NamedTuple):
 
 
 def load(path):
-    """Loads what `keras-stm fit` has trained.
+    """Loads a model that `keras-stm fit` has trained.
+
+    Code that the file may contain is not run.
 
     Args:
-        path: the folder of a run, or the `.keras` file in it, which may have moved elsewhere.
+        path: the folder of a run, or its `.keras` file, which may have moved elsewhere.
 
     Returns:
         `Trained`.
 
     Raises:
-        ValueError: there is no such file, it holds no model, or does not tell its classes and clips.
-            Nothing that the file may hold of code is run.
-        MemoryError: there is not enough for the model.
+        ValueError: there is no such file, or it contains no model, no class names or no settings of clips.
+        MemoryError: there is not enough memory for the model. The backend may raise its own error instead.
     """
     path = absolute_path("path", path)
     file = os.path.join(path, MODEL) if os.path.isdir(path) else path
     if not os.path.isfile(file):
         raise ArgumentError(
-            "path", path, f"must be the folder of a finished run, which holds {MODEL}, or a .keras file"
+            "path", path, f"must be the folder of a finished run, which contains {MODEL}, or a .keras file"
         )
     try:
         model = _load_model(file)
         class_names, clip = model_file.read_class_names(file), model_file.read_clip(file)
         num_scores = model.output_shape[-1]
-    except Exception as error:  # what a file may hold makes Keras raise any
+    except Exception as error:  # damaged files make Keras raise errors of any type
         if _is_out_of_memory(error):
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ArgumentError("path", path, f"holds no model that can be loaded ({reason})") from error
+        raise ArgumentError("path", path, f"contains no model that can be loaded ({reason})") from error
     for what, found in ((model_file.CLASS_NAMES, class_names), ("clip.json", clip)):
         if found is None:
             raise ArgumentError(
                 "path",
                 path,
-                f"holds a model without {what}, which `keras-stm fit` writes: keras_stm.model_file.annotate "
-                "adds it to a .keras file from elsewhere",
+                f"contains a model without {what}, which `keras-stm fit` writes. "
+                "keras_stm.model_file.annotate adds it to other .keras files",
             )
     if len(class_names) != num_scores:
-        raise ArgumentError("path", path, f"holds {len(class_names)} class names for {num_scores} scores")
+        raise ArgumentError("path", path, f"contains {len(class_names)} class names for {num_scores} scores")
     return Trained(model, class_names, *clip, file)
 
 
@@ -84,25 +85,25 @@ def _load_model(file):
 
 
 def _is_out_of_memory(error):
-    """Whether an error, of whatever backend, says that there is not enough memory."""
+    """Returns whether an error of Python or of any backend means that memory is exhausted."""
     out_of_memory = ("MemoryError", "ResourceExhaustedError", "OutOfMemoryError")
     return type(error).__name__ in out_of_memory or "RESOURCE_EXHAUSTED" in str(error)
 
 
 def predict_fn(model):
-    """The function from prepared clips to scores that is fast on this backend and its devices.
+    """Returns a function from preprocessed clips to scores that is fast on this backend and its devices.
 
-    Under a `tf.distribute` strategy or a `keras.distribution`, in whose scope it must be made and called,
-    the devices share each batch. Of several processes each gives its own clips, as many as the others at
-    the same time, and has the scores of its own.
+    Under a `tf.distribute` strategy or a `keras.distribution`, the devices share each batch. Call
+    `predict_fn` and the returned function in the scope of the strategy. With several processes, all call the
+    function at the same time. Each passes the same number of its own clips, and gets their scores.
 
     Args:
-        model: a functional `keras.Model`, or a `Sequential` that knows its input, from clips to scores, of
-            either data format. It is not changed.
+        model: a functional `keras.Model`, or a `Sequential` with a known input shape, from clips to scores,
+            of either data format. It is not changed.
 
     Returns:
-        Function of clips `(batch, T, H, W, 3)`, an array or tensor, that returns a float32 array
-        `(batch, classes)`. A new shape of clips takes longer, as it is compiled.
+        Function that accepts clips `(batch, T, H, W, 3)`, an array or tensor, and returns a float32 array
+        `(batch, classes)`. The first call with a new shape is slower, because it compiles the model.
 
     Raises:
         ValueError: `model` is not as above.
@@ -112,7 +113,7 @@ def predict_fn(model):
     distribution = keras.distribution.distribution()
     if distribution is not None:
         outputs = _Everywhere(distribution)(outputs)
-    # A copy that shares the weights: how a model is compiled belongs to whoever compiled it.
+    # A copy that shares the weights leaves the caller's compile settings unchanged.
     copy = keras.Model(inputs, outputs, name=model.name)
     copy.compile(jit_compile=jit_compile())
     transpose = is_channels_first(model)
@@ -121,7 +122,7 @@ def predict_fn(model):
         num_devices = distribution.num_model_replicas // distribution.num_processes
         process = distribution.data_shard_id
     elif hasattr(copy, "distribute_strategy"):
-        # A model has it under TensorFlow.
+        # Models have this attribute under TensorFlow only.
         num_devices = copy.distribute_strategy.num_replicas_in_sync
 
     def predict(clips):
@@ -129,7 +130,7 @@ def predict_fn(model):
             clips = keras.ops.transpose(clips, (0, 1, 4, 2, 3))
         if num_devices == 1 and distribution is None:
             return np.asarray(copy.predict_on_batch(clips), "float32")
-        # Each device takes as many: what fills up a smaller batch is dropped again.
+        # All devices need the same number of clips: a smaller batch is padded, and the padding is dropped.
         clips = np.asarray(clips)
         count = len(clips)
         clips = np.concatenate([clips, np.repeat(clips[-1:], -count % num_devices, axis=0)])
@@ -141,7 +142,7 @@ def predict_fn(model):
 
 
 class _Everywhere(keras.layers.Layer):
-    """Copies what is spread over the devices to each of them, as no process could read it otherwise."""
+    """Copies a tensor that is split over the devices to each device, so that every process can read it."""
 
     def __init__(self, distribution):
         super().__init__(dtype="float32")
@@ -156,12 +157,12 @@ class _Everywhere(keras.layers.Layer):
 
 
 def is_channels_first(model):
-    """Whether a model takes clips `(batch, T, 3, H, W)`, where one that leaves it open takes them last."""
+    """Returns whether a model accepts clips `(batch, T, 3, H, W)`; `False` if both formats are possible."""
     return model.input_shape[2] == 3 and model.input_shape[4] != 3
 
 
 def jit_compile():
-    """`jit_compile` of a model on this backend and device.
+    """Returns the value of `jit_compile` for models on this backend and device.
 
     XLA makes these networks several times slower on a CPU than TensorFlow's own kernels.
     """

@@ -1,6 +1,6 @@
 """Every use of Keras that is not public API.
 
-`tests/test_keras_compat.py` has a canary test for each, which says by name what a newer Keras has changed.
+`tests/test_keras_compat.py` has a canary test for each. A failing test names what a newer Keras has changed.
 """
 
 import typing
@@ -10,17 +10,17 @@ import numpy as np
 
 
 def flatten_layers(layer):
-    """List of a layer or model and all layers within, of any depth."""
+    """Returns a list of a layer or model and all layers within it, at any depth."""
     return list(layer._flatten_layers())
 
 
 class Call(typing.NamedTuple):
-    """One use of a layer in a functional model.
+    """One call of a layer in a functional model.
 
     Attributes:
-        layer: what is called: a layer, a model, or another operation.
+        layer: the layer, model or other operation that is called.
         inputs, outputs: lists of symbolic tensors.
-        kwargs: dictionary of the arguments that were given by name.
+        kwargs: dictionary of the keyword arguments.
     """
 
     layer: keras.Operation
@@ -30,7 +30,7 @@ class Call(typing.NamedTuple):
 
 
 def find_calls(model):
-    """List of the `Call`s that a functional model consists of."""
+    """Returns the list of the `Call`s in a functional model."""
     nodes = [node for level in model._nodes_by_depth.values() for node in level]
     return [
         Call(node.operation, node.input_tensors, node.output_tensors, node.arguments.kwargs) for node in nodes
@@ -38,50 +38,60 @@ def find_calls(model):
 
 
 class WithoutDecoupledDecay:
-    """Comes before an optimiser of Keras among the bases of one that adds the decay to the gradient."""
+    """Mixin for an optimizer that adds the weight decay to the gradient itself.
+
+    It must come before the Keras optimizer among the base classes.
+    """
 
     def _apply_weight_decay(self, variables):
-        # Keras' hook: its decay is beside the step.
+        # Keras calls this hook to shrink the weights separately from the step.
         pass
 
 
 def path_of(optimizer, variable):
-    """Path of a weight that `update_step` gets, which under TensorFlow is TensorFlow's and has none."""
+    """Returns the path of a weight that `update_step` receives.
+
+    Under TensorFlow this weight is a TensorFlow variable, which does not have the path itself.
+    """
     return optimizer._trainable_variables[optimizer._get_variable_index(variable)].path
 
 
 def decays(optimizer, variable):
-    """Whether a weight that `update_step` gets is none that `exclude_from_weight_decay` names."""
+    """Returns whether a weight that `update_step` receives decays. See `exclude_from_weight_decay`."""
     return optimizer._use_weight_decay(variable)
 
 
 def compute_with_tensorflow(layer):
-    """Returns an augmenting layer that computes with TensorFlow under every backend."""
+    """Makes an augmentation layer compute with TensorFlow under every backend, and returns it."""
     layer.backend.set_backend("tensorflow")
     return layer
 
 
 class SeedsWithoutVariable(keras.random.SeedGenerator):
-    """Base of a source of seeds whose `next(ordered=True)` gives each, a tensor of two integers."""
+    """Base class for a source of seeds.
+
+    Subclasses define `next(ordered=True)`, which returns a seed: a tensor of two integers.
+    """
 
     def __init__(self):
-        # Not Keras' own, which makes a variable to count what was drawn.
+        # Keras's `__init__` would create a variable that counts the draws.
         pass
 
 
-# The weights within a `.keras` file.
+# File name of the weights within a `.keras` file.
 WEIGHTS_OF_ARCHIVE = "model.weights.h5"
 
 
 def find_datasets(file):
-    """`{owner's path/index: h5py.Dataset}` of an open `.weights.h5` file.
+    """Returns `{owner's path/index: h5py.Dataset}` of an open `.weights.h5` file.
 
-    Keras stores layers under generated names, and the true name of each beside it: a weight's key here
-    is made of the true names and its index within its layer, `conv1_bn/0` for the first of `conv1_bn`.
+    Keras stores each layer under a generated name, with its true name in an attribute. A key here consists
+    of the true names and the weight's index within its layer: `conv1_bn/0` is the first weight of `conv1_bn`.
 
     Raises:
-        ValueError: there are none, two of one name, or one whose values are in another file.
-        KeyError: a layer has no name.
+        ValueError: if there are no weights, two weights have the same name, or the values of a weight are in
+            another file.
+        KeyError: if a layer has no name.
     """
     import h5py
 
@@ -101,7 +111,7 @@ def find_datasets(file):
                 raise ValueError(f"it has two weights {name}")
             datasets[name] = item
 
-    # Goes to each once and along no link, which could lead into other files, or round in a circle.
+    # `visititems` visits each item once and follows no links, which could lead to other files or in a circle.
     file.visititems(visit)
     if not datasets:
         raise ValueError("no weights in `layers`")
@@ -109,9 +119,9 @@ def find_datasets(file):
 
 
 def read_dataset(dataset):
-    """Array of one of `find_datasets`."""
+    """Returns the array of a dataset from `find_datasets`."""
     array = np.asarray(dataset[()])
-    # HDF5 has no bfloat16.
+    # HDF5 has no bfloat16. Keras stores the raw bytes, and the dtype in an attribute.
     if dataset.attrs.get("dtype") == "bfloat16":
         import ml_dtypes
 

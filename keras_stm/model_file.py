@@ -1,6 +1,6 @@
-"""What a `.keras` file tells of a model beside its weights: the names of its classes, and its clips.
+"""Class names and clip settings in a `.keras` file.
 
-The file is a zip archive of which Keras reads its own parts, so that ours travel with it.
+The file is a zip archive. Keras reads only its own members, so the archive can hold more.
 """
 
 import json
@@ -17,7 +17,7 @@ _CLIP = "clip.json"
 
 
 class ClipSettings(typing.NamedTuple):
-    """The clips that a model was trained on; see `keras_stm.data.make_pipeline`."""
+    """Settings of the clips that a model was trained on; see `keras_stm.data.make_pipeline`."""
 
     num_frames: int
     image_size: int
@@ -28,10 +28,10 @@ def annotate(path, class_names, clip):
     """Adds class names, in the order of the scores, and `ClipSettings` to a `.keras` file.
 
     Raises:
-        ValueError: if there is no such file, or an argument is not as above.
+        ValueError: there is no such file, or an argument is not as above.
     """
     class_names, clip = lines("class_names", class_names), _checked(*clip)
-    # What is appended to any other file would make a zip archive of it.
+    # Appending to any other file would turn it into a zip archive.
     if not zipfile.is_zipfile(path):
         raise ArgumentError("path", path, "must be a .keras file")
     with zipfile.ZipFile(path, "a") as archive:
@@ -40,10 +40,10 @@ def annotate(path, class_names, clip):
 
 
 def read_class_names(path):
-    """The names of the classes that a file of weights is for, from within it or beside it, or `None`.
+    """Returns the class names from a weights file or from `class_names.txt` next to it, or `None`.
 
     Raises:
-        ValueError: they are not in UTF-8.
+        ValueError: the class names are not in UTF-8.
     """
     names, source = _read(path, CLASS_NAMES), path
     if names is None:
@@ -53,14 +53,14 @@ def read_class_names(path):
         with open(source, "rb") as file:
             names = file.read()
     try:
-        # An editor may have put a mark in front.
+        # Some editors write a byte order mark at the start.
         return tuple(names.decode("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise ValueError(f"{source}: class names must be UTF-8 ({error.reason})") from error
 
 
 def read_clip(path):
-    """`ClipSettings` from within a `.keras` file, or `None`."""
+    """Returns the `ClipSettings` in a `.keras` file, or `None`."""
     content = _read(path, _CLIP)
     return None if content is None else _checked(**json.loads(content))
 

@@ -1,3 +1,5 @@
+"""SGD with the weight decay of PyTorch."""
+
 import math
 import numbers
 
@@ -7,7 +9,7 @@ from keras import ops
 from keras_stm import keras_compat
 from keras_stm.arguments import ArgumentError
 
-# TSM's parameter groups: part of a weight's path -> factors of the learning rate and of the decay.
+# TSM's parameter groups: end of a weight's path -> factors of the learning rate and of the weight decay.
 TSM_GROUPS = {
     "predictions/kernel": (5.0, 1.0),
     "predictions/bias": (10.0, 0.0),
@@ -19,22 +21,23 @@ TSM_GROUPS = {
 
 @keras.saving.register_keras_serializable(package="keras_stm")
 class SGD(keras_compat.WithoutDecoupledDecay, keras.optimizers.SGD):
-    """`keras.optimizers.SGD` whose `weight_decay` is PyTorch's, as the paper trains with.
+    """`keras.optimizers.SGD` with PyTorch's `weight_decay`, which the paper trains with.
 
-    The decay `weight_decay * weight` is added to the (clipped) gradient and so goes through the
-    momentum. `keras.optimizers.SGD` shrinks the weights beside the step instead, which at the same
-    value and momentum 0.9 is about ten times weaker.
+    The decay `weight_decay * weight` is added to the (clipped) gradient, and therefore goes through the
+    momentum. `keras.optimizers.SGD` shrinks the weights separately from the step. At the same value and
+    momentum 0.9, its decay is about ten times weaker.
 
-    It acts on every trainable weight, unless `exclude_from_weight_decay` names some.
+    Every trainable weight decays, except for weights that `exclude_from_weight_decay` names.
 
     Args:
-        *args, **kwargs: as of `keras.optimizers.SGD`.
-        groups: dictionary of the end of a weight's path -> `(factor of the learning rate, factor of
-            the weight decay)`; the first that fits counts, as in `TSM_GROUPS`. Other weights have 1.
+        *args, **kwargs: see `keras.optimizers.SGD`.
+        groups: dictionary from the end of a weight's path to `(factor of the learning rate, factor of the
+            weight decay)`, for example `TSM_GROUPS`. The first matching entry applies. Weights without a
+            match have the factors 1.
 
     Raises:
-        ValueError: if `groups` is not as above, its factors numbers of at least 0, or as
-            `keras.optimizers.SGD`.
+        ValueError: if `groups` is not such a dictionary, a factor is not a finite number of at least 0, or
+            `keras.optimizers.SGD` rejects an argument.
     """
 
     def __init__(self, *args, groups=None, **kwargs):
@@ -44,7 +47,7 @@ class SGD(keras_compat.WithoutDecoupledDecay, keras.optimizers.SGD):
             raise ArgumentError(
                 "groups",
                 groups,
-                "must be a dictionary of the ends of paths to pairs of factors of at least 0",
+                "must be a dictionary from the ends of paths to pairs of factors of at least 0",
             )
         self.groups = dict(groups)
 

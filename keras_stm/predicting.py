@@ -1,4 +1,4 @@
-"""Files and folders -> what happens in their videos, as dictionaries and in files."""
+"""Predicts the classes of videos in files and folders, and writes the predictions to files."""
 
 import csv
 import itertools
@@ -15,16 +15,16 @@ from keras_stm.progress import Progress
 from keras_stm.replacing import replacing
 from keras_stm.video_classifier import VideoClassifier
 
-# What a JSON file says of the classifier.
+# Attributes of the classifier that the JSON file contains.
 _SETTINGS = ("protocol", "num_frames", "image_size", "sampling")
 
 
 class Found(typing.NamedTuple):
-    """What there is among files and in folders.
+    """Videos that `find_clips` found, and problems on the way.
 
     Attributes:
-        clips: list of paths, each once.
-        problems: list of dictionaries of `"file"` and `"error"`.
+        clips: list of paths without duplicates.
+        problems: list of dictionaries with the keys `"file"` and `"error"`.
     """
 
     clips: list
@@ -32,10 +32,10 @@ class Found(typing.NamedTuple):
 
 
 def find_clips(paths):
-    """The videos among files and in folders, and what there is to say of the others.
+    """Finds videos in files and folders.
 
-    Folders are searched for videos, also those further down; one that holds .jpg frames and no video is one
-    video.
+    Folders and their subfolders are searched for videos. A folder that holds .jpg frames and no video file
+    counts as one video.
 
     Args:
         paths: list of files and folders.
@@ -45,7 +45,7 @@ def find_clips(paths):
     """
     clips, problems = [], []
     for path in paths:
-        # Whether a file is a video shows when it is read.
+        # Files are accepted as they are: only reading tells whether a file is a video.
         found = _search(path, problems) if os.path.isdir(path) else [path]
         if not found:
             error = f"holds no {', '.join(VIDEO_EXTENSIONS)} file and no folder of .jpg frames"
@@ -55,14 +55,14 @@ def find_clips(paths):
 
 
 def _search(root, problems):
-    """Videos in a folder and further down, in the order of their names; adds folders that cannot be read."""
+    """Returns the videos in a folder tree, sorted by name; adds unreadable folders to `problems`."""
 
     def cannot_list(error):
         problems.append({"file": error.filename, "error": f"cannot be read ({error.strerror})"})
 
     clips, seen = [], set()
     for folder, subfolders, names in os.walk(root, onerror=cannot_list, followlinks=True):
-        # Links may lead round in a circle.
+        # Links may form a cycle.
         real = os.path.realpath(folder)
         if real in seen:
             subfolders.clear()
@@ -90,19 +90,24 @@ def predict(
     csv_file=None,
     on_answer=None,
 ):
-    """Names what happens in videos; where any was answered, also in files.
+    """Predicts the classes of videos; writes files if at least one video has predictions.
 
     Args:
-        found: `Found`.
-        model, top_k, protocol, batch_size: as for `VideoClassifier`.
-        window, stride: as for `VideoClassifier.timeline`; `window` is `None` where there is none.
-        json_file, csv_file: paths of files, or `None`. What is there is replaced.
-        on_answer: function of an answer, which is called with each as soon as it is known.
+        found: `Found`, the result of `find_clips`.
+        model: see `VideoClassifier`.
+        top_k: see `VideoClassifier`.
+        protocol: see `VideoClassifier`.
+        batch_size: see `VideoClassifier`.
+        window: length of a window, see `VideoClassifier.timeline`. `None` predicts each video as a whole.
+        stride: see `VideoClassifier.timeline`.
+        json_file: path of a JSON file to write, or `None`. An existing file is replaced.
+        csv_file: path of a CSV file to write, or `None`. An existing file is replaced.
+        on_answer: function that is called with each returned dictionary as soon as it is known.
 
     Returns:
-        A dictionary for each problem and each video, as the JSON file holds them: `"file"`; `"predictions"`
-        or, with a window, `"windows"` and `"spans"`; `"error"` where it cannot be read, beside the windows
-        until there where the damage was met on the way.
+        List of one dictionary for each problem and each video, as in the JSON file. The keys are `"file"`;
+        `"predictions"` or, with a window, `"windows"` and `"spans"`; and `"error"` if the video cannot be
+        read. If a video is damaged further on, its dictionary has `"error"` and the windows up to there.
 
     Raises:
         ValueError: the model cannot be loaded, or an argument is not as above.
@@ -134,12 +139,12 @@ def predict(
 
 
 def is_answered(answer):
-    """Whether there is anything but an error."""
+    """Returns whether an answer has predictions, with or without an error."""
     return "predictions" in answer or "windows" in answer
 
 
 def _answer_clips(classifier, clips):
-    """Gives the answer to each clip; a bar shows how far it is where a person watches."""
+    """Yields the answer for each clip, and shows a progress bar in a terminal."""
     progress = Progress(len(clips), "video")
     for number, (path, answer) in enumerate(zip(clips, classifier.iterate(clips), strict=True), 1):
         progress.clear()
@@ -151,7 +156,7 @@ def _answer_clips(classifier, clips):
 
 
 def _answer_windows(classifier, path, window, stride):
-    """The answer to a clip as a timeline."""
+    """Returns the answer for one clip as a timeline."""
     windows, error = [], {}
     try:
         timeline = classifier.timeline(path, window, stride)
@@ -170,12 +175,10 @@ def _answer_windows(classifier, path, window, stride):
 
 
 def moments(windows):
-    """Which window tells what happens when.
-
-    Where windows overlap it is the one whose middle is nearer.
+    """Splits the time between overlapping windows: each moment belongs to the window with the nearest middle.
 
     Returns:
-        `(start, end, predictions)` of each window, in seconds, end being the next one's start.
+        List of `(start, end, predictions)`, one per window, in seconds. Each end is the start of the next.
     """
     middles = [(window["start"] + window["end"]) / 2 for window in windows]
     changes = [(one + other) / 2 for one, other in itertools.pairwise(middles)]
@@ -187,7 +190,12 @@ def moments(windows):
 
 
 def merge(windows):
-    """Spans of the same best class: dictionaries of start, end, label and the mean score of its windows."""
+    """Merges consecutive windows with the same best class.
+
+    Returns:
+        List of dictionaries with the keys `"start"`, `"end"`, `"label"` and `"score"`; the score is the mean
+        over the windows.
+    """
     spans = []
     for label, group in itertools.groupby(moments(windows), lambda moment: moment[2][0]["label"]):
         group = list(group)
@@ -202,7 +210,7 @@ def _write_json(path, content):
 
 
 def _write_table(path, answers):
-    """Writes answers as CSV: a row for each video or window, with its classes from best on."""
+    """Writes answers as CSV: one row for each video or window, with its classes, best first."""
     times = ["start", "end"] if "windows" in answers[0] else []
     rows = [
         [answer["file"], *(f"{row[time]:.3f}" for time in times), row["predictions"]]
@@ -210,7 +218,7 @@ def _write_table(path, answers):
         for row in answer.get("windows", [answer])
     ]
     classes = range(1, len(rows[0][-1]) + 1)
-    # File names need not be valid text.
+    # File names may be invalid UTF-8.
     with (
         replacing(path) as partial,
         open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -222,18 +230,18 @@ def _write_table(path, answers):
 
 
 def render(answer, target):
-    """Writes the video with the answer drawn on it.
+    """Writes a copy of the video with its predictions drawn on it.
 
     Args:
-        answer: one of `predict`, without an error.
-        target: as for `rendering.render`. What is there is replaced.
+        answer: a dictionary without an error that `predict` returned.
+        target: see `rendering.render`. An existing file is replaced.
 
     Raises:
-        VideoError: the video cannot be read to its end; nothing is written then.
-        ImportError: if matplotlib or Pillow is not installed.
+        VideoError: the video cannot be read to its end. In this case, no file is written.
+        ImportError: matplotlib or Pillow is not installed.
         OSError: `target` cannot be written.
     """
-    # Here, as only this needs these packages.
+    # Imported here, because only this function needs matplotlib and Pillow.
     from keras_stm import rendering
 
     if "windows" in answer:

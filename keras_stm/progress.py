@@ -1,4 +1,4 @@
-"""How far a long job is, for the person who waits for it."""
+"""Progress of long jobs, as a bar or as lines of text."""
 
 import sys
 import time
@@ -9,14 +9,13 @@ _SECONDS_BETWEEN_LINES = 30
 
 
 class Progress:
-    """A bar with the time left where a person watches; elsewhere nothing, or a line now and then.
+    """Shows a progress bar with the time left in a terminal; elsewhere, prints lines or nothing.
 
     Args:
-        total: how many there are to do; `None` where that is not known.
-        unit: what is counted, in the singular, as `"clip"`.
-        title: what is being done, printed above the bar and at the front of the lines.
-        lines: whether lines tell how far it is where nobody watches, as where a file takes the output: one
-            every half a minute, and one at the end.
+        total: number of items to process; `None` if it is unknown.
+        unit: name of an item, in the singular, for example `"clip"`.
+        title: description of the job, printed above the bar and at the start of each line.
+        lines: whether to print a line every 30 seconds, and one at the end, if the output is not a terminal.
     """
 
     def __init__(self, total, unit, title=None, lines=False):
@@ -35,9 +34,9 @@ class Progress:
             self._bar = keras.utils.Progbar(total, unit_name=unit)
 
     def update(self, done):
-        """Shows that so many are done."""
+        """Shows that `done` items are processed."""
         self._done = done
-        # Once it is full a bar stays on the screen: that is for `close`.
+        # A full bar stays on the screen, so only `close` fills the bar.
         if self._bar and (self._total is None or done < self._total):
             self._bar.update(done)
         elif self._lines and time.monotonic() >= self._next_line:
@@ -45,12 +44,12 @@ class Progress:
             self._print_line(self._seconds_left())
 
     def clear(self):
-        """Removes the bar, which comes back with the next `update`."""
+        """Removes the bar; the next `update` shows it again."""
         if self._bar:
             print("\r\033[K", end="", flush=True)
 
     def close(self):
-        """Leaves the bar on the screen as it is at the end, or the last of the lines."""
+        """Shows the final state: leaves the bar on the screen, or prints the last line."""
         if self._bar and self._done:
             self._bar.update(self._done, finalize=True)
         elif self._lines and self._done:
@@ -69,5 +68,5 @@ class Progress:
 
 
 def tell(line):
-    """Prints a line above the bar, where there is one; the bar comes back with its next `update`."""
+    """Prints a line in place of the bar, if there is a bar; the next `update` of the bar shows it again."""
     print(f"\r\033[K{line}" if sys.stdout.isatty() else line, flush=True)

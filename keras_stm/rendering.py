@@ -1,4 +1,4 @@
-"""Writes a video with the names of classes drawn on it."""
+"""Writes a copy of a video with predictions drawn on it."""
 
 import bisect
 import fractions
@@ -13,14 +13,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_stm.data.video import VideoError, iterate_frames, probe
 
-# Containers that hold H.264.
+# Containers that can hold H.264.
 EXTENSIONS = (".m4v", ".mkv", ".mov", ".mp4")
-# A short side, in pixels, on which names can be read; smaller frames are enlarged.
+# Frames with a smaller short side, in pixels, are enlarged to make the names readable.
 _READABLE = 240
-# Of text, in pixels and as a part of the frame's short side.
+# Font size: minimum in pixels, and fraction of the frame's short side.
 _MIN_FONT = 12
 _FONT = 1 / 28
-# Of the panel, in font sizes and as parts of the frame: what it takes at most.
+# Maximum size of the panel: width in font sizes, width and height as fractions of the frame.
 _PANEL_FONTS = 26
 _PANEL_WIDTH = 0.92
 _PANEL_HEIGHT = 0.45
@@ -33,28 +33,29 @@ _TEXT = (255, 255, 255, 255)
 def render(source, target, moments, progress):
     """Writes the frames of a video with predictions drawn on them, as H.264 without sound.
 
-    Frames are shown at the mean frame rate and, where their short side is below 240 pixels, enlarged by a
-    whole number. As the format wants even sides, the last row or column of an odd one is repeated.
+    Frames are shown at a constant rate, see `meant_rate`. If their short side is below 240 pixels, they are
+    enlarged by a whole factor. The format requires even sides. Therefore, the last row or column of an odd
+    side is repeated.
 
     Args:
         source: video file.
-        target: path to write, its ending one of `EXTENSIONS`.
-        moments: list of `(end, predictions)`: what is drawn until `end`, in seconds, the last one's being
-            infinite; `predictions` as `VideoClassifier` gives them.
+        target: path of the file to write, with one of `EXTENSIONS`.
+        moments: list of `(end, predictions)`: the predictions, as `VideoClassifier` returns them, are drawn
+            until `end`, in seconds. The last `end` is infinite.
         progress: function that is called with the number of frames written so far.
 
     Raises:
-        VideoError: `source` cannot be read or does not say its frame rate.
+        VideoError: `source` cannot be read or does not state its frame rate.
         OSError: `target` cannot be written.
     """
     rate = probe(source).frame_rate
     if rate is None:
-        raise VideoError(source, "unreadable", "does not say how many frames a second it has")
+        raise VideoError(source, "unreadable", "does not state its frame rate")
     try:
         with av.open(target, "w") as container:
             stream = container.add_stream("libx264", rate=meant_rate(source, rate), options={"crf": "18"})
             stream.pix_fmt = "yuv420p"
-            # Said in the file, as players guess by the size of the frames.
+            # Stated in the file, because players otherwise guess from the size of the frames.
             stream.codec_context.colorspace = Colorspace.ITU601
             for number, frame in enumerate(label_frames(iterate_frames(source), moments, rate), 1):
                 if number == 1:
@@ -71,17 +72,17 @@ def render(source, target, moments, progress):
 
 
 def meant_rate(source, mean):
-    """The frame rate that a video states, as a fraction; its `mean` where the two differ by more than 1%."""
+    """Returns the frame rate that a video states, or `mean` if they differ by more than 1%, as a fraction."""
     with av.open(os.path.abspath(source), metadata_errors="ignore") as container:
         stated = container.streams.video[0].average_rate
-    # The mean is of time stamps that may have been rounded to milliseconds.
+    # The mean is less exact: its time stamps may have been rounded to milliseconds.
     if stated and abs(stated / mean - 1) < 0.01:
         return stated
     return fractions.Fraction(mean).limit_denominator(1001)
 
 
 def label_frames(frames, moments, rate):
-    """Gives each of `frames`, `rate` of them a second, with the predictions of its moment; see `render`."""
+    """Yields each frame with the predictions of its moment drawn on it; `rate` is in frames per second."""
     moments = iter(moments)
     end = -math.inf
     for number, frame in enumerate(frames):
@@ -99,17 +100,19 @@ def label_frames(frames, moments, rate):
 
 
 def draw_panel(predictions, width, height):
-    """The predictions as bars with names on them, on a background that any frame shines through.
+    """Draws predictions as bars with names and scores, on a half-transparent background.
 
     Args:
-        predictions: as `VideoClassifier` gives them; those that the frame has no room for are left out.
-        width, height: of the frame in pixels.
+        predictions: list of predictions, as `VideoClassifier` returns it. Those that do not fit into the
+            frame are not drawn.
+        width: width of the frame in pixels.
+        height: height of the frame in pixels.
 
     Returns:
         RGBA image, smaller than the frame.
     """
     size = max(_MIN_FONT, round(min(width, height) * _FONT))
-    # matplotlib's, as it has more letters than Pillow's own.
+    # The font of matplotlib has more letters than the font of Pillow.
     path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
     font = ImageFont.truetype(path, size)
     row, gap = round(1.5 * size), max(size // 6, 1)
@@ -132,7 +135,7 @@ def draw_panel(predictions, width, height):
 
 
 def shorten(text, font, width):
-    """`text`, its end replaced by an ellipsis where it is wider than `width` pixels."""
+    """Returns `text`, with its end replaced by an ellipsis if it is wider than `width` pixels."""
     if font.getlength(text) <= width:
         return text
     end = bisect.bisect(range(1, len(text)), width, key=lambda end: font.getlength(f"{text[:end]}…"))

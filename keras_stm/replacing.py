@@ -1,22 +1,23 @@
-"""Files and folders that are complete or not there at all."""
+"""Writes files and folders that are either complete or absent."""
 
 import contextlib
 import os
 import tempfile
 import uuid
 
-# In the names of what is not complete.
+# Part of the names of incomplete files and folders.
 PARTIAL = ".partial-"
 
 
 @contextlib.contextmanager
 def replacing(path, shared=False):
-    """Yields a path to write a file to, which becomes `path` once the block ends without an error.
+    """Yields a temporary path to write to, and renames it to `path` if the block ends without an error.
 
     Args:
-        path: the file, or a URL that `tf.io.gfile` knows.
-        shared: whether other processes may be writing the same file. Then each writes to a path of its own,
-            `path`, `PARTIAL` and a number; without, to the same, so that what a kill leaves is replaced.
+        path: path of the file, or a URL that `tf.io.gfile` supports.
+        shared: whether other processes may write the same file. If true, each process has its own temporary
+            path: `path`, `PARTIAL` and a random number. If false, the temporary path is always the same, so
+            that the next call replaces the file that a killed process has left.
     """
     folder, name = os.path.split(path)
     partial = f"{path}{PARTIAL}{uuid.uuid4().hex}" if shared else os.path.join(folder, f"{PARTIAL}{name}")
@@ -34,7 +35,7 @@ def replacing(path, shared=False):
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        # A full disk does not say which file it is about.
+        # The error of a full disk does not name the file.
         if error.errno and not error.filename:
             error.filename = path
         raise
@@ -45,11 +46,14 @@ def replacing(path, shared=False):
 
 @contextlib.contextmanager
 def replacing_folder(path, overwrite=True):
-    """Yields an empty folder to fill, which becomes `path` once the block ends without an error.
+    """Yields an empty folder to fill, and renames it to `path` if the block ends without an error.
 
     Args:
-        path: the folder. The one that it is in is made where it is not there.
-        overwrite: whether a folder that is there is replaced. If not, and it is not empty, `OSError`.
+        path: path of the folder. Missing parent folders are created.
+        overwrite: whether an existing folder is replaced. If false, an existing folder must be empty.
+
+    Raises:
+        OSError: the folder exists, is not empty and `overwrite` is false.
     """
     parent, name = os.path.split(os.path.abspath(path))
     os.makedirs(parent, exist_ok=True)

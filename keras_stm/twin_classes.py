@@ -1,12 +1,12 @@
-"""Classes whose names differ in words of opposite meaning alone, as "move left" and "move right"."""
+"""Classes whose names differ only in words of opposite meaning, such as "move left" and "move right"."""
 
 import collections
 import re
 
 import numpy as np
 
-# What an action and its time reversal are called. Backwards, the hand that pulls from left to right pushes
-# from right to left. "onto" is here because what is pulled onto something is then not pushed onto it.
+# Words for an action and its time reversal. Played backwards, a hand that pulls from left to right pushes
+# from right to left. "onto" is paired with "off": "pulling onto" does not become "pushing onto".
 _REVERSED_PAIRS = (
     *(("left", "right"), ("up", "down"), ("in", "out"), ("onto", "off")),
     *(("forward", "backward"), ("upward", "downward"), ("inward", "outward")),
@@ -17,23 +17,23 @@ _REVERSED_PAIRS = (
     *(("covering", "uncovering"), ("entering", "exiting")),
 )
 _REVERSED = {word: twin for pair in _REVERSED_PAIRS for word, twin in (pair, pair[::-1])}
-# Words of names that tell no change: a thumb that is up, something that is not opened.
+# A name with one of these words describes no change: a raised thumb, or something that is not really opened.
 _UNCHANGED = {"thumb", "thumbs", "pretending"}
 
-# Words end where the case changes, so that "SwipeLeft" is two. Numbers tell classes apart too.
+# A change of case ends a word: "SwipeLeft" is two words. Numbers are words, because they distinguish classes.
 _LOWER = r"[^\W\d_A-Z]"
 _WORD = re.compile(rf"[A-Z]?{_LOWER}+|[A-Z]+(?!{_LOWER})|\d+")
 
 
 def twin_labels(class_names, twins):
-    """The label of each class's twin: the class that is named so once some words are replaced.
+    """Returns the label of each class's twin: the class whose name has all words of `twins` exchanged.
 
-    Only whole words of the names count. Where no class is named so the label is the class's own, and where
-    names differ in other characters alone, as "turn left!" and "turn left?": which is whose twin is unknown.
+    Only whole words are compared. A class without a twin gets its own label. So does a class whose twin is
+    ambiguous, because names differ only in other characters, like "turn left!" and "turn left?".
 
     Args:
         class_names: one name per class.
-        twins: dictionary of words in lower case, each the other's twin.
+        twins: dictionary from each word to its twin, in lower case.
 
     Returns:
         int64 array `(classes,)`.
@@ -48,10 +48,11 @@ def twin_labels(class_names, twins):
 
 
 def time_reversal_labels(class_names):
-    """The label of each class's time reversal: the class that its clips show when played backwards.
+    """Returns the label of each class's time reversal: the class that its clips show when played backwards.
 
-    Found by the names, as left for right, approach for recede, opening for closing, all such words of a name
-    at once. Where no class is named so the label is the class's own: then nothing is known of its reversal.
+    The reversal is found by name: right replaces left, recede replaces approach, closing replaces opening.
+    All such words of a name are replaced. If no class has this name, the label is the class's own. Then
+    nothing is known about its reversal.
 
     Args:
         class_names: one name per class.

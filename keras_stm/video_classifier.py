@@ -1,4 +1,4 @@
-"""A model and a video file -> the names of the best classes: the one place where the two meet."""
+"""Classification of video files by a model, from paths to names of classes."""
 
 import collections
 import collections.abc
@@ -16,15 +16,15 @@ from keras_stm.data.views import PROTOCOLS, read_views
 from keras_stm.data.windows import iterate_windows
 from keras_stm.preprocessing import decode_predictions
 
-# Of a model that does not tell: what the paper trains and tests with (section 4.2).
+# Defaults for models without fixed sizes: those that the paper trains and tests with (section 4.2).
 _NUM_FRAMES = 8
 _IMAGE_SIZE = 224
-# Videos read at the same time: more would wait for the model, and take memory.
+# Maximum number of videos read at the same time: more would only wait for the model and use memory.
 _WORKERS = 8
 
 
 class VideoClassifier:
-    """Names what happens in videos.
+    """Predicts the best classes of videos.
 
     ```python
     classifier = keras_stm.VideoClassifier("saved_models/small-stm_small")
@@ -33,22 +33,22 @@ class VideoClassifier:
     ```
 
     Args:
-        model_or_folder: folder of a run, `.keras` file that `keras-stm fit` wrote, or a
+        model_or_folder: folder of a run, `.keras` file that `keras-stm fit` wrote, or
             `keras.Model` from clips `(batch, T, H, W, 3)` or `(batch, T, 3, H, W)` to scores
             `(batch, classes)` after softmax.
-        class_names: names of the scores in their order; needed with a `keras.Model`.
-        num_frames, image_size: frames of a clip, and its height and width in pixels. Those that the
-            model was trained on where they are `None`; for a `keras.Model` those of its
-            `input_shape`, or 8 and 224 where it leaves them open.
-        sampling: `"segments"` or `"dense"`, see `keras_stm.data.make_pipeline`. That of the training
-            where it is `None`; for a `keras.Model` `"segments"`.
-        protocol: how many views of a video the scores are the mean of: `"efficient"` is one (section
-            4.6), `"paper"` 10 random clips of 3 crops (section 4.2), the same in every call.
-        top_k: number of classes in an answer; all where there are fewer.
-        batch_size: clips that the model is given at a time. Videos share batches.
+        class_names: one name per class, in the order of the scores. Required with a `keras.Model`.
+        num_frames, image_size: number of frames of a clip, and its height and width in pixels. `None` is
+            the value of the training. For a `keras.Model`, `None` is the value of its `input_shape`,
+            or 8 and 224 if the shape is free.
+        sampling: `"segments"` or `"dense"`, see `keras_stm.data.make_pipeline`. `None` is the value of
+            the training, or `"segments"` for a `keras.Model`.
+        protocol: views of a video, whose scores are averaged: `"efficient"` is one view (section 4.6),
+            `"paper"` is 10 random clips with 3 crops each (section 4.2), the same in every call.
+        top_k: number of classes to return; all classes if there are fewer.
+        batch_size: number of clips that the model processes at a time. Videos share batches.
 
     Raises:
-        ValueError: an argument is not as above, or the folder holds no model with its class names.
+        ValueError: an argument is not as above, or the folder contains no model with class names.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class VideoClassifier:
             raise ArgumentError(
                 "class_names",
                 class_names,
-                f"must be as many as the model's scores, {self.model.output_shape[-1]}",
+                f"must have one name per score of the model, {self.model.output_shape[-1]}",
             )
         self.num_frames = _size("num_frames", num_frames, known, fixed_frames, _NUM_FRAMES)
         self.image_size = _size("image_size", image_size, known, fixed_size, _IMAGE_SIZE)
@@ -91,18 +91,18 @@ class VideoClassifier:
         self._predict = inference.predict_fn(self.model)
 
     def __call__(self, clips):
-        """Names the best classes.
+        """Predicts the best classes of one or several videos.
 
         Args:
             clips: path of a video file or of a folder of its frames as `.jpg`, or its frames as a
                 uint8 array `(F, H, W, 3)`, RGB; or a list of any of these.
 
         Returns:
-            List of `top_k` dictionaries `{"label": str, "score": float}`, best first; of a list a list
-            of such lists.
+            List of `top_k` dictionaries `{"label": str, "score": float}`, best first. For a list of
+            videos, a list of such lists.
 
         Raises:
-            VideoError: a file cannot be read. With `iterate` the others are answered all the same.
+            VideoError: a file cannot be read. Use `iterate` to skip unreadable files.
             ValueError: `clips` are not as above.
         """
         several = isinstance(clips, list | tuple)
@@ -114,18 +114,18 @@ class VideoClassifier:
         return answers if several else answers[0]
 
     def iterate(self, clips):
-        """Answers one clip after another, in their order, as soon as it is known.
+        """Yields the predictions of each clip, in order, as soon as they are known.
 
         Args:
-            clips: iterable of what `__call__` takes.
+            clips: iterable of items that `__call__` accepts.
 
-        Returns:
-            Iterator of what `__call__` returns for each, or of the `VideoError` of what cannot be read.
+        Yields:
+            For each clip, the result of `__call__`, or a `VideoError` if the clip cannot be read.
 
         Raises:
-            ValueError: while iterating, `clips` or one of them is not as above.
+            ValueError: `clips` or one of its items is not as above; raised while iterating.
         """
-        # Of a single path it would be the characters.
+        # Iterating over a single path would yield its characters.
         if isinstance(clips, str) or not isinstance(clips, collections.abc.Iterable):
             raise ArgumentError("clips", clips, "must be an iterable of clips")
         workers = min(_WORKERS, os.cpu_count())
@@ -133,27 +133,28 @@ class VideoClassifier:
             yield scores if isinstance(scores, VideoError) else self._decode(scores)
 
     def timeline(self, path, window, stride=None):
-        """Slides over a long video, in one pass and with few frames in memory.
+        """Predicts the best classes of each window that slides over a long video.
 
-        Each window is one clip, of as many crops as the protocol has.
+        The video is read in one pass, with few frames in memory. Each window is one clip, with as many
+        crops as the protocol has.
 
         Args:
             path: video file.
-            window: length in seconds; a shorter video is one window.
-            stride: seconds from one window to the next, at most `window`; half of it where it is
-                `None`. The last window ends with the video.
+            window: length of a window in seconds. A shorter video is one window.
+            stride: seconds from one window to the next, at most `window`; `None` is half of `window`. The
+                last window ends with the video.
 
         Returns:
             Iterator of dictionaries: `"start"` and `"end"` of the window in seconds, and
             `"predictions"` as `__call__` returns them.
 
         Raises:
-            VideoError: the file cannot be read or does not say its frame rate; while iterating, once
-                what is damaged is reached.
+            VideoError: the file cannot be read or does not state its frame rate. If the file is damaged
+                further on, the error is raised while iterating.
             ValueError: another argument is not as above.
         """
         _, crops = PROTOCOLS[self.protocol]
-        # Not inside of the generator, so that what is wrong shows at once.
+        # Outside of the generator, so that wrong arguments raise immediately.
         windows = iterate_windows(
             path, window, stride, self.num_frames, self.image_size, crops, self.sampling
         )
@@ -181,13 +182,13 @@ class VideoClassifier:
         """Scores the views of several clips in full batches.
 
         Args:
-            items: iterable of `(key, views)`, in the place of the views also a `VideoError`.
+            items: iterable of `(key, views)` or `(key, VideoError)`.
 
-        Returns:
-            Iterator of `(key, scores)` in the same order, scores `(classes,)` being the mean of the
-            views, or `(key, VideoError)`.
+        Yields:
+            `(key, scores)` or `(key, VideoError)`, in the same order; `scores` `(classes,)` are the mean
+            over the views.
         """
-        # Clips without an answer as (key, number of views), their views, and the scores of the first ones.
+        # Unanswered clips as (key, number of views), their views without scores, and their scores so far.
         waiting, views, scores = collections.deque(), [], []
 
         def answered():
@@ -222,7 +223,7 @@ class VideoClassifier:
 
 
 def _fixed(model):
-    """The number of frames and the image size that a model takes, `None` where they are free."""
+    """Returns the number of frames and the image size that a model requires; `None` if they are free."""
     shape, output_shape = (getattr(model, name, None) for name in ("input_shape", "output_shape"))
     is_clip = isinstance(shape, tuple) and len(shape) == 5 and 3 in (shape[2], shape[4])
     height, width = None, None
@@ -240,10 +241,10 @@ def _fixed(model):
 
 
 def _size(name, given, known, fixed, default):
-    """A size of the clips: what is given, what the training says, what the model fixes, or the default."""
+    """Returns a size of the clips: the argument, or that of the training, of the model or the default."""
     if given is None:
         given = getattr(known, name) if known else fixed or default
     positive_int(name, given)
     if fixed not in (None, given):
-        raise ArgumentError(name, given, f"must be {fixed}, as the model takes no other")
+        raise ArgumentError(name, given, f"must be {fixed}, because the model accepts no other value")
     return given

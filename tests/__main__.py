@@ -1,8 +1,8 @@
-"""Runs the tests under one backend after the other, until one fails.
+"""Runs the tests under one backend after the other, until a run fails.
 
 python -m tests                         # under TensorFlow, JAX and PyTorch
 python -m tests jax                     # under one of them
-python -m tests torch -k cmm            # other arguments are pytest's
+python -m tests torch -k cmm            # passes other arguments to pytest
 """
 
 import os

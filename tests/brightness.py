@@ -1,4 +1,4 @@
-"""A trained model whose answers are known, how bright a video is, and videos of each answer."""
+"""A model with known answers, which are the brightness of a video, and videos of each class."""
 
 import keras
 import numpy as np
@@ -7,18 +7,18 @@ from keras_stm import model_file
 from tests.data.videos import write_video
 
 NAMES = ("dark", "middle", "bright")
-# Of pixel values, where the answer changes.
+# Pixel values at which the predicted class changes.
 DARK, BRIGHT = 86, 143
 _CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="segments")
 
 
 def write_run(folder):
-    """Makes a folder as a run leaves it; returns its path."""
+    """Writes a run folder with the model; returns its path."""
     inputs = keras.Input((None, None, None, 3))
     mean = keras.layers.GlobalAveragePooling3D(data_format="channels_last")(inputs)
     dense = keras.layers.Dense(3, activation="softmax")
     model = keras.Model(inputs, dense(mean))
-    # With normalised pixels the mean of the channels is about 0 at a value of 115, and 0.5 at 143.
+    # The mean of the normalised channels is about 0 at a pixel value of 115, and 0.5 at 143.
     dense.set_weights([np.tile([-20.0, 0.0, 20.0], (3, 1)) / 3, np.array([0.0, 10.0, 0.0])])
     folder.mkdir(parents=True)
     model.save(folder / "model.keras")
@@ -27,7 +27,7 @@ def write_run(folder):
 
 
 def write_videos(root):
-    """Makes a folder with one video of each class, further down too, beside what is none; returns it."""
+    """Writes one video of each class and other files into nested folders; returns `root`."""
     (root / "sub" / "deeper").mkdir(parents=True)
     (root / ".hidden").mkdir()
     write_video(root / "b.mp4", 8, brightness=200)
@@ -40,5 +40,5 @@ def write_videos(root):
 
 
 def write_ramp(path):
-    """Six seconds, ten frames each, that become ever brighter: from 20 to 220 in steps of 20 / 6."""
+    """Writes 6 seconds at 10 frames/s; brightness grows from 20 to nearly 220, by about 20 / 6 a frame."""
     return write_video(path, 60)

@@ -10,10 +10,10 @@ import pytest
 
 import keras_stm_command  # noqa: F401
 
-# Compiling takes longer than the compiled code: this takes a third off the tests under JAX.
+# Compiling takes longer than running the compiled code. This saves a third of the test time under JAX.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-# Many tests compile the same networks, also in processes that they start.
+# Many tests, and the processes that they start, compile the same networks.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     compiled = tempfile.TemporaryDirectory()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
@@ -22,8 +22,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 
 def pytest_sessionstart(session):
-    # PyTorch must be loaded before TensorFlow in a process that needs both. The process that hands out the
-    # tests to others (--dist) needs neither, and starts them earlier without.
+    # A process that needs both must load PyTorch before TensorFlow. The process that distributes the tests
+    # to others (--dist) needs neither, and starts the others earlier without them.
     if session.config.getoption("dist") == "no" and importlib.util.find_spec("torch"):
         import torch  # noqa: F401
 
@@ -31,34 +31,34 @@ def pytest_sessionstart(session):
 def pytest_collection_modifyitems(items):
     import keras
 
-    # The longest first: in the end no process waits long for another.
+    # Run the longest tests first, so that at the end no process waits long for another.
     items.sort(key=lambda item: -minutes(item.get_closest_marker("slow")))
     if keras.backend.backend() == "tensorflow":
         return
-    skip = pytest.mark.skip(reason="runs under the tensorflow backend alone")
+    skip = pytest.mark.skip(reason="runs only under the tensorflow backend")
     for item in items:
         if not item.get_closest_marker("every_backend"):
             item.add_marker(skip)
 
 
 def minutes(slow):
-    """What a mark `slow(minutes=3)` says; 0 where it says nothing, or is not there."""
+    """Returns the minutes of a mark `slow(minutes=3)`; 0 without a mark or without minutes."""
     return slow.kwargs.get("minutes", 0) if slow else 0
 
 
 @pytest.fixture(autouse=True)
 def fixed_seed():
-    # Keras draws its seeds from Python's. `keras.utils.set_random_seed` would also set TensorFlow's, which
-    # then makes its functions ready anew for each test.
+    # Keras draws its seeds from Python's `random`. `keras.utils.set_random_seed` would also set TensorFlow's
+    # seed, and TensorFlow would then prepare its functions again for each test.
     random.seed(0)
     np.random.seed(0)
 
 
 @pytest.fixture(scope="session")
 def made_once(tmp_path_factory):
-    """Function that makes a folder once for all test processes: `made_once(name, make)`.
+    """A function that makes a folder once for all test processes: `made_once(name, make)`.
 
-    `make(folder)` fills a folder that does not exist yet. Tests must not change what it holds.
+    `make(folder)` creates and fills the folder. Tests must not change its content.
     """
     root = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -77,7 +77,7 @@ def made_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def clips(made_once):
-    """A folder with train, val and test folders of a few clips of arrow of time."""
+    """The path of a small arrow-of-time data set, with train, val and test folders."""
     from keras_stm.data import arrow_of_time
 
     def make(folder):
@@ -88,7 +88,7 @@ def clips(made_once):
 
 @pytest.fixture(scope="session")
 def trained_run(made_once, clips):
-    """The folder of a finished run, for tests that need some run: `pathlib.Path`, not to be changed."""
+    """The folder (`pathlib.Path`) of a finished run, for tests that need any run and do not change it."""
     from tests.train import small_runs
 
     return pathlib.Path(made_once("trained_run", lambda folder: small_runs.train_sure(folder, clips)))

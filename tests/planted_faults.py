@@ -1,10 +1,10 @@
 """Plants one fault after the other into a copy of the code, and shows which test notices it.
 
 python tests/planted_faults.py                  # all faults: ten minutes on two cores
-python tests/planted_faults.py "CMM's sign"     # faults whose names hold one of these texts
+python tests/planted_faults.py "CMM's sign"     # faults whose names contain one of these texts
 python tests/planted_faults.py --list
 
-First the tests run without a fault, and must pass. Exit status: 0 where each fault is noticed, 1 otherwise.
+First the tests run without a fault, and must pass. Exit status: 0 if every fault is noticed, 1 otherwise.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ COPIED = (
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """A fault of the code.
+    """A fault in the code.
 
     Attributes:
         name: the fault in words.
         file: the file to change.
-        before, after: text in it, and what replaces it.
-        tests: files of tests, one of which must fail; the first failure ends the search.
+        before, after: a text in the file, and its replacement.
+        tests: test files or folders, of which one must fail; the first failure ends the search.
         is_slow: whether the tests are marked `slow`.
     """
 
@@ -75,14 +75,14 @@ FAULTS = [
         ("models/test_fold_batch_norm.py",),
     ),
     Fault(
-        "strided padding as Keras does it",
+        "strided padding like Keras's",
         "keras_stm/layers/per_frame.py",
         'if padding == "same" and max(strides) > 1:',
         "if False:",
         ("layers/test_per_frame.py", "models/test_parity.py"),
     ),
     Fault(
-        "PyTorch's weight decay left out",
+        "PyTorch's weight decay skipped",
         "keras_stm/optimizers.py",
         "if self.weight_decay is not None and",
         "if False and",
@@ -127,7 +127,7 @@ FAULTS = [
         for name, after in {
             "seed": "0, epoch, position",
             "epoch": "seed, 0, position",
-            "place": "seed, epoch, 0",
+            "position": "seed, epoch, 0",
         }.items()
     ),
     *(
@@ -141,7 +141,7 @@ FAULTS = [
         for name, after in {
             "seed": "[0, epoch], position",
             "epoch": "[seed, 0], position",
-            "place": "[seed, epoch], 0",
+            "position": "[seed, epoch], 0",
         }.items()
     ),
     *(
@@ -162,7 +162,7 @@ FAULTS = [
             f"default_rng(({after}))",
             ("data/test_views.py",),
         )
-        for name, after in {"seed": "0, index", "place": "self._seed, 0"}.items()
+        for name, after in {"seed": "0, index", "position": "self._seed, 0"}.items()
     ),
     Fault(
         "a group of pictures chosen one key frame too late",
@@ -221,14 +221,14 @@ FAULTS = [
         ("train",),
     ),
     Fault(
-        "a lock that is not taken",
+        "a lock that is not acquired",
         "keras_stm/train/run_folder.py",
         "lock.acquire(timeout=0)",
         "pass",
         ("train/test_run_folder.py", "train/test_fit.py"),
     ),
     Fault(
-        "synchronised statistics left out on two devices",
+        "no synchronised statistics on two devices",
         "keras_stm/train/devices.py",
         "layer.synchronized = True",
         "layer.synchronized = False",
@@ -255,14 +255,14 @@ def copy_to(folder):
 
 
 def noticed_by(fault):
-    """The test that fails with the fault, or `None`."""
+    """Returns the test that fails with the fault, or `None`."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
         copy_to(folder)
         file = folder / fault.file
         text = file.read_text()
         if text.count(fault.before) != 1:
-            sys.exit(f"{fault.file} must hold {fault.before!r} once, to plant: {fault.name}")
+            sys.exit(f"{fault.file} must contain {fault.before!r} once, to plant: {fault.name}")
         file.write_text(text.replace(fault.before, fault.after))
         status, output = run_tests(folder, fault.tests, fault.is_slow)
     failed = re.search(r"^(?:FAILED|ERROR) tests/(.+?)(?: - |$)", output, re.MULTILINE)
@@ -270,7 +270,7 @@ def noticed_by(fault):
 
 
 def tests_pass(faults):
-    """Whether the tests of the faults pass without them."""
+    """Returns whether the tests of the faults pass without a fault."""
     passed = True
     for is_slow in {fault.is_slow for fault in faults}:
         tests = sorted({test for fault in faults if fault.is_slow == is_slow for test in fault.tests})
@@ -287,7 +287,7 @@ def main(arguments):
         print("\n".join(fault.name for fault in FAULTS))
         return 0
     if not chosen:
-        print(f"No fault is called {' or '.join(arguments)}; see --list.", file=sys.stderr)
+        print(f"No fault name contains {' or '.join(arguments)}; see --list.", file=sys.stderr)
         return 1
     if not tests_pass(chosen):
         print("The tests fail without a fault.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Wrong arguments of the library, wrong flags of the commands: each is named, and nothing is left behind."""
+"""Wrong arguments of the library and wrong flags of the commands: an error names each, before any output."""
 
 import functools
 import os
@@ -32,7 +32,7 @@ from tests.data.videos import write_video
 NAMES = ("a", "b", "c")
 CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="segments")
 NAN = float("nan")
-# Stands for the model of `tiny`.
+# A placeholder for the model of `tiny`.
 TINY = object()
 
 
@@ -87,7 +87,7 @@ def scored(**arguments):
     )
 
 
-# Function, fixed arguments, and the wrong values of each argument: one for each check of it.
+# Function, fixed arguments, and the wrong values of each argument: one value for each check.
 VALUES = [
     (
         stm,
@@ -246,7 +246,7 @@ VALUES = [
         {"path": "model.keras", "class_names": NAMES, "clip": CLIP},
         {"path": ["nowhere.keras"], "class_names": [None, ("a\r", "b", "c")]},
     ),
-    # Of the data, where it is the same.
+    # Functions of `keras_stm.data` whose errors have the same form.
     (
         functools.partial(open_dataset, root="nowhere"),
         {"name": "folder"},
@@ -335,7 +335,7 @@ LAYERS = {
     "CMM": lambda **options: CMM(16, **options),
     "TemporalShift": TemporalShift,
 }
-# What is wrong by more than the value alone: function, the argument's name, and what was received.
+# Cases whose error shows another text than the value itself: function, argument's name, text received.
 OTHERS = {
     **{
         f"{name} on frames": (lambda layer=layer: layer()(clip(2, 8, 8, 64)), "clip", "(2, 8, 8, 64)")
@@ -354,7 +354,7 @@ OTHERS = {
         lambda: keras_stm.preprocess_input(clip(2, 8, 8, 4)),
         *("clip", "(2, 8, 8, 4)"),
     ),
-    "pixels with the channels elsewhere": (
+    "pixels in another data format": (
         lambda: keras_stm.preprocess_input(clip(2, 8, 8, 3), "channels_first"),
         *("clip", "(2, 8, 8, 3)"),
     ),
@@ -366,12 +366,12 @@ OTHERS = {
         lambda: keras_stm.decode_predictions(np.zeros((1, 2)), NAMES),
         *("scores", "(1, 2)"),
     ),
-    "a norm that follows nothing": (norm_first, "model", "'batch_normalization"),
-    "a model that knows no input": (
+    "a batch norm that follows no layer": (norm_first, "model", "'batch_normalization"),
+    "a model without a known input": (
         lambda: keras_stm.fold_batch_norm(keras.Sequential([keras.layers.Dense(2)], name="open")),
         *("model", "'open'"),
     ),
-    "weights called otherwise": (
+    "weights with another file extension": (
         lambda: weights.save_safetensors(tiny(), "weights.bin"),
         *("path", "weights.bin'"),
     ),
@@ -379,17 +379,17 @@ OTHERS = {
         lambda: keras_stm.VideoClassifier(tiny()),
         *("class_names", "None"),
     ),
-    "a classifier that gives no scores": (
+    "a classifier that returns no scores": (
         lambda: keras_stm.VideoClassifier(features(), NAMES),
         *("model_or_folder", "(None, None, None, None, 512)"),
     ),
     "a classifier of nothing": (lambda: keras_stm.VideoClassifier(5), "path", "5"),
-    "a classifier of a folder that is not there": (
+    "a classifier of a missing folder": (
         lambda: keras_stm.VideoClassifier("nowhere"),
         *("path", "nowhere'"),
     ),
     **{
-        f"{value!r} for a video": (lambda value=value: classifier()(value), "clips", kind)
+        f"{value!r} instead of a video": (lambda value=value: classifier()(value), "clips", kind)
         for value, kind in ((5, "int"), ({}, "dict"), ([None], "NoneType"))
     },
     **{
@@ -407,14 +407,14 @@ OTHERS = {
     "no scores": (lambda: scored(scores=np.zeros((0, 3)), labels=[]), "scores", "(0, 3)"),
     "scores of too few classes": (lambda: scored(scores=np.zeros((3, 2))), "scores", "(3, 2)"),
     "scores that are NaN": (lambda: scored(scores=np.full((3, 3), NAN)), "scores", "NaN"),
-    "scores that are words": (lambda: scored(scores=np.full((3, 3), "a")), "scores", "U1"),
-    "a label of no class": (lambda: scored(labels=[0, 1, 3]), "labels", "[0, 1, 3]"),
+    "scores that are text": (lambda: scored(scores=np.full((3, 3), "a")), "scores", "U1"),
+    "a label that is no class": (lambda: scored(labels=[0, 1, 3]), "labels", "[0, 1, 3]"),
     "labels that are no integers": (lambda: scored(labels=[0.0, 1.0, 2.5]), "labels", "2.5]"),
     "too few labels": (lambda: scored(labels=[0, 1]), "labels", "[0, 1]"),
     "no views": (lambda: evaluate(views=[]), "views", "none"),
-    "a view of no class": (lambda: evaluate(views=view(3)), "views", "3 for 'a.mp4'"),
-    "a view of a word": (lambda: evaluate(views=view("a")), "views", "'a' for 'a.mp4'"),
-    "views without their dimension": (
+    "a view whose label is no class": (lambda: evaluate(views=view(3)), "views", "3 for 'a.mp4'"),
+    "a view whose label is text": (lambda: evaluate(views=view("a")), "views", "'a' for 'a.mp4'"),
+    "clips without the dimension of views": (
         lambda: evaluate(views=view(clips=clip(2, 8, 8, 3))),
         *("views", "(2, 8, 8, 3) for 'a.mp4'"),
     ),
@@ -422,26 +422,26 @@ OTHERS = {
         lambda: evaluate(predict_fn=lambda clips: np.zeros((2, 3))),
         *("predict_fn", "(2, 3)"),
     ),
-    "a model that gives NaN": (
+    "a model that returns NaN": (
         lambda: evaluate(predict_fn=lambda clips: np.full((1, 3), NAN)),
         *("predict_fn", "NaN"),
     ),
     **{
-        f"a picture of {shape}": (
+        f"Grad-CAM of a clip {shape}": (
             lambda shape=shape: plots.grad_cam(tiny(), clip(*shape)),
             *("clip", f"{shape}"),
         )
         for shape in ((2, 32, 32, 3), (2, 2, 32, 32, 3), (1, 0, 32, 32, 3), (1, 2, 32, 32, 4))
     },
-    "a picture of features": (
+    "Grad-CAM of features": (
         lambda: plots.grad_cam(features(), clip(1, 2, 32, 32, 3)),
         *("model", "conv5_block1"),
     ),
-    "a picture of a block that sees no time": (
+    "features of a block that sees no time": (
         lambda: plots.block_features(TSNResNet((1,) * 4, 16, classes=3), clip(1, 2, 32, 32, 3)),
         *("model", "'tsn_resnet'"),
     ),
-    "a picture with other names": (
+    "Grad-CAM with other class names": (
         lambda: plots.plot_grad_cam(tiny(), clip(1, 2, 32, 32, 3), ("a", "b")),
         *("class_names", "2"),
     ),
@@ -453,28 +453,28 @@ OTHERS = {
         lambda: export.save(features(), "served/1"),
         *("model", "(None, None, None, None, 512)"),
     ),
-    "an export of clips that the model does not take": (
+    "an export of clips that the model does not accept": (
         lambda: export.save(for_wide_clips(), "served/1", image_size=32),
         *("num_frames", "num_frames=8, image_size=32"),
     ),
-    "an example that is not there": (lambda: export.check_example("."), "path", ""),
-    "training clips for too large batches": (
+    "a missing example": (lambda: export.check_example("."), "path", ""),
+    "batches larger than the training set": (
         lambda: pipeline(batch_size=4, training=True),
         *("batch_size", "4"),
     ),
-    "epochs of a test": (lambda: pipeline(epochs=2), "initial_epoch", "epochs=2"),
-    "epochs that end first": (
+    "epochs in evaluation": (lambda: pipeline(epochs=2), "initial_epoch", "epochs=2"),
+    "an initial epoch after the last": (
         lambda: pipeline(training=True, initial_epoch=2, epochs=2),
         *("initial_epoch", "initial_epoch=2, epochs=2"),
     ),
-    "mixed labels that are numbers": (lambda: pipeline(mix_up=0.2), "one_hot", "False"),
-    "a share that is no whole batch": (
+    "mix_up without one-hot labels": (lambda: pipeline(mix_up=0.2), "one_hot", "False"),
+    "a batch size that the shards do not divide": (
         lambda: pipeline(batch_size=3, shard=(0, 2)),
         *("batch_size", "3"),
     ),
-    "a data set that is not there": (lambda: open_dataset("folder", "nowhere"), "root", "nowhere'"),
+    "a missing data set": (lambda: open_dataset("folder", "nowhere"), "root", "nowhere'"),
 }
-# What Keras or Python refuses: function, and a part of what is said.
+# Arguments that Keras or Python rejects: function, and a part of the message.
 REFUSED_BY_OTHERS = {
     "a layer on other channels than it was built for": (
         lambda: built_for_64_channels()(clip(1, 2, 8, 8, 32)),
@@ -487,9 +487,9 @@ REFUSED_BY_OTHERS = {
     "an unknown argument of a layer": (lambda: CSTM(16, banana=1), "'banana'"),
     "an unknown argument of the optimizer": (lambda: optimizers.SGD(banana=1), "'banana'"),
 }
-# Arguments of the commands in a folder with clips/<class>/*.mp4, clip.mp4, a text file, an empty folder and
-# `run` with a model of other classes; and a part of what is said. Types, ranges and names of flags are
-# absl's to check.
+# Wrong arguments of the commands, and a part of each message. The commands run in a folder with
+# clips/<class>/*.mp4, clip.mp4, a text file, an empty folder, and `run` with a model of other classes.
+# absl checks types, ranges and names of flags.
 FLAGS = {
     "fit": {
         "--preset=small --config=x.json": "preset",
@@ -573,7 +573,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("function, fixed, name, value", CASES)
 def test_a_wrong_value_is_refused_by_the_arguments_name(function, fixed, name, value, folder):
-    # The network is built where it is first used, not when the cases are collected.
+    # Build the network when it is first used, not when pytest collects the cases.
     arguments = {key: tiny() if each is TINY else each for key, each in fixed.items()}
     with pytest.raises(ArgumentError) as error:
         function(**{**arguments, name: value})
@@ -610,7 +610,7 @@ def test_what_is_no_model_is_not_made_one(folder):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """What the commands are told of."""
+    """The folder in which the commands run."""
     place = tmp_path_factory.mktemp("place")
     write_video(place / "clip.mp4", num_frames=12)
     for name in ("a", "b"):
@@ -627,7 +627,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once():
-    """Most commands are told of the same run."""
+    """Loads each model once, as most commands use the same run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inference, "load", functools.cache(inference.load))
         yield
@@ -651,6 +651,6 @@ def test_wrong_flags_are_told_in_a_line_and_nothing_is_written(
         status = said = stop.code
     (line,) = [said] if isinstance(said, str) else capsys.readouterr().err.splitlines()
     assert status
-    # No dot stands for the end of a line.
+    # In this pattern a dot matches no line end, so the message is one line.
     assert re.fullmatch(rf"{command}\.py: .*{FLAGS[command][arguments]}.*", line)
     assert content(place) == before

@@ -1,4 +1,4 @@
-"""The pictures of a clip by its path: what is asked of the figures, and what cannot be drawn."""
+"""Pictures of one clip: the arguments of the figures, and the errors for clips that cannot be drawn."""
 
 import os
 
@@ -23,7 +23,7 @@ def trained(trained_run):
 
 @pytest.fixture
 def run(trained, monkeypatch):
-    """The folder of a run, which is there without being loaded anew."""
+    """Path of a run. `inference.load` is patched to return `trained`, so nothing is loaded again."""
     monkeypatch.setattr(inference, "load", lambda path: trained)
     return "runs/my_run"
 
@@ -35,7 +35,7 @@ def video(tmp_path_factory):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What the figures, which stay empty, are asked to show: `{function: arguments}`."""
+    """Arguments of the plot functions, which are patched to return empty figures: `{function: arguments}`."""
     asked = {}
     for name in ("plot_block", "plot_grad_cam"):
 
@@ -49,7 +49,7 @@ def asked(monkeypatch):
 
 def test_frames_are_named_by_their_place_and_time_in_the_video(run, video, tmp_path, asked):
     drawing.draw(video, run, str(tmp_path))
-    # 12 frames at 10 a second; the middle one of each of 4 segments.
+    # The video has 12 frames at 10 frames/s. The middle frame of each of 4 segments is shown.
     expected = ["frame 1\n0.1 s", "frame 4\n0.4 s", "frame 7\n0.7 s", "frame 10\n1.0 s"]
     _, clip, block, names, title = asked["plot_block"]
     assert (block, names, title) == ("conv2_block1", expected, "my.clip.mp4 in conv2_block1 of my_run")

@@ -1,4 +1,4 @@
-"""Evaluation with predict functions whose answers are known, and with a model against a plain loop."""
+"""Evaluation with predict functions of known scores, and with a model against a plain loop."""
 
 import pathlib
 
@@ -20,7 +20,7 @@ NAMES = tuple("abcdefg")
 
 
 def video(label, *views):
-    """A video whose views are clips of one pixel a class: `answer` takes them for their scores."""
+    """Returns a video whose clips have one pixel per class; `answer` returns these pixels as scores."""
     return f"{label}.mp4", label, np.array(views, "float32")[:, None, None, :, None]
 
 
@@ -33,7 +33,7 @@ def one_hot(label, classes=7):
 
 
 def test_scores_are_averaged_over_the_views_before_they_are_compared():
-    # Two of three views say 1, but not as clearly as the third says 0.
+    # Two of three views favour class 1, but less clearly than the third view favours class 0.
     views = [video(0, [0.9, 0.1], [0.4, 0.6], [0.4, 0.6])]
     given = []
     result = evaluate(answer, views, ["a", "b"], on_video=lambda *args: given.append(args), progress=False)
@@ -45,7 +45,7 @@ def test_scores_are_averaged_over_the_views_before_they_are_compared():
 
 def test_accuracies_and_confusions_of_a_case_worked_out_by_hand():
     order = np.array([0.4, 0.25, 0.15, 0.1, 0.06, 0.03, 0.01])
-    # Best first; the true class stands first, second, first, fifth, sixth and last.
+    # Classes by score, best first. The true class is first, second, first, fifth, sixth and last.
     rankings = [
         (0, "0123456"),
         (0, "1023456"),
@@ -63,7 +63,7 @@ def test_accuracies_and_confusions_of_a_case_worked_out_by_hand():
     assert result.num_videos == 6
     assert result.top1 == 2 / 6
     assert result.top5 == 4 / 6
-    # Of the four classes that occur: 1/2, 1/1, 0/2, 0/1.
+    # The accuracies of the four classes that occur are 1/2, 1/1, 0/2 and 0/1.
     assert result.mean_class_accuracy == pytest.approx((0.5 + 1 + 0 + 0) / 4)
     assert result.class_counts.tolist() == [2, 1, 2, 0, 1, 0, 0]
     np.testing.assert_array_equal(result.class_accuracy, [0.5, 1, 0, np.nan, 0, np.nan, np.nan])
@@ -100,11 +100,11 @@ def test_of_classes_that_score_the_same_the_earlier_comes_first():
 def test_a_class_is_compared_with_its_time_reversal():
     names = ("open", "wave", "close")
     scores = [
-        [0.5, 0.3, 0.2],  # open, called so
-        [0.3, 0.4, 0.3],  # open, called something else; as much a close, but the earlier counts
-        [0.5, 0.3, 0.2],  # close, called open
-        [0.3, 0.4, 0.3],  # close, the other way round
-        [0.9, 0.1, 0.0],  # wave, which has no reversal
+        [0.5, 0.3, 0.2],  # open, predicted as open
+        [0.3, 0.4, 0.3],  # open, predicted as wave; open and close tie, and the earlier class wins
+        [0.5, 0.3, 0.2],  # close, predicted as open
+        [0.3, 0.4, 0.3],  # close, predicted as wave; the tie goes to open
+        [0.9, 0.1, 0.0],  # wave, which has no time reversal
     ]
     result = from_scores(scores, [0, 0, 2, 2, 1], names)
     assert result.reversible.tolist() == [True, False, True]
@@ -165,7 +165,7 @@ def test_the_batch_size_changes_nothing():
 
 
 def test_no_more_videos_than_a_batch_are_taken_ahead():
-    """What is in memory must not grow with their number."""
+    """Memory use must not grow with the number of videos."""
     taken, answered = [], []
 
     def videos():
@@ -284,7 +284,7 @@ def test_the_paper_protocol_with_a_model_equals_a_plain_loop_over_30_views(datas
 
 
 def names_of_pairs(class_names):
-    """Pairs that `time_reversal_labels` finds, after a check that each one's twin is the other."""
+    """Returns the pairs that `time_reversal_labels` finds; checks that each pair is mutual."""
     labels = time_reversal_labels(class_names)
     assert (labels[labels] == np.arange(len(class_names))).all()
     return {(class_names[i], class_names[j]) for i, j in enumerate(labels.tolist()) if i < j}
@@ -336,7 +336,7 @@ SOMETHING = {
 def test_time_reversals_of_the_published_class_names(name, expected):
     path = LABELS / f"{name}.txt"
     if not path.exists():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"{path} is missing")
     assert names_of_pairs(sorted(path.read_text().splitlines())) == expected
 
 

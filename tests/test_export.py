@@ -1,4 +1,4 @@
-"""`keras_stm.export`: what it writes gives the model's scores to those who have no Keras."""
+"""`keras_stm.export`: the exported files return the model's scores in programs without Keras."""
 
 import importlib.util
 import json
@@ -37,7 +37,7 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def archive(trained_run):
-    """What a run has exported, with the names and the clips of `trained`."""
+    """SavedModel that a run exported, with the class names and clip settings of `trained`."""
     return str(trained_run / "serving" / "1")
 
 
@@ -49,7 +49,7 @@ def loaded(archive):
 
 
 def ask(loaded, signature, **inputs):
-    """The outputs of a signature, as arrays."""
+    """Returns the outputs of a signature as arrays."""
     import tensorflow as tf
 
     inputs = {name: tf.constant(value) for name, value in inputs.items()}
@@ -57,13 +57,13 @@ def ask(loaded, signature, **inputs):
 
 
 def random_frames(num_frames, height, width, seed=0):
-    """Blots, as a resize of noise would show little but its mean."""
+    """Returns noise in blocks of 8 x 8 pixels. Resizing noise of single pixels leaves little but its mean."""
     noise = np.random.default_rng(seed).integers(0, 256, (num_frames, -(-height // 8), -(-width // 8), 3))
     return noise.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width].astype("uint8")
 
 
 def scores_in_python(model, sources):
-    """What Python's evaluation gives: `sources` as of `views.read_views`."""
+    """Returns the scores of the evaluation in Python; see `views.read_views` for each source."""
     return numpy(compute(model, np.concatenate([views.read_views(source, T, SIZE) for source in sources])))
 
 
@@ -83,7 +83,7 @@ def test_clips_of_arrow_of_time_are_answered_as_in_python(model, trained, loaded
     assert_scores(answer["scores"], expected)
     best = [trained.class_names[index].encode() for index in expected.argmax(axis=1)]
     assert answer["labels"][:, 0].tolist() == best
-    # Else an answer that is always the same would do.
+    # Without this check, a constant answer would pass.
     assert len(set(best)) > 1 and np.ptp(expected, axis=0).max() > 0.05
 
 
@@ -91,7 +91,7 @@ def test_clips_of_arrow_of_time_are_answered_as_in_python(model, trained, loaded
     "shape",
     [
         *((9, 50, 41), (24, 31, 77), (3, 37, 37), (70, 97, 64), (4, 32, 32)),
-        # A pixel, and threads.
+        # One pixel, one row and one column.
         *((1, 1, 1), (5, 1, 500), (1, 500, 1)),
     ],
     ids=str,
@@ -102,7 +102,7 @@ def test_frames_of_any_number_and_size_give_the_scores_of_pythons_evaluation(sha
     assert_scores(answer["scores"], scores_in_python(model, [source]))
 
 
-@pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="no real clips beside the checkout")
+@pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="no real clips next to the checkout")
 def test_real_clips_are_answered_as_in_python(model, loaded):
     for path in sorted(REAL_CLIPS.iterdir()):
         source = frames.read_frames(path, range)
@@ -146,7 +146,7 @@ def frame_folder(folder, images):
 
 @pytest.mark.parametrize("size", [(40, 31), (510, 600), (511, 600), (600, 1021), (1025, 1100)], ids=str)
 def test_jpeg_files_are_decoded_to_the_pixels_of_python(size):
-    """At sizes about those from which on images are decoded smaller."""
+    """Uses sizes near the thresholds from which images are decoded at a smaller size."""
     import tensorflow as tf
 
     from keras_stm.data.jpeg import decode
@@ -191,7 +191,7 @@ def test_the_signatures_state_what_they_take(loaded):
     }
 
 
-# OpenVINO has no TensorFlow, TensorFlow no Keras. The tool of TensorFlow ends the process.
+# OpenVINO runs without TensorFlow, TensorFlow without Keras. saved_model_cli is last: it ends the process.
 CONSUMERS = """
 import importlib.util, sys
 
@@ -223,7 +223,7 @@ saved_model_cli.main()
 
 @pytest.fixture(scope="module")
 def question(model, tmp_path_factory):
-    """A file of clips and the scores of the model."""
+    """Path of a file of clips, and the model's scores of these clips."""
     path = tmp_path_factory.mktemp("question") / "clip.npy"
     clip = np.stack([random_frames(9, 50, 41, seed) for seed in range(2)])
     np.save(path, clip)
@@ -232,7 +232,7 @@ def question(model, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def answers(archive, question, tmp_path_factory):
-    """The folder with the answers of those that have no Keras."""
+    """Folder with the answers of the programs that have no Keras."""
     folder = tmp_path_factory.mktemp("answers")
     command = [sys.executable, "-c", CONSUMERS, archive, str(question[0]), str(folder)]
     process = subprocess.run(command, capture_output=True, text=True)
@@ -257,7 +257,7 @@ def test_saved_model_cli_runs_the_archive(answers, question):
 
 
 def test_onnx_runtime_gets_the_models_scores_and_names(model, question, tmp_path):
-    """Of a network's first half, which has all its operations: the conversion takes long."""
+    """Uses the first half of a network because conversion is slow. This half has all of its operations."""
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("tf2onnx")
     features = keras.layers.GlobalAveragePooling3D(data_format="channels_last")(
@@ -292,7 +292,7 @@ def small_backbone_and_head(policy):
 
 
 def test_other_models_and_options_are_exported_as_well(tmp_path):
-    """Channels first, mixed precision, layers around a backbone, no names, dense frames, another resize."""
+    """Channels first, mixed precision, a nested backbone, no class names, dense sampling, `resize_size`."""
     import tensorflow as tf
 
     model = small_backbone_and_head("mixed_bfloat16")
@@ -303,7 +303,7 @@ def test_other_models_and_options_are_exported_as_well(tmp_path):
     loaded = tf.saved_model.load(str(tmp_path / "1"))
     source = random_frames(90, 40, 44)
     outputs = ask(loaded, "serving_default", clip=source[np.newaxis])
-    # The short side is 40 already.
+    # The short side is already `resize_size`, so the frames are only cropped.
     clip = source[segments.dense_indices(90, T), 4:36, 6:38]
     clip = keras_stm.preprocess_input(clip)[np.newaxis]
     scores = outputs["scores"]
@@ -318,7 +318,7 @@ def test_other_models_and_options_are_exported_as_well(tmp_path):
 
 @pytest.fixture(scope="module")
 def small_archive(tmp_path_factory):
-    """Of a model that needs little time: it tells clips by their colours."""
+    """SavedModel of a fast model that classifies clips by their mean colour."""
     path = tmp_path_factory.mktemp("small") / "1"
     head = keras.layers.Dense(3, "softmax")
     pool = keras.layers.GlobalAveragePooling3D(data_format="channels_last")
@@ -448,7 +448,7 @@ def flat(*shape):
 @pytest.mark.parametrize(
     "make, name, received",
     [
-        # A backbone, as of include_top=False.
+        # A backbone, like a model with include_top=False.
         (
             lambda: keras.Sequential([keras.Input((8, 224, 224, 3)), keras.layers.Dense(2)]),
             "model",
@@ -490,7 +490,7 @@ def test_a_missing_package_is_told_with_how_to_install_it(tmp_path, monkeypatch)
 
 
 @pytest.mark.every_backend
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="exports in a process of its own")
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow exports without another process")
 def test_what_fails_in_the_process_with_tensorflow_is_told(tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho 'No space left on device' >&2\nexit 1\n")

@@ -1,4 +1,4 @@
-"""Who imports whom. Imports are looked at in fresh processes and in the source, never in this process."""
+"""Which modules import which. Imports are checked in fresh processes and in source code."""
 
 import ast
 import functools
@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_stm"
 FRAMEWORKS = ("tensorflow", "jax", "torch")
 
-# One process for each backend checks all of it.
+# One process per backend runs all of these checks.
 IMPORT = """
 import sys
 import keras
@@ -39,7 +39,7 @@ classify = keras_stm.VideoClassifier(model, ("a", "b", "c"), num_frames=2, image
 assert len(classify(np.zeros((4, 40, 50, 3), "uint8"))) == 3
 assert frameworks & set(sys.modules) == before, frameworks & set(sys.modules)
 """
-# As if it were not installed.
+# Hides TensorFlow as if it were not installed.
 BLOCK_TENSORFLOW = """
 from importlib.machinery import PathFinder
 
@@ -78,7 +78,7 @@ def run(code, backend):
     ids=["tensorflow", "torch", "jax"],
 )
 def test_the_package_runs_with_no_framework_but_that_of_keras(backend, code):
-    """Importing it imports no other framework and no submodule; a classifier runs without TensorFlow."""
+    """Importing the package loads no other framework or submodule; a classifier runs without TensorFlow."""
     run(code, backend)
 
 
@@ -90,16 +90,16 @@ def test_unknown_attribute_is_an_attribute_error():
 
 
 def name_of(path):
-    """Of the module in a file."""
+    """Returns the name of the module in a file."""
     *parents, stem = path.relative_to(ROOT).with_suffix("").parts
     return ".".join(parents if stem == "__init__" else [*parents, stem])
 
 
 @functools.cache
 def imports(path, top_level=False):
-    """Absolute names of all that a file imports; with `top_level`, not what is inside functions.
+    """Returns the absolute names of all imports of a file; `top_level` skips imports inside functions.
 
-    A name that is put together, as in `import_module(f"{__name__}.{name}")`, has `*` for what is not known.
+    A name that is built at run time, like `import_module(f"{__name__}.{name}")`, has `*` for unknown parts.
     """
     found = set()
     nodes = [ast.parse(path.read_text())]
@@ -122,14 +122,14 @@ def imports(path, top_level=False):
 
 
 def _known(part, module):
-    """A part of a name that is put together in a module."""
+    """Returns one part of a name that `module` builds at run time, `*` if it is unknown."""
     if isinstance(part, ast.Constant):
         return part.value
     return module if ast.unparse(getattr(part, "value", part)) == "__name__" else "*"
 
 
 def importers(module, folder, top_level=False):
-    """Files of `folder`, or that file alone, that import `module` or something below it."""
+    """Returns the files that import `module` or a name below it. `folder` may also be a single file."""
     return {
         path.relative_to(ROOT).as_posix()
         for path in ([folder] if folder.is_file() else folder.rglob("*.py"))
@@ -142,7 +142,7 @@ def is_in(module, package):
 
 
 def graph(package):
-    """`{module: the modules of a package that it imports}`."""
+    """Returns `{module: modules of the package that it imports}`."""
     modules = {name_of(path): path for path in package.rglob("*.py")}
     return {
         module: {
@@ -150,7 +150,7 @@ def graph(package):
             for name in imports(path)
             for target in _targets(name, modules)
             for loaded in (target, *_parents(target))
-            # A package that both are in is there already.
+            # A package that contains both modules is already loaded.
             if loaded == target or not is_in(module, loaded)
         }
         - {module}
@@ -159,20 +159,20 @@ def graph(package):
 
 
 def _targets(name, modules):
-    """The modules that hold what is imported by a name."""
+    """Returns the modules that an imported name refers to."""
     if "*" in name:
         return filter(re.compile(re.escape(name).replace(r"\*", r"\w+")).fullmatch, modules)
     return [module for module in (name, *_parents(name)) if module in modules][:1]
 
 
 def _parents(name):
-    """The packages that a module is in, the innermost first."""
+    """Returns the packages that contain a module, innermost first."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
 
 
 def find_circle(edges):
-    """Modules of which each imports the next, and the last the first, or `None`."""
+    """Returns modules of which each imports the next and the last imports the first, or `None`."""
     done = set()
 
     def search(module, way):
@@ -193,7 +193,7 @@ def test_no_modules_import_each_other_in_a_circle():
     assert circle is None, " -> ".join([*circle, circle[0]])
 
 
-# What every part of the package may import, also these themselves.
+# Every part of the package may import these modules. They may also import each other.
 HELPERS = {
     "arguments",
     "cache",
@@ -209,7 +209,8 @@ HELPERS = {
 }
 _MODELS = {"layers", "weights", "models", "optimizers"}
 _DATA = {"data", "video_classifier", "rendering", "drawing", "predicting"}
-# The parts of the package, and what each may import besides. Arrows go one way.
+# Parts of the package, and the parts that each may import in addition to `HELPERS`. No two parts may import
+# each other.
 ARROWS = {
     **{helper: set() for helper in HELPERS},
     "layers": set(),
@@ -243,7 +244,7 @@ def test_every_part_has_its_place():
 def test_arrows_go_one_way(part):
     for module, targets in graph(PACKAGE).items():
         if part_of(module) == part:
-            assert "keras_stm" not in targets, f"{module}: name the part of keras_stm that holds what is used"
+            assert "keras_stm" not in targets, f"{module}: import from a part of keras_stm instead"
             wrong = {part_of(target) for target in targets} - ARROWS[part] - HELPERS - {part}
             assert not wrong, module
 
@@ -259,7 +260,7 @@ def test_only_commands_read_flags():
 
 
 def test_no_text_names_a_script():
-    """Who has installed the package has none of them."""
+    """An installed package does not contain the scripts."""
     scripts = "|".join(sorted({path.stem for path in (ROOT / "training").rglob("[!_]*.py")}))
     pattern = re.compile(rf"\btraining/|(?<![\w/])({scripts})\.py\b")
     lines = [
@@ -271,7 +272,7 @@ def test_no_text_names_a_script():
     assert not lines, "\n".join(lines)
 
 
-# Of named tuples, of the standard library, and what Jupyter asks for.
+# Names from named tuples and the standard library, and the method that Jupyter calls.
 _PUBLIC_IN_FACT = {"_asdict", "_replace", "_fields", "_make", "_exit", "_repr_png_"}
 
 
@@ -297,7 +298,7 @@ def test_tensorflow_is_imported_where_data_is_read_models_are_trained_or_exporte
         "keras_stm/export/",
         "keras_stm/commands/",
         "keras_stm/layers/batch_norm.py",
-        # Files at a URL.
+        # For files at a URL.
         "keras_stm/replacing.py",
     )
     files = importers("tensorflow", PACKAGE)
@@ -306,7 +307,7 @@ def test_tensorflow_is_imported_where_data_is_read_models_are_trained_or_exporte
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_no_framework_is_imported_at_the_top_of_a_file(framework):
-    """But for the loop of training, which needs TensorFlow under every backend."""
+    """The training loop is an exception: it needs TensorFlow under every backend."""
     files = importers(framework, PACKAGE, top_level=True)
     assert {
         file for file in files if framework != "tensorflow" or not file.startswith("keras_stm/train/")
@@ -318,7 +319,7 @@ def test_no_framework_is_imported_at_the_top_of_a_file(framework):
 
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
-    """Function that writes the files of a package `a`, on which the scan is tried; gives its folder."""
+    """Function that writes the files of a package `a` to scan, and returns its folder."""
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
 
     def write(**files):
@@ -332,7 +333,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_the_scan_sees_imports_of_every_form(elsewhere):
-    """Without this, a scan that finds nothing would pass."""
+    """Without this test, a scan that finds nothing would pass."""
     package = elsewhere(
         b="import one.two\nfrom three import four\nfrom .five import six\nimport_module('ten.eleven')\n"
         "if True:\n    import seven\ndef f():\n    from eight import nine\n"
@@ -351,11 +352,11 @@ def test_the_scan_sees_imports_of_every_form(elsewhere):
         ({"b": "from a import c", "c": "import json"}, None),
         ({"b": "from a import c", "c": "def f():\n    from a.b import g"}, ["a.b", "a.c"]),
         ({"b": "import a.c", "c": "from a import d", "d": "from . import b"}, ["a.b", "a.c", "a.d"]),
-        # A package imports its own modules, and what is in it may import them, too.
+        # A package may import its modules, and these may import each other.
         ({"__init__": "from a.b import f", "b": "from a import c", "c": ""}, None),
         ({"__init__": "from a.b import f", "b": "from a import f"}, ["a", "a.b"]),
         ({"__init__": "import_module(f'{__name__}.{name}')", "b": "import a"}, ["a", "a.b"]),
-        # Whoever imports a module of another package loads that package first.
+        # An import of a module of another package loads that package first.
         ({"p/__init__": "from a import b", "p/c": "", "b": "from a.p import c"}, ["a.b", "a.p"]),
         ({"p/__init__": "from a.p import c", "p/c": "", "b": "from a.p import c"}, None),
     ],

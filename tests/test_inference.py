@@ -1,4 +1,4 @@
-"""A model from the folder or the file that a run left, and the function that scores clips."""
+"""Loading a model from the folder or file of a run, and the function that scores clips."""
 
 import shutil
 import zipfile
@@ -15,7 +15,7 @@ CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense")
 
 
 def make_model():
-    """A model, small so that it compiles fast, that does something else in training."""
+    """Returns a small model, which compiles fast and behaves differently in training."""
     clip = keras.Input((None, None, None, 3))
     x = keras.layers.GlobalAveragePooling3D(data_format="channels_last")(clip)
     x = keras.layers.Dropout(0.5)(keras.layers.BatchNormalization(name="bn")(x))
@@ -46,7 +46,7 @@ def test_a_run_is_loaded_with_all_that_is_needed_to_use_it(trained_run):
 
 @pytest.fixture
 def folder(saved, tmp_path):
-    """As a run leaves it, but for what loading does not need."""
+    """A folder with only a model file, which has no class names and clip settings yet."""
     shutil.copy(saved, tmp_path)
     return tmp_path
 

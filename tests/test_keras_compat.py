@@ -1,6 +1,6 @@
-"""Canary tests: what of Keras beside its public API `keras_stm.keras_compat` stands on, one test each.
+"""Canary tests for the private parts of Keras that `keras_stm.keras_compat` uses, one test for each.
 
-Where one fails under a newer Keras, its message says what to look at.
+If a test fails under a newer Keras, its message names the part that changed.
 """
 
 import inspect
@@ -30,7 +30,7 @@ def test_flatten_layers():
     )
     assert hasattr(model, "_flatten_layers"), CHANGED + "Layer._flatten_layers"
     found = keras_compat.flatten_layers(model)
-    assert found[0] is model, CHANGED + "what Layer._flatten_layers begins with"
+    assert found[0] is model, CHANGED + "the first item of Layer._flatten_layers"
     assert {*inner.layers, inner, model.layers[-1].layer} <= {*found}, CHANGED + "Layer._flatten_layers"
 
 
@@ -47,14 +47,14 @@ def test_nodes_by_depth():
 
 
 class Looking(keras_compat.WithoutDecoupledDecay, keras.optimizers.SGD):
-    """Leaves weights as they are, and keeps what `look(optimizer, variable)` finds."""
+    """An optimizer that changes no weights and collects the results of `look(optimizer, variable)`."""
 
     def update_step(self, gradient, variable, learning_rate):
         self.found.append(self.look(self, variable))
 
 
 def step(look):
-    """What `look` finds for two weights, of which the second shall not decay, and the first after it."""
+    """Returns the results of `look` for two weights, and the first weight. The second must not decay."""
     weights = [keras.Variable(np.ones(2, "float32"), name=name) for name in ("kernel", "gamma")]
     optimizer = Looking(0.1, weight_decay=0.5)
     optimizer.look, optimizer.found = look, []
@@ -68,7 +68,7 @@ def step(look):
 def test_apply_weight_decay():
     assert hasattr(keras.optimizers.SGD, "_apply_weight_decay"), CHANGED + "Optimizer._apply_weight_decay"
     _, weight = step(lambda optimizer, variable: None)
-    assert (weight == 1).all(), CHANGED + "what decays weights: not Optimizer._apply_weight_decay"
+    assert (weight == 1).all(), CHANGED + "the method that decays weights, Optimizer._apply_weight_decay"
 
 
 @pytest.mark.every_backend
@@ -96,12 +96,12 @@ class OneSeed(keras_compat.SeedsWithoutVariable):
 @pytest.mark.every_backend
 def test_seed_generator_without_init():
     seeds = OneSeed()
-    assert not hasattr(seeds, "state"), CHANGED + "when SeedGenerator makes its variable"
+    assert not hasattr(seeds, "state"), CHANGED + "when SeedGenerator creates its variable"
     layer = keras.layers.RandomHue(0.5, value_range=(0, 1), data_format="channels_last", dtype="float32")
     layer = keras_compat.compute_with_tensorflow(layer)
     for _ in range(2):
         drawn = layer.get_random_transformation(np.ones((1, 4, 4, 3), "float32"), seed=seeds)
-    assert drawn is not None, CHANGED + "what layers ask a SeedGenerator for, beside next()"
+    assert drawn is not None, CHANGED + "what layers use of a SeedGenerator, in addition to next()"
 
 
 @pytest.mark.every_backend
@@ -128,7 +128,7 @@ def test_backend_of_augmenting_layers():
     ],
 )
 def test_methods_of_augmenting_layers(name):
-    """They are public by their names alone."""
+    """These methods count as public only because their names have no leading underscore."""
     layer_class = getattr(keras.layers, name)
     for method, arguments in (
         ("get_random_transformation", ["self", "data", "training", "seed"]),
@@ -155,7 +155,7 @@ def test_layout_of_hdf5(tmp_path):
     assert set(arrays) == names, CHANGED + "how weights are numbered in .weights.h5 files"
     for index, weight in enumerate(model.get_layer("bn").weights):
         found = arrays[f"bn/{index}"]
-        np.testing.assert_array_equal(found, keras.ops.convert_to_numpy(weight), CHANGED + "their order")
+        np.testing.assert_array_equal(found, keras.ops.convert_to_numpy(weight), CHANGED + "weight order")
 
 
 def test_layout_of_bfloat16_in_hdf5(tmp_path):
@@ -163,7 +163,7 @@ def test_layout_of_bfloat16_in_hdf5(tmp_path):
     model.save_weights(tmp_path / "model.weights.h5")
     with h5py.File(tmp_path / "model.weights.h5") as file:
         kernel = keras_compat.read_dataset(keras_compat.find_datasets(file)["dense/0"])
-    assert kernel.dtype.name == "bfloat16", CHANGED + "how .weights.h5 files tell a bfloat16"
+    assert kernel.dtype.name == "bfloat16", CHANGED + "how .weights.h5 files mark bfloat16"
     np.testing.assert_array_equal(
         kernel.astype("float32"), keras.ops.convert_to_numpy(keras.ops.cast(model.weights[0], "float32"))
     )

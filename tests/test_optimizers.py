@@ -10,7 +10,7 @@ from keras_stm.optimizers import SGD, TSM_GROUPS
 
 
 def steps(optimizer, gradients, start=(1.0, -2.0, 3.0), name="kernel"):
-    """A weight after the steps of `gradients`."""
+    """Returns a weight after one step per gradient."""
     weight = keras.Variable(np.array(start, "float32"), name=name)
     optimizer.build([weight])
     for gradient in gradients:
@@ -39,7 +39,7 @@ def test_without_decay_it_is_keras_sgd():
 
 
 def test_decay_is_added_after_clipping():
-    """Clipping is for what the data say; PyTorch clips before the optimiser sees the decay."""
+    """Clipping applies to the gradient of the loss. PyTorch also clips before it adds the decay."""
     optimizer = SGD(1.0, weight_decay=0.1, clipnorm=1.0)
     weight = steps(optimizer, [[0.0, 0.0, 100.0]])
     np.testing.assert_allclose(weight, [0.9, -1.8, 3 - 1 - 0.3], rtol=1e-6)

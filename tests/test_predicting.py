@@ -1,4 +1,4 @@
-"""Answers to files and folders: which videos are found, what is said of broken ones, tables and timelines."""
+"""Predictions for files and folders: videos found, errors of unreadable files, tables and timelines."""
 
 import csv
 import functools
@@ -40,7 +40,7 @@ def ramp(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once():
-    """Most tests ask the same model."""
+    """Caches classifiers, because most tests use the same model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predicting, "VideoClassifier", functools.cache(VideoClassifier))
         yield
@@ -89,7 +89,7 @@ def test_broken_files_are_reported_one_by_one_and_the_others_answered(run, video
     answers = predict([folder, "nowhere.mp4", folder / "a.avi"], run, **files)
     assert best(answers) == {"a.avi": "dark", "c.mp4": "middle"}
     reasons = {
-        "cut.mp4": "cut off",
+        "cut.mp4": "truncated",
         "notes.mp4": "not a video",
         "sound.mp4": "no video stream",
         "nowhere.mp4": "no such file",
@@ -157,7 +157,7 @@ def test_a_timeline_has_the_windows_and_the_spans_where_they_agree(run, ramp, tm
         mean = brightness[int(float(row["start"]) * 10) :][:10].mean()
         assert row["label_1"] == NAMES[int(mean > DARK) + int(mean > BRIGHT)]
     assert {row["label_1"] for row in rows} == set(NAMES)
-    # The spans lie end to end, and change half way between the middles of two windows.
+    # Each span starts where the previous one ends, midway between the centres of two windows.
     spans = answer["spans"]
     assert [span["label"] for span in spans] == list(NAMES)
     assert spans[0]["start"] == 0 and spans[-1]["end"] == pytest.approx(6)
@@ -235,7 +235,7 @@ def test_a_bar_shows_the_time_left_where_a_person_watches(window, run, videos, r
     predict([ramp if window else videos], run, window=window, on_answer=lambda answer: print(answer["file"]))
     shown = "".join(call.args[0] for call in terminal.write.call_args_list)
     assert ("1/6" if window else "1/3") in shown
-    # A bar is wiped before an answer is printed over it, and none is left in the end.
+    # The bar is erased before each answer is printed, and no bar remains at the end.
     *_, last_answer = shown.split("\r\033[K")
     assert last_answer.startswith(ramp if window else str(videos)) and "\r" not in last_answer
 

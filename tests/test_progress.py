@@ -1,4 +1,4 @@
-"""What a person sees of a long job, and what a file does that takes the output."""
+"""Progress of a long job, on a terminal and in a file that receives the output."""
 
 import sys
 import time
@@ -11,15 +11,15 @@ from keras_stm.progress import Progress
 
 @pytest.fixture
 def terminal(monkeypatch, capsys):
-    """Function that returns what is on a terminal that a person watches."""
-    # Of the class, as pytest makes the object anew for each phase of a test.
+    """Makes stdout a terminal. Returns a function that returns the output since its last call."""
+    # Patch the class, because pytest creates a new object for each phase of a test.
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda file: True)
     return lambda: capsys.readouterr().out
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass where a test says so."""
+    """A clock that only the test moves: a list with the time in seconds."""
     seconds = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
     return seconds

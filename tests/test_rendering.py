@@ -1,4 +1,4 @@
-"""Videos with predictions drawn on them: what is drawn, where, and that the rest stays as it is."""
+"""Videos with predictions drawn on them: contents and place of the panel, and unchanged pixels elsewhere."""
 
 import fractions
 import math
@@ -42,10 +42,10 @@ def test_the_rendered_video_is_the_same_but_for_what_is_drawn(height, width, tmp
     inside = np.zeros((height, width), bool)
     inside[top : top + panel.height, left : left + panel.width] = True
     outside = ~inside
-    # Colours are stored for two by two pixels.
+    # The video stores one colour for 2 x 2 pixels, so pixels next to the panel change.
     outside[top - 2 : top + panel.height + 2, left - 2 : left + panel.width + 2] = False
     assert np.abs(after - before)[:, outside].mean() < 4
-    # Every frame is darker there, but for the letters.
+    # In every frame, the panel is darker than the video, except for its letters.
     assert np.all(np.abs(after - before)[:, inside].mean(axis=(1, 2)) > 40)
     with av.open(str(target)) as container:
         assert container.streams.video[0].codec_context.name == "h264"
@@ -122,11 +122,11 @@ def test_bars_are_as_long_as_the_scores_and_text_stands_out():
         panel = rendering.draw_panel(predictions, 640, 480)
         inside = drawn[12 : 12 + panel.height, 12 : 12 + panel.width].astype(int)
         rows = np.split(inside[: panel.height // 3 * 3], 3)
-        # Bars are blue, what is behind them is grey.
+        # Bars are blue, and the background is grey.
         blue = [((row[..., 2] - row[..., 0]) > 60).any(axis=0).mean() for row in rows]
         assert blue == pytest.approx([1, 0.5, 0], abs=0.03)
         assert inside.max() > 250
-        # What is behind shines through, a third of it.
+        # The panel lets a third of the background's brightness through.
         assert np.median(luminance(inside)) == pytest.approx(background / 3, abs=1)
 
 

@@ -1,4 +1,4 @@
-"""A model meets files: answers are those of the model on the views of the file, however they are batched."""
+"""A classifier's answers equal the model's scores of the file's views, for every batch size."""
 
 import itertools
 import pathlib
@@ -20,7 +20,7 @@ REAL_CLIPS = pathlib.Path(__file__).parents[2] / "shared" / "real_clips"
 
 
 def make_model(shape=(None, None, None, 3)):
-    """A model, small so that it compiles fast, whose scores depend on all of a clip and its order."""
+    """Returns a small model, which compiles fast. Its scores depend on all frames and on their order."""
     keras.utils.set_random_seed(0)
     inputs = keras.Input(shape)
     x = keras.layers.Conv3D(8, 3, padding="same", activation="relu", data_format="channels_last")(inputs)
@@ -47,7 +47,7 @@ def classifier(model):
 
 
 def by_hand(model, views):
-    """An answer from prepared views: the mean of one prediction a view, best first."""
+    """Returns the answer for preprocessed views: the mean of the scores of all views, best class first."""
     scores = [keras.ops.convert_to_numpy(model(view[np.newaxis], training=False))[0] for view in views]
     scores = np.mean(scores, axis=0)
     return [{"label": NAMES[i], "score": scores[i]} for i in np.argsort(-scores)]
@@ -64,7 +64,7 @@ def test_an_answer_is_that_of_the_model_on_the_loaded_clip(classifier, model, pa
     for answer, path in zip(answers, paths, strict=True):
         assert_equal(answer, by_hand(model, load_clip(path, 4, 32)))
         assert all(type(row["score"]) is float for row in answer)
-    # Without this, a model that answers the same to all would do.
+    # Without this check, a model with one answer for all clips would pass.
     scores = [row["score"] for answer in answers for row in answer]
     assert len(set(np.round(scores, 4))) > 6
 
@@ -79,7 +79,7 @@ def test_the_papers_protocol_is_the_mean_of_its_views(model, paths):
 
 @pytest.fixture
 def batches(model, monkeypatch):
-    """The numbers of clips that the model is given."""
+    """Sizes of the batches that the model receives."""
     predict, sizes = inference.predict_fn(model), []
 
     def count(batch):
@@ -98,7 +98,7 @@ def test_the_batch_size_changes_no_answer_and_no_batch_is_larger(protocol, sizes
         answers = VideoClassifier(
             model, NAMES, num_frames=2, image_size=32, protocol=protocol, batch_size=size
         )(paths)
-        # All but the last are full: videos share them.
+        # All batches except the last are full, because videos share batches.
         assert set(batches[:-1]) <= {size} and 1 <= batches[-1] <= size
         assert sum(batches) == len(paths) * {"efficient": 1, "paper": 30}[protocol]
         for answer, other in zip(answers, expected or answers, strict=True):
@@ -160,7 +160,7 @@ def test_iterating_gives_the_errors_in_their_places_and_all_other_answers(batch_
 
 
 def test_answers_come_before_the_last_clip_is_read(model, paths):
-    """Without end, and so with all in memory, this would not return."""
+    """The input never ends, so a classifier that first read all of it would not return."""
     classifier = VideoClassifier(model, NAMES, num_frames=2, image_size=32, batch_size=2)
     answers = classifier.iterate(itertools.cycle(paths))
     assert len(list(itertools.islice(answers, 12))) == 12
@@ -308,11 +308,11 @@ def test_damage_met_on_the_way_ends_a_timeline_with_an_error(classifier, tmp_pat
     with pytest.raises(VideoError, match="video.mp4: "):
         for answer in timeline:
             found.append(answer["start"])
-    # Batches of eight windows.
+    # The damage is in the third batch of eight windows.
     assert found == pytest.approx(range(16), abs=0.01)
 
 
-@pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="no real clips beside the checkout")
+@pytest.mark.skipif(not REAL_CLIPS.is_dir(), reason="no real clips next to the checkout")
 def test_real_clips_are_answered(classifier, model):
     for path in sorted(REAL_CLIPS.iterdir()):
         assert_equal(classifier(path), by_hand(model, load_clip(path, 4, 32)))

@@ -1,4 +1,4 @@
-"""Trains in two processes on this machine, as on two hosts of a cluster; each argument goes to both.
+"""Trains in two processes on one machine, as on two hosts of a cluster. Both receive all arguments.
 
 python tests/two_processes.py --output=saved_models/two --epochs=2
 """
@@ -12,7 +12,7 @@ FIT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 
 
 
 def cluster(count):
-    """The flags by which each of so many processes finds the others."""
+    """Returns, for each of `count` processes, the flags with which it finds the others."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         coordinator = f"localhost:{free.getsockname()[1]}"
@@ -30,7 +30,7 @@ def main(arguments):
     try:
         codes = [process.wait() for process in processes]
     except KeyboardInterrupt:
-        # The terminal has sent it to both.
+        # The terminal sends Ctrl-C to both processes: wait until they end.
         codes = [process.wait() for process in processes]
     return max(map(abs, codes))
 

@@ -1,28 +1,33 @@
-"""Compares the speed of networks, with each backend and with what one would otherwise use, on this machine.
+"""Compares the speed of networks on this machine: keras_stm with each backend, and other libraries.
 
   python training/benchmark.py --json=speed.json     # all networks and kinds, with clips of one shape
-  python training/benchmark.py --full                # with more shapes: hours on a few cores
+  python training/benchmark.py --full                # with more clip shapes: hours on a few cores
   python training/benchmark.py --batch_sizes=1 --kinds=plain,folded,openvino --backends=tensorflow,jax
-  python training/benchmark.py --quick               # tiny networks: only whether it runs
-  python training/benchmark.py --what=pipeline       # reading clips, against bare decoding
-  python training/benchmark.py --what=soak           # what reading 10,000 clips leaves in memory
+  python training/benchmark.py --quick               # tiny networks: only checks that the command works
+  python training/benchmark.py --what=pipeline       # reading clips, compared with bare decoding
+  python training/benchmark.py --what=soak           # memory growth while 10,000 clips are read
 
-All whose speed is compared is measured in turn, so that a ratio holds although the machine's speed drifts;
-each ratio is the median of the rounds, with their range. TSN, which has no temporal layer, is 1.00; higher
-is faster. What a step of training takes of memory is compared, too. Kinds of our own, of each backend:
+Each round times all steps in turn, so the ratios hold although the machine's speed drifts. A ratio is the
+median of the rounds, printed with their range. Speeds are relative to TSN, which has no temporal layer: TSN
+is 1.00, and higher is faster. The memory of a training step is compared, too.
 
-- plain, folded: inference, folded with BatchNorm in the convolutions
-- saved_model: inference of our export, under TensorFlow
-- training: a step of training
+Kinds that measure keras_stm with each backend:
+
+- plain: inference
+- folded: inference with BatchNorm folded into the convolutions
+- saved_model: inference of the exported SavedModel, only under TensorFlow
+- training: a training step
 - startup: the time to import keras_stm and to build a network
 
-and of others, which ours is compared with:
+Kinds that measure other libraries for comparison:
 
-- torch_eager, torch_compile: the same network in plain PyTorch; with training its step, too
-- openvino, onnxruntime: inference of our export
+- torch_eager, torch_compile: inference of the same network in plain PyTorch; with the kind training, also a
+  training step
+- openvino, onnxruntime: inference of the exported model
 
-What is not installed is left out, and said. Stopped by Ctrl-C, it reports what it has measured. Exit status:
-1 where something failed or nothing was measured.
+Kinds that cannot be measured here, such as those of missing packages, are skipped; the report says why.
+Ctrl-C ends the measurement of networks early, and the report then holds the results so far. The exit status
+is 1 if a measurement failed or nothing was measured.
 """
 
 import os
@@ -37,14 +42,14 @@ from benchmarks import networks
 from benchmarks.steps import NETWORKS
 
 if __name__ == "__main__":
-    # keras_stm loads a backend. Networks are measured in other processes: any will do here that is there.
+    # keras_stm loads a backend. Other processes measure networks, so any installed backend will do here.
     os.environ.setdefault("KERAS_BACKEND", next(filter(networks.is_installed, networks.BACKENDS), ""))
 
 with keras_stm_command.without_start_up_lines():
     from benchmarks import report
     from keras_stm.commands.main import run
 
-# Defaults of the flags, and those of --quick and --full.
+# Defaults of the flags, and the values that --quick and --full set in their place.
 _DEFAULTS = {
     "networks": list(NETWORKS),
     "kinds": list(networks.KINDS),
@@ -69,53 +74,66 @@ _FULL = {"num_frames": ["8", "16"], "batch_sizes": ["1", "16"]}
 
 
 def define_flags(values):
+    """Defines the command's flags in a `flags.FlagValues`."""
     flags.DEFINE_enum(
         "what", "networks", ["networks", "pipeline", "soak"], "What to measure.", flag_values=values
     )
     flags.DEFINE_list(
-        "backends", None, "networks: Keras backends. Default: all that are installed.", flag_values=values
+        "backends", None, "networks: Keras backends. Default: all installed ones.", flag_values=values
     )
     for name, help in {
         "networks": "networks: any of " + ", ".join(NETWORKS) + ".",
         "kinds": "networks: any of " + ", ".join(networks.KINDS) + ".",
-        "compared_networks": "networks: those of --networks to measure as saved_model and with others.",
-        "num_frames": "networks: frames of a clip, each in turn.",
-        "batch_sizes": "networks: clips of a step of inference, each in turn.",
-        "depths": "networks: blocks of the four stages.",
+        "compared_networks": "networks: part of --networks to measure as saved_model and in other libraries.",
+        "num_frames": "networks: frames in a clip; each number is measured.",
+        "batch_sizes": "networks: clips in an inference step; each number is measured.",
+        "depths": "networks: blocks in each of the four stages.",
     }.items():
         flags.DEFINE_list(name, _DEFAULTS[name], help, flag_values=values)
     for name, help in {
-        "training_batch_size": "networks: clips of a step of training.",
+        "training_batch_size": "networks: clips in a training step.",
         "image_size": "networks: height and width of a clip in pixels.",
-        "width": "networks: width of the networks.",
-        "rounds": "Times that each is measured.",
+        "width": "networks: filters of the first convolution.",
+        "rounds": "networks, pipeline: how often each speed is measured.",
     }.items():
         flags.DEFINE_integer(name, _DEFAULTS[name], help, lower_bound=1, flag_values=values)
     flags.DEFINE_enum(
         "mixed_precision",
         "none",
         ["none", "bfloat16"],
-        "networks: the type to compute in; none is float32.",
+        "networks: the type to compute in; none means float32.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
-        "jit_compile", None, "networks: as of Keras. Default: what is fast.", flag_values=values
+        "jit_compile",
+        None,
+        "networks: Keras's jit_compile. Default: off under TensorFlow on a CPU, where it is slow, else auto.",
+        flag_values=values,
     )
     flags.DEFINE_boolean(
-        "quick", False, "networks: tiny ones, unless other flags say more.", flag_values=values
+        "quick",
+        False,
+        "networks: measure tiny networks; flags that are given take precedence.",
+        flag_values=values,
     )
     flags.DEFINE_boolean(
         "full",
         False,
-        "networks: --num_frames=8,16 --batch_sizes=1,16, unless these flags say more. Without it "
-        "--num_frames=8 --batch_sizes=2, which takes a small part of the time.",
+        "networks: set --num_frames=8,16 --batch_sizes=1,16, unless these flags are given. The defaults, "
+        "--num_frames=8 --batch_sizes=2, take a small part of the time.",
         flag_values=values,
     )
     flags.DEFINE_string(
-        "json", None, "networks: file for all numbers and raw times; it is replaced.", flag_values=values
+        "json",
+        None,
+        "networks: file to write all numbers and raw times to; an existing file is replaced.",
+        flag_values=values,
     )
     flags.DEFINE_string(
-        "video", None, "pipeline: file to measure with. Default: one is made.", flag_values=values
+        "video",
+        None,
+        "pipeline: video to measure with. Default: a generated one of ten seconds.",
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "workers",
@@ -144,6 +162,7 @@ def _define_checks(values):
 
 
 def check_names(values, choices):
+    """Returns true if all values are among the choices; raises `flags.ValidationError` otherwise."""
     if values is None:
         return True
     for value in values or [""]:
@@ -153,6 +172,7 @@ def check_names(values, choices):
 
 
 def check_numbers(values):
+    """Returns true if all values are positive integers; raises `flags.ValidationError` otherwise."""
     for value in values or [""]:
         if not (value.isdecimal() and int(value)):
             raise flags.ValidationError(f"{value or 'nothing'} is not a positive integer")
@@ -160,6 +180,7 @@ def check_numbers(values):
 
 
 def check_depths(values):
+    """Returns true for four positive integers; raises `flags.ValidationError` otherwise."""
     if not all(map(str.isdecimal, values)):
         raise flags.ValidationError("must be whole numbers with commas between them")
     if len(values) != 4 or not all(map(int, values)):
@@ -168,14 +189,15 @@ def check_depths(values):
 
 
 def main(argv):
+    """Runs the command and returns its exit status."""
     return run(argv, define_flags, _measure, __doc__, stopped="stopped.")
 
 
 def _measure(values, _):
-    """Returns the exit status."""
+    """Runs the measurement that `--what` chooses and returns the exit status."""
     if values.what == "networks":
         return measure_networks(read_options(values), values.json)
-    # It needs TensorFlow and PyAV, without which networks are measured.
+    # The pipeline needs TensorFlow and PyAV; networks can be measured without them.
     with keras_stm_command.without_start_up_lines():
         from benchmarks import pipeline
 
@@ -185,7 +207,13 @@ def _measure(values, _):
 
 
 def read_options(values):
-    """The flags of networks as a namespace, those of --quick and --full where not given themselves."""
+    """Returns the flags of `--what=networks` as a namespace.
+
+    `--quick` and `--full` replace the defaults of flags that are not given.
+
+    Raises:
+        ValueError: if a backend is not installed.
+    """
     names = (*_DEFAULTS, "backends", "mixed_precision", "jit_compile")
     options = {name: values[name].value for name in names}
     for given, defaults in ((values.quick, _QUICK), (values.full, _FULL)):
@@ -200,23 +228,31 @@ def read_options(values):
     for name in options["backends"] or networks.BACKENDS:
         if name not in installed:
             raise ValueError(f"--backends: {name} is not installed")
-    # Large enough to be as fast as it gets; a step on a GPU takes a few milliseconds only.
+    # 4096 is large enough to reach the peak. A step on a GPU takes milliseconds, and is repeated for 0.2 s.
     options["matrix_size"] = 256 if values.quick else 4096
     options["least_seconds"] = 0 if values.quick else 0.2
     return types.SimpleNamespace(**options)
 
 
 def measure_networks(options, json):
-    """Prints the tables, and returns the exit status."""
+    """Measures networks, prints the tables and returns the exit status.
+
+    Args:
+        options: namespace that `read_options` returns.
+        json: file for all numbers, or `None`.
+
+    Raises:
+        ValueError: if `json` cannot be written.
+    """
     if json is not None:
         folder = os.path.dirname(os.path.abspath(json))
         if not os.path.isdir(folder):
             raise ValueError(f"--json={json}: there is no folder {folder}")
         if os.path.isdir(json) or not json:
-            raise ValueError(f"--json={json} is a folder")
-    # Ended as by Ctrl-C, with its processes and its files.
+            raise ValueError(f"--json={json}: must be a file, not a folder")
+    # SIGTERM then acts like Ctrl-C, so that the processes are stopped and temporary files are removed.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # What there is to measure is decided there, and the flags are kept as they were given.
+    # A copy: `networks.measure` drops what cannot be measured, and the report needs the options as given.
     results = networks.measure(types.SimpleNamespace(**vars(options)))
     summary = report.summarize(results, options)
     print(report.format_report(summary))

@@ -1,4 +1,4 @@
-"""`keras-stm check-data` from a checkout; see `--help`."""
+"""Runs `keras-stm check-data` from a checkout; see `--help`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""`keras-stm evaluate` from a checkout; see `--help`."""
+"""Runs `keras-stm evaluate` from a checkout; see `--help`."""
 
 import sys
 

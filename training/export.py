@@ -1,4 +1,4 @@
-"""`keras-stm export` from a checkout; see `--help`."""
+"""Runs `keras-stm export` from a checkout; see `--help`."""
 
 import sys
 

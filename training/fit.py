@@ -1,4 +1,4 @@
-"""`keras-stm fit` from a checkout; see `--help`."""
+"""Runs `keras-stm fit` from a checkout; see `--help`."""
 
 import sys
 

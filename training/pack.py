@@ -1,4 +1,4 @@
-"""`keras-stm pack` from a checkout; see `--help`."""
+"""Runs `keras-stm pack` from a checkout; see `--help`."""
 
 import sys
 

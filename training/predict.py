@@ -1,4 +1,4 @@
-"""`keras-stm predict` from a checkout; see `--help`."""
+"""Runs `keras-stm predict` from a checkout; see `--help`."""
 
 import sys
 

@@ -1,16 +1,16 @@
-"""Runs the paper's ablations on the embedded data set's harder variant, each table beside the paper's.
+"""Runs the paper's ablations on the embedded data set's harder variant, and compares them with the paper.
 
-Clips are arrays made from a seed: no files and, under jax and torch, no TensorFlow; filelock and matplotlib
-are needed. Writes into its folder results/ (a JSON file and the scores of the test clips for each run),
-tables.md, a picture for each table and summary.json.
+Clips are arrays generated from seeds: the command needs no video files and, under jax and torch, no
+TensorFlow. It needs filelock and matplotlib. It fills a folder with tables.md, a picture of each table,
+summary.json and results/, which holds a JSON file and the scores of the test clips for each run.
 
-  python training/reproduce.py --processes=2       # two hours on two cores; may be stopped
+  python training/reproduce.py --processes=2       # two hours on two cores; can be stopped and resumed
   python training/reproduce.py --tables=5,6 --seeds=3
-  python training/reproduce.py --quick             # everything tiny: does it work?
-  python training/reproduce.py --network=resnet50 --mixed_precision=bfloat16   # wants a GPU
+  python training/reproduce.py --quick             # tiny networks: only checks that the command works
+  python training/reproduce.py --network=resnet50 --mixed_precision=bfloat16   # meant for a GPU
 
-The same command again goes on with the runs that are missing; one that was stopped starts anew. The report is
-of all that is there.
+The same command, run again, trains the missing runs. A run that was stopped starts from its beginning. The
+report covers all finished runs in the folder.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ with keras_stm_command.without_start_up_lines():
     from reproduction.runs import Settings
     from reproduction.tables import FEW_SEEDS, NAMES
 
-# What --quick sets.
+# Settings of --quick.
 TINY = {
     "depths": (2, 1, 1, 1),
     "width": 4,
@@ -49,22 +49,31 @@ TINY = {
 
 
 def define_flags(values):
+    """Defines the command's flags in a `flags.FlagValues`."""
     flags.DEFINE_string(
-        "output", os.path.join("saved_models", "reproduce"), "Folder to fill.", flag_values=values
+        "output", os.path.join("saved_models", "reproduce"), "Output folder.", flag_values=values
     )
-    flags.DEFINE_boolean("quick", False, "Everything tiny, to see that it works.", flag_values=values)
+    flags.DEFINE_boolean(
+        "quick", False, "Train tiny networks, to check that the command works.", flag_values=values
+    )
     flags.DEFINE_enum(
         "network",
         "small",
         ["small", "resnet50"],
-        "small: all tables. resnet50: TSN and STM of the published size, 112 pixels, 3 seeds, for Table 5.",
+        "small: all networks in a small size. resnet50: TSN and STM of the published size at 112 pixels.",
         flag_values=values,
     )
-    flags.DEFINE_list("tables", None, f"Some of {','.join(NAMES)}. Default: all.", flag_values=values)
+    flags.DEFINE_list(
+        "tables",
+        None,
+        f"Tables to fill, any of {','.join(NAMES)}. Default: all, or 5 with --network=resnet50.",
+        flag_values=values,
+    )
     flags.DEFINE_integer(
         "seeds",
         None,
-        f"Runs of each network. Default: 5 for Tables 5 and 6. The others have at most {FEW_SEEDS}.",
+        "Runs of each network. Default: 5, or 3 with --network=resnet50, or 1 with --quick. Tables other "
+        f"than 5 and 6 use at most {FEW_SEEDS}.",
         lower_bound=1,
         flag_values=values,
     )
@@ -72,31 +81,36 @@ def define_flags(values):
         "image_size", None, "Height and width of a clip in pixels.", lower_bound=32, flag_values=values
     )
     flags.DEFINE_integer("epochs", None, "Passes over the training clips.", lower_bound=1, flag_values=values)
-    flags.DEFINE_integer("batch_size", None, "Clips of a training step.", lower_bound=2, flag_values=values)
+    flags.DEFINE_integer("batch_size", None, "Clips in a training step.", lower_bound=2, flag_values=values)
     flags.DEFINE_float(
         "learning_rate",
         None,
-        "Its peak for a batch of 64 clips; that of the runs is in proportion.",
+        "Peak learning rate for a batch of 64 clips; it is scaled in proportion to the batch size.",
         lower_bound=0.0,
         flag_values=values,
     )
     flags.DEFINE_integer(
         "processes",
         1,
-        "Networks trained at a time, each with its part of the cores. 1 is for a GPU.",
+        "Networks trained at the same time, each with its share of the cores. Use 1 on a GPU.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_boolean(
-        "report_only", False, "Write the report of what is there; train nothing.", flag_values=values
+        "report_only", False, "Write the report of the finished runs; train nothing.", flag_values=values
     )
     flags.DEFINE_enum(
-        "mixed_precision", "none", ["none", "bfloat16"], "bfloat16 is for a GPU.", flag_values=values
+        "mixed_precision",
+        "none",
+        ["none", "bfloat16"],
+        "The type to compute in; none means float32. bfloat16 is meant for a GPU.",
+        flag_values=values,
     )
 
 
 def main(argv):
-    stopped = "stopped. The same command goes on with the runs that are missing."
+    """Runs the command."""
+    stopped = "stopped. Run the same command again to train the missing runs."
     return run(argv, define_flags, lambda values, _: _reproduce(values, argv), __doc__, stopped=stopped)
 
 
@@ -115,7 +129,7 @@ def _reproduce(values, argv):
 
 
 def settings_from_flags(values):
-    """`Settings` of the flags."""
+    """Returns the `Settings` that the flags describe."""
     settings = Settings()
     if values.network == "resnet50":
         depths, width = settings.published

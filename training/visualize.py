@@ -1,4 +1,4 @@
-"""`keras-stm visualize` from a checkout; see `--help`."""
+"""Runs `keras-stm visualize` from a checkout; see `--help`."""
 
 import sys
 

@@ -1,0 +1,1 @@
+"""The commands of `keras-stm`, one module for each."""

@@ -1,21 +1,21 @@
-"""Checks a data set before a week of training depends on it.
+"""Checks a data set before a long training.
 
-Opens every clip, counts its frames and decodes the first, the middle and the last one, which finds files
-that are no videos and tails that are missing; --decode decodes all frames, which also finds damage in
-between and takes several times as long. Looks for copies: files of the same bytes, frame folders of the
-same names, sizes and first frame.
+Opens every clip, counts its frames, and decodes the first, the middle and the last frame. This finds files
+that are not videos and truncated files. --decode decodes all frames; this also finds damage in between, but
+takes several times as long. The command also finds copies: files with the same bytes, and frame folders with
+the same names, sizes and first frame.
 
   keras-stm check-data --data_dir=FOLDER                           # FOLDER/<class>/*.mp4
-  keras-stm check-data --data_dir=FOLDER --dataset=something_v2    # as it was unpacked
+  keras-stm check-data --data_dir=FOLDER --dataset=something_v2    # in its original layout
   keras-stm check-data --data_dir=FOLDER --split=train,validation,test --decode
 
 Prints a report and writes into --output:
   check_data.json    all findings
-  exclude.txt        the clips that cannot be read, for `keras-stm fit --exclude`
+  exclude.txt        the unreadable clips, for `keras-stm fit --exclude`
   histograms.png     resolution, frame rate, length, clips per class
 
-Exit status: 0 where all clips can be read, whatever else was found; 2 where exclude.txt names some; 1 where
-there was no check.
+Exit status: 0 if all clips are readable, even if there are other findings; 2 if exclude.txt lists clips; 1 if
+the check failed.
 """
 
 import os
@@ -32,44 +32,53 @@ from keras_stm.replacing import replacing
 from keras_stm.train.devices import hide_gpus
 
 HISTOGRAMS = "histograms.png"
-# Examples of a finding in the report; the JSON file has all.
+# Number of examples of a finding in the report; the JSON file has all.
 _LISTED = 3
-# A median short side, or seconds, above which packing pays.
+# Packing is worthwhile above this median short side, or this median length in seconds.
 _LARGE = 340
 _LONG = 5
 
 
 def define_flags(values):
+    """Defines the flags of the command."""
     define_data(values)
     flags.DEFINE_list(
-        "split", ["train", "validation"], "Which of train, validation and test to check.", flag_values=values
+        "split",
+        ["train", "validation"],
+        "Splits to check, out of train, validation and test.",
+        flag_values=values,
     )
     flags.DEFINE_integer(
-        "num_frames", 8, "Clips with fewer are named as too short.", lower_bound=1, flag_values=values
+        "num_frames",
+        8,
+        "Clips with fewer frames are reported as too short.",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_boolean(
-        "decode", False, "Decode all frames of all clips, not three of each.", flag_values=values
+        "decode", False, "Decode all frames of each clip, not only three.", flag_values=values
     )
     define_workers(values)
     flags.DEFINE_string(
         "output",
         None,
-        "Folder for what is written. Default: saved_models/check_data-<name of data_dir>.",
+        "Folder for the written files. Default: saved_models/check_data-<name of data_dir>.",
         flag_values=values,
     )
 
 
 def main(argv):
+    """Runs the command; returns its exit status."""
     return commands.run(argv, define_flags, _run, __doc__)
 
 
 def _run(values, paths):
-    # Now, as without it there would be no picture after hours of reading.
+    # Import it now: without matplotlib, drawing would fail after hours of reading.
     import matplotlib.figure  # noqa: F401
 
     if not values.data_dir:
-        raise ValueError("--data_dir is missing: the folder of the data set to check")
-    # Of which a training may be using the memory.
+        raise ValueError("--data_dir is missing: pass the folder of the data set to check")
+    # A training may be using the GPUs' memory.
     hide_gpus()
     name = os.path.basename(absolute(values.data_dir))
     output = os.path.expanduser(values.output or os.path.join("saved_models", f"check_data-{name}"))
@@ -91,24 +100,26 @@ def _run(values, paths):
 
 
 def print_report(findings):
-    """Prints what a person wants to know, a screenful."""
+    """Prints a summary of the findings that fits on a screen."""
     print(f"\n{findings['data_dir']}: {findings['classes']} classes")
     for split, found in findings["splits"].items():
         print(f"{split:>12}{found['clips']:10,} clips, {found['readable']:,} of them can be read")
         if found["balance"]:
             (smallest, least), (largest, most) = found["balance"]["smallest"], found["balance"]["largest"]
             median, ratio = as_text(found["balance"]["median"]), as_text(found["balance"]["ratio"])
-            print(f"{least:22,} ({smallest}) to {most:,} ({largest}) a class, median {median}, ratio {ratio}")
+            print(
+                f"{least:22,} ({smallest}) to {most:,} ({largest}) per class, median {median}, ratio {ratio}"
+            )
             if found["balance"]["empty"]:
                 print(f"{'':22} none of {_first(found['balance']['empty'])}")
         if found["missing"]:
-            print(f"{len(found['missing']):22,} more are listed but not there: {_first(found['missing'])}")
+            print(f"{len(found['missing']):22,} more are listed but do not exist: {_first(found['missing'])}")
 
     leaks, copies = [], []
     for group in findings["copies"]:
         example = _first([f"{clip['path']} ({clip['class'] or 'no label'})" for clip in group], " = ")
         (copies if len({clip["split"] for clip in group}) == 1 else leaks).append(example)
-    _print_examples("LEAKAGE", "the same clip in several splits; the model will look too good", leaks)
+    _print_examples("LEAKAGE", "the same clip in several splits; measured accuracy will be too high", leaks)
     for kind, clips in findings["unreadable"].items():
         _print_examples(kind, f"in {EXCLUDE}", [f"{clip['path']}: {clip['reason']}" for clip in clips])
     _print_examples(
@@ -122,7 +133,7 @@ def print_report(findings):
     for name, found in findings["facts"].items():
         numbers = "".join(f"{as_text(found.get(key, '')):>9}" for key in ("min", "median", "max"))
         frequent = ", ".join(f"{as_text(value)} ({count:,})" for value, count in found["most_frequent"])
-        print(f"{name:16}{numbers}   {frequent or 'not known'}")
+        print(f"{name:16}{numbers}   {frequent or 'unknown'}")
 
 
 def _print_examples(title, meaning, examples):
@@ -138,11 +149,11 @@ def _first(names, separator=", "):
 
 
 def print_next(findings, output):
-    """Prints where the findings are, and what to do about them."""
+    """Prints where the findings are and what to do about them."""
     print(f"\n{', '.join((FINDINGS, EXCLUDE, HISTOGRAMS))}: {output}")
     medians = {name: found.get("median", 0) for name, found in findings["facts"].items()}
     if findings["dataset"] != "packed" and (medians["short side"] > _LARGE or medians["seconds"] > _LONG):
-        print("The clips are large or long: `keras-stm pack` makes them several times faster to read.")
+        print("The clips are large or long: after `keras-stm pack`, reading them is several times faster.")
     if any(findings["unreadable"].values()):
         values = {"data_dir": findings["data_dir"], "exclude": os.path.join(output, EXCLUDE)}
         if findings["dataset"] not in ("folder", "packed"):
@@ -150,4 +161,4 @@ def print_next(findings, output):
         if findings["fold"] != 1:
             values["fold"] = findings["fold"]
         command = shlex.join(f"--{name}={value}" for name, value in values.items())
-        print(f"To train without what cannot be read:\n  keras-stm fit {command}")
+        print(f"To train without the unreadable clips:\n  keras-stm fit {command}")

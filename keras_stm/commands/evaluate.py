@@ -1,22 +1,22 @@
-"""Measures how good a trained model is, by the protocols of the paper.
+"""Evaluates a trained model by the protocols of the paper.
 
   keras-stm evaluate --model=saved_models/small-stm_small       # on the embedded data set
-  keras-stm evaluate --model=RUN --data_dir=FOLDER              # your clips, as for `keras-stm fit`
+  keras-stm evaluate --model=RUN --data_dir=FOLDER              # your clips, see `keras-stm fit`
   keras-stm evaluate --model=RUN --data_dir=FOLDER --dataset=something_v2 --protocol=paper
   keras-stm evaluate --model=RUN --frames=reversed              # how much does frame order matter?
 
---protocol=efficient takes one view of each video, the middle frames of its segments and the centre crop
-(section 4.6, Table 9); paper averages the scores of 30, 10 random clips of 3 crops each (section 4.2).
---frames also evaluates clips whose frames are reversed, shuffled or all the middle one, which is what the
-paper's Figure 4 is about.
+--protocol=efficient uses one view of each video: the middle frames of its segments and the centre crop
+(section 4.6, Table 9). --protocol=paper averages the scores of 30 views: 10 random clips with 3 crops each
+(section 4.2). --frames additionally evaluates clips whose frames are reversed, shuffled or all replaced by
+the middle frame; see the paper's Figure 4.
 
 Prints the result and writes into --output:
-  result.json      all numbers, the settings, what they depend on
+  result.json      all numbers, the settings, and what the numbers depend on
   per_class.csv    a row for each class
   scores.csv       a row for each video: path, label, predicted, the score of each class
-  confusion.png    who is called what
-  left_out.txt     the videos that are missing or could not be read, if any
-and with --frames the three in the middle once more for those.
+  confusion.png    the confusion matrix
+  left_out.txt     the missing and the unreadable videos, if any
+With --frames, it also writes per_class, scores and confusion for the other order of frames.
 """
 
 import functools
@@ -39,21 +39,24 @@ from keras_stm.train.evaluate import evaluate
 
 
 def define_flags(values):
+    """Defines the flags of the command."""
     flags.DEFINE_string("model", None, "Folder of a run, or the .keras file in it.", flag_values=values)
     define_data(values, optional=True)
-    flags.DEFINE_enum("split", "validation", list(SPLITS), "Which of its videos.", flag_values=values)
+    flags.DEFINE_enum(
+        "split", "validation", list(SPLITS), "Split of the data set to evaluate.", flag_values=values
+    )
     define_class_order(values)
     flags.DEFINE_string(
         "exclude",
         None,
-        "Text file of clips to leave out, as `keras-stm check-data` writes it.",
+        "Text file of clips to skip, as `keras-stm check-data` writes it.",
         flag_values=values,
     )
     _define_views(values)
     flags.DEFINE_integer(
         "batch_size",
         32,
-        "Clips at a time; those of one video even where they are more.",
+        "Largest number of clips per batch. A video with more clips is a batch of its own.",
         lower_bound=1,
         flag_values=values,
     )
@@ -62,7 +65,7 @@ def define_flags(values):
     flags.DEFINE_string(
         "output",
         None,
-        "Folder for what is written. Default: one in <model>/evaluation that is named for what is evaluated.",
+        "Folder for the written files. Default: a folder in <model>/evaluation, named after the settings.",
         flag_values=values,
     )
     define_distribution(values)
@@ -73,21 +76,21 @@ def _define_views(values):
         "protocol",
         "efficient",
         list(views.PROTOCOLS),
-        "'efficient' is one view of each video, 'paper' 10 random clips of 3 crops each.",
+        "'efficient' is one view of each video; 'paper' is 10 random clips with 3 crops each.",
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "clips", None, "Other clips over time than the protocol's.", lower_bound=1, flag_values=values
+        "clips", None, "Clips per video. Default: see --protocol.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_enum(
         "crops",
         None,
         list(map(str, views.CROPS)),
-        "Other crops of each than the protocol's.",
+        "Crops per clip. Default: see --protocol.",
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "num_frames", None, "Frames of a clip. Default: as in training.", lower_bound=1, flag_values=values
+        "num_frames", None, "Frames per clip. Default: as in training.", lower_bound=1, flag_values=values
     )
     flags.DEFINE_integer(
         "image_size",
@@ -100,22 +103,23 @@ def _define_views(values):
         "frames",
         "ordered",
         list(views.FRAMES),
-        "Also evaluate with this order of a clip's frames.",
+        "Order of a clip's frames to evaluate in addition to 'ordered'.",
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "seed", 0, "Of random clips and of shuffled frames.", lower_bound=0, flag_values=values
+        "seed", 0, "Seed of random clips and of shuffled frames.", lower_bound=0, flag_values=values
     )
 
 
 def main(argv):
+    """Runs the command; returns its exit status."""
     command = functools.partial(_evaluate, f"{argv[0]} {shlex.join(argv[1:])}")
     return commands.run(argv, define_flags, command, __doc__)
 
 
 def _evaluate(command, values, paths):
     if not values.model:
-        raise ValueError("--model is missing: the folder of a run, or a .keras file")
+        raise ValueError("--model is missing: pass the folder of a run, or a .keras file")
     with start(values.distribution).scope():
         evaluate(
             values.model,

@@ -1,13 +1,13 @@
-"""Writes a trained model for serving: videos in, names of classes out, all in one file or folder.
+"""Writes a trained model for serving, in one file or folder that turns videos into class names.
 
   keras-stm export --model=saved_models/RUN                     # RUN/serving/<next version>
   keras-stm export --model=saved_models/RUN --output=served/actions/1
   keras-stm export --model=saved_models/RUN --format=onnx       # RUN/model.onnx
 
-`keras-stm fit` writes serving/1 itself. TF Serving takes the highest version of those it finds; none is
+`keras-stm fit` writes serving/1. TF Serving uses the highest version that it finds. Existing versions are not
 replaced.
 
-A SavedModel also holds an example of a request to TF Serving and its response, which are checked here:
+A SavedModel also holds an example request to TF Serving and its response, which this command checks:
   assets.extra/request.json, assets.extra/response.json
 """
 
@@ -26,44 +26,51 @@ _SERVING = os.path.dirname(run_folder.SERVING)
 
 
 def define_flags(values):
+    """Defines the flags of the command."""
     flags.DEFINE_string(
         "model", None, "Folder of a run of `keras-stm fit`, or the .keras file in it.", flag_values=values
     )
-    flags.DEFINE_enum("format", "saved_model", ["saved_model", "onnx"], "What to write.", flag_values=values)
+    flags.DEFINE_enum(
+        "format", "saved_model", ["saved_model", "onnx"], "Format to write.", flag_values=values
+    )
     flags.DEFINE_string(
         "output",
         None,
-        "What to write, which must not exist. Default: beside the model, the next version in serving/, or "
-        "model.onnx.",
+        "File or folder to write; it must not exist. Default: the next version in serving/, or model.onnx, "
+        "next to the model.",
         flag_values=values,
     )
-    flags.DEFINE_integer("top_k", 5, "saved_model: labels in an answer.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "top_k", 5, "Number of labels in a response of the SavedModel.", lower_bound=1, flag_values=values
+    )
 
 
 def main(argv):
+    """Runs the command; returns its exit status."""
     return run(argv, define_flags, _export, __doc__)
 
 
 def _export(values, _):
     if not values.model:
-        raise ValueError("--model is missing: the folder of a run of `keras-stm fit`, or a .keras file")
+        raise ValueError("--model is missing: pass the folder of a run of `keras-stm fit`, or a .keras file")
     export(values.model, values.output, values.format, values.top_k)
 
 
 def export(model, output=None, format="saved_model", top_k=5):
-    """Writes a trained model, and says how to use what was written.
+    """Writes a trained model and prints how to use it.
 
     Args:
         model: folder of a run, or `.keras` file.
-        output: what to write; `None` is beside the model the next version in `serving`, or `model.onnx`.
+        output: file or folder to write. `None` is the next version in `serving`, or `model.onnx`, next to the
+            model.
         format: `"saved_model"` or `"onnx"`.
-        top_k: labels in an answer of the SavedModel.
+        top_k: number of labels in a response of the SavedModel.
 
     Returns:
-        Path of what was written.
+        Path of the written file or folder.
 
     Raises:
-        ValueError: if there is no such model, or `output` exists.
+        ValueError: there is no such model, or `output` exists.
     """
     trained = inference.load(model)
     folder = os.path.dirname(trained.file)
@@ -76,12 +83,12 @@ def export(model, output=None, format="saved_model", top_k=5):
     if format == "onnx":
         output = os.path.expanduser(output or os.path.join(folder, run_folder.ONNX))
         keras_stm_export.save_onnx(trained.model, output, **options)
-        print(f"{output}: `clip`, uint8 (N, F, H, W, 3), to `scores`")
+        print(f"{output}: input `clip`, uint8 (N, F, H, W, 3); output `scores`")
         return output
 
     output = os.path.expanduser(output or next_version(os.path.join(folder, _SERVING)))
     keras_stm_export.save(trained.model, output, **options, top_k=top_k)
-    # TensorFlow only answers the example.
+    # TensorFlow only answers the example request.
     leave_gpus_to_backend()
     keras_stm_export.check_example(output)
     report(os.path.abspath(output))
@@ -89,17 +96,17 @@ def export(model, output=None, format="saved_model", top_k=5):
 
 
 def next_version(folder):
-    """The path in `folder` that is numbered one above the highest there, from 1."""
+    """Returns the path of the next version in `folder`: one above the highest there, or 1."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
     return os.path.join(folder, str(1 + max((int(name) for name in names if name.isdecimal()), default=0)))
 
 
 def report(path):
-    """Prints how to serve the SavedModel at an absolute path, and how to ask it."""
-    print(f"{path}: signatures serving_default, jpeg and float; answers its example request as it should")
+    """Prints how to serve the SavedModel at an absolute path, and how to send it a request."""
+    print(f"{path}: signatures serving_default, jpeg and float; its example request is answered correctly")
     versions, version = os.path.split(path)
     if not version.isdecimal():
-        print("TF Serving wants a folder of versions: give --output=.../1 for it.")
+        print("TF Serving needs a folder of versions: pass --output=.../1 to use it.")
         return
     folder = os.path.dirname(versions) if os.path.basename(versions) == _SERVING else versions
     name = re.sub(r"[^\w.-]", "_", os.path.basename(folder))

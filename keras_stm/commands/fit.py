@@ -1,16 +1,17 @@
-"""Trains a model on video files and writes all that is needed to use it into one folder.
+"""Trains a model on video files and writes one folder with everything needed to use the model.
 
-Without arguments: a small STM on the embedded data set (arrow of time), a few minutes on two cores.
+Without arguments, it trains a small STM on the embedded data set (arrow of time). This takes a few minutes on
+two cores.
 
   keras-stm fit
-  keras-stm fit --model=tsn_small                         # the baseline that cannot see order
+  keras-stm fit --model=tsn_small                         # the baseline that cannot see frame order
   keras-stm fit --data_dir=FOLDER                         # your clips: FOLDER/<class>/*.mp4, or
                                                           # FOLDER/train/<class> and FOLDER/val/<class>
   keras-stm fit --data_dir=FOLDER --preset=finetune
-  keras-stm fit --data_dir=FOLDER --preset=something_v2   # or another set as it unpacks
-  keras-stm fit --config=RUN/config.json                  # an earlier run's settings
+  keras-stm fit --data_dir=FOLDER --preset=something_v2   # a data set in its original layout
+  keras-stm fit --config=RUN/config.json                  # settings of an earlier run
 
-The same command again resumes a run that was stopped.
+Repeat the same command to resume a run that was stopped.
 """
 
 import contextlib
@@ -33,26 +34,29 @@ from keras_stm.commands.flags import (
 from keras_stm.train.devices import find_processes, start
 from keras_stm.train.run import fit
 
-STOPPED = "stopped. The same command, without --overwrite, goes on from the last whole epoch."
+STOPPED = "stopped. Repeat the command without --overwrite to resume from the last completed epoch."
 
 
 def define_flags(values):
+    """Defines the flags of the command."""
     define_settings(values)
     flags.DEFINE_string(
         "output",
         None,
-        "Folder of the run. Default: saved_models/<preset>-<model>. A run that was stopped there is resumed.",
+        "Folder of the run. Default: saved_models/<preset>-<model>. An unfinished run there is resumed.",
         flag_values=values,
     )
-    flags.DEFINE_boolean("overwrite", False, "Replace an earlier run in that folder.", flag_values=values)
-    flags.DEFINE_boolean("tensorboard", False, "Also log to <output>/tensorboard.", flag_values=values)
+    flags.DEFINE_boolean("overwrite", False, "Replace an earlier run in --output.", flag_values=values)
+    flags.DEFINE_boolean(
+        "tensorboard", False, "Also write TensorBoard logs to <output>/tensorboard.", flag_values=values
+    )
     define_workers(values)
     define_max_unreadable(values)
     flags.DEFINE_integer(
         "max_to_keep",
         1,
-        "How many of the last epochs' checkpoints are kept until the run is finished, beside the best one's. "
-        "The run is resumed from the newest that is not damaged.",
+        "Number of last epochs whose checkpoints are kept until the run is finished, in addition to the best "
+        "epoch's. A run resumes from the newest checkpoint that is not damaged.",
         lower_bound=1,
         flag_values=values,
     )
@@ -64,27 +68,28 @@ def _define_processes(values):
     flags.DEFINE_string(
         "coordinator",
         None,
-        "Several processes, JAX: host:port of the first one. Not needed under Slurm, nor with Keras' "
-        "variables KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID.",
+        "For several processes with JAX: host:port of the first process. Not needed under Slurm, or with "
+        "Keras's variables KERAS_DISTRIBUTION_JOB_ADDRESSES, _NUM_PROCESSES and _PROCESS_ID.",
         flag_values=values,
     )
     flags.DEFINE_integer(
         "num_processes",
         None,
-        "Several processes: how many, each with this command.",
+        "For several processes: their number. Each process runs this command.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_integer(
         "process_id",
         None,
-        "Several processes: which one this is, from 0; 0 writes the files.",
+        "For several processes: the number of this one, from 0. Process 0 writes the files.",
         lower_bound=0,
         flag_values=values,
     )
 
 
 def main(argv):
+    """Runs the command; returns its exit status."""
     command = functools.partial(_fit, os.path.basename(argv[0]))
     return commands.run(argv, define_flags, command, __doc__, stopped=STOPPED)
 
@@ -108,14 +113,14 @@ def _fit(name, values, paths):
 
 def _find_processes(values):
     given = [values[name].value for name in ("coordinator", "num_processes", "process_id")]
-    # A cluster may start several runs side by side.
+    # A cluster may start several independent runs at the same time.
     alone = values.distribution == "none" and given == [None] * 3
     return None if alone else find_processes(*given)
 
 
 @contextlib.contextmanager
 def _stopped_by_sigterm():
-    """Context in which SIGTERM, as a cluster sends it before it takes a machine away, stops like Ctrl-C."""
+    """Lets SIGTERM stop the block like Ctrl-C; a cluster sends it before it takes a machine away."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -125,7 +130,7 @@ def _stopped_by_sigterm():
 
 @contextlib.contextmanager
 def _one_of_several(name, devices):
-    """Context in which the first process alone prints, and an error in this one ends the others."""
+    """Lets only the first process print, and lets an error in this process end the others."""
     if not devices.is_first:
         sys.stdout = open(os.devnull, "w")
     try:

@@ -1,4 +1,4 @@
-"""Flags of a command: each command has its own, so that several can run in one process."""
+"""Flags of a command; each command has its own set, so that several commands can run in one process."""
 
 import dataclasses
 import functools
@@ -20,13 +20,13 @@ def parse(define_flags, argv, usage, takes_paths=False):
         define_flags: function that defines the command's flags in a `flags.FlagValues`.
         argv: the command's name, then its arguments.
         usage: text that `--help` prints above the flags.
-        takes_paths: whether the command takes arguments that are no flags.
+        takes_paths: whether the command accepts arguments that are not flags.
 
     Returns:
-        The `flags.FlagValues`, and the list of the arguments that are no flags.
+        The `flags.FlagValues`, and the list of the arguments that are not flags.
 
     Raises:
-        SystemExit: with a line about the first wrong argument, or after `--help`.
+        SystemExit: an argument is wrong (with a line about the first one), or after `--help`.
     """
     name = os.path.basename(argv[0])
     values = flags.FlagValues()
@@ -40,8 +40,8 @@ def parse(define_flags, argv, usage, takes_paths=False):
         print(f"{usage}\nFlags:\n{_describe(values)}")
         sys.exit()
     if paths and not takes_paths:
-        sys.exit(f"{name}: unknown argument {paths[0]!r}: all arguments are flags, see --help")
-    # Or absl would say before a line of ours that its own flags were not parsed.
+        sys.exit(f"{name}: unknown argument {paths[0]!r}: this command accepts only flags, see --help")
+    # Otherwise absl would log that its own flags were not parsed.
     flags.FLAGS.mark_as_parsed()
     logging.use_absl_handler()
     logging.set_verbosity(logging.WARNING)
@@ -49,7 +49,7 @@ def parse(define_flags, argv, usage, takes_paths=False):
 
 
 def _describe(values):
-    # Without the names of the modules that the flags were defined in.
+    # Without the names of the modules that define the flags.
     lines = values.get_help(include_special_flags=False).splitlines()
     return "\n".join(line for line in lines if not line or line.startswith(" ")).strip("\n")
 
@@ -62,7 +62,7 @@ def define_settings(values):
     flags.DEFINE_string(
         "config",
         None,
-        "The config.json of a run: settings to start from, in place of a preset.",
+        "The config.json of a run: settings to start from, instead of a preset.",
         flag_values=values,
     )
     for field in dataclasses.fields(config.Config):
@@ -72,7 +72,7 @@ def define_settings(values):
 
 
 def _definer(field):
-    """absl's function that defines a flag of the field's type, with what the field accepts."""
+    """Returns absl's function that defines a flag of the field's type and accepted values."""
     accepts = field.metadata
     choices = MODELS if field.name == "model" else accepts["choices"]
     if choices:
@@ -89,7 +89,7 @@ def _definer(field):
 
 
 class _NumbersParser(flags.ArgumentParser):
-    """A flag of several numbers, as in `--decay_epochs=30,40,45`."""
+    """A flag of several numbers, like `--decay_epochs=30,40,45`."""
 
     def __init__(self, kind):
         super().__init__()
@@ -101,14 +101,14 @@ class _NumbersParser(flags.ArgumentParser):
         try:
             return tuple(self.kind(item) for item in argument.split(",") if item)
         except ValueError:
-            raise ValueError(f"must be numbers with commas between them, not {argument!r}") from None
+            raise ValueError(f"must be numbers separated by commas, not {argument!r}") from None
 
     def flag_type(self):
         return f"comma separated list of {self.kind.__name__}"
 
 
 def _preset_values(name):
-    """What the presets say about a field, where it is not the same for all."""
+    """Returns a sentence for the help: the values of a field in the presets."""
     presets = {}
     for preset, settings in PRESETS.items():
         value = getattr(settings, name)
@@ -121,7 +121,7 @@ def _preset_values(name):
 
 
 def read_settings(values):
-    """The preset, or the saved settings, with what the flags override.
+    """Reads the settings: the preset or the saved settings, overridden by the flags.
 
     Args:
         values: parsed flags of `define_settings`.
@@ -130,10 +130,10 @@ def read_settings(values):
         `config.Config`.
 
     Raises:
-        ArgumentError: if both are given, or the file holds no settings.
+        ArgumentError: both a preset and saved settings are given, or the file holds no settings.
     """
     if values.config and values.preset:
-        raise ArgumentError("preset", values.preset, "and `config` exclude each other")
+        raise ArgumentError("preset", values.preset, "must not be passed together with `config`")
     settings = config.read(values.config) if values.config else PRESETS[values.preset or "small"]
     found = {field.name: values[field.name].value for field in dataclasses.fields(config.Config)}
     given = {name: value for name, value in found.items() if value is not None}
@@ -141,13 +141,14 @@ def read_settings(values):
 
 
 def define_distribution(values):
+    """Defines `--distribution`."""
     flags.DEFINE_enum(
         "distribution",
         "auto",
         DISTRIBUTIONS,
-        "Devices to use: 'mirrored', all of this machine, under TensorFlow; 'data_parallel', all of every "
-        "process, under JAX; 'none', one; 'auto', all where there are several GPUs, or TPUs under JAX. The "
-        "batch is split evenly over them.",
+        "Devices to use. 'mirrored': all devices of this machine (TensorFlow). 'data_parallel': all devices "
+        "of all processes (JAX). 'none': one device. 'auto': all GPUs, or TPUs with JAX, if there are "
+        "several. The batch is split evenly over the devices.",
         flag_values=values,
     )
 
@@ -157,14 +158,14 @@ def define_data(values, packed=True, optional=False):
 
     Args:
         values: `flags.FlagValues`.
-        packed: whether it may be packed.
-        optional: whether the embedded data set stands in for it.
+        packed: whether the data set may be packed.
+        optional: whether the embedded data set is the default.
     """
     flags.DEFINE_string(
         "data_dir",
         None,
         "Folder of the data set"
-        + (", or one that `keras-stm pack` wrote." if packed else ".")
+        + (", or a folder that `keras-stm pack` wrote." if packed else ".")
         + (" Default: the embedded data set." if optional else ""),
         flag_values=values,
     )
@@ -172,30 +173,32 @@ def define_data(values, packed=True, optional=False):
         "dataset",
         "folder",
         list(config.DATASETS),
-        "What --data_dir holds, as for `keras-stm fit`."
-        + (" A packed folder is known by itself." if packed else ""),
+        "What --data_dir holds, see `keras-stm fit --help`."
+        + (" A packed folder is recognised automatically." if packed else ""),
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "fold", 1, "Split of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3, flag_values=values
+        "fold", 1, "Split number of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3, flag_values=values
     )
 
 
 def define_class_order(values):
+    """Defines `--class_order`."""
     flags.DEFINE_enum(
         "class_order",
         "sorted",
         ["sorted", "raw"],
-        "Something-Something v1: order of its classes, as for `keras-stm fit`.",
+        "Class order of Something-Something v1, see `keras-stm fit --help`.",
         flag_values=values,
     )
 
 
 def define_max_unreadable(values):
+    """Defines `--max_unreadable`."""
     flags.DEFINE_float(
         "max_unreadable",
         0.5,
-        "Stop once more than this share of the clips turned out to be unreadable.",
+        "Stop if more than this share of the clips is unreadable.",
         lower_bound=0.0,
         upper_bound=1.0,
         flag_values=values,
@@ -203,10 +206,11 @@ def define_max_unreadable(values):
 
 
 def define_workers(values):
+    """Defines `--workers`."""
     flags.DEFINE_integer(
         "workers",
         None,
-        "Clips read at the same time, by each process. Default: the number of processors.",
+        "Number of clips that each process reads at the same time. Default: the number of processors.",
         lower_bound=1,
         flag_values=values,
     )

@@ -1,4 +1,4 @@
-"""How every command runs: it parses its flags, and says in one line what went wrong."""
+"""Runs a command: parses its flags and reports an error in one line."""
 
 import os
 import re
@@ -10,23 +10,25 @@ STOPPED = "stopped; nothing was written."
 
 
 class Stopped(SystemExit):
-    """A command was stopped by Ctrl-C. Its process does not wait for the videos that are being read."""
+    """A command was stopped by Ctrl-C; its process ends without waiting for videos that are being read."""
 
 
 def run(argv, define_flags, command, usage, takes_paths=False, stopped=STOPPED):
-    """Runs a command; what goes wrong ends it with one line.
+    """Runs a command; an error ends it with one line.
 
     Args:
         argv: the command's name, with which messages begin, then its arguments.
-        define_flags, usage, takes_paths: as of `flags.parse`.
-        command: function of the parsed flags and the list of the arguments that are no flags.
-        stopped: what Ctrl-C ends with.
+        define_flags: see `flags.parse`.
+        command: function of the parsed flags and the list of the arguments that are not flags.
+        usage: see `flags.parse`.
+        takes_paths: see `flags.parse`.
+        stopped: message after Ctrl-C.
 
     Returns:
-        What `command` returns, the exit status.
+        The result of `command`: the exit status.
 
     Raises:
-        SystemExit: with the line that says what went wrong.
+        SystemExit: an error occurred; with a line that explains it.
     """
     values, paths = parse(define_flags, argv, usage, takes_paths)
     name = os.path.basename(argv[0])
@@ -39,12 +41,12 @@ def run(argv, define_flags, command, usage, takes_paths=False, stopped=STOPPED):
 
 
 def explain(error):
-    """An error in a line, or in a few where it lists clips; one that is a fault of ours is raised again."""
+    """Returns an error's message, a line or a few with lists of clips; raises unexpected errors again."""
     if isinstance(error, ValueError | ImportError | OSError | RuntimeError):
         return str(error)
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow and isinstance(error, tensorflow.errors.OpError):
-        # What the pipeline meets in a worker comes back inside TensorFlow's own error.
+        # TensorFlow wraps the errors of pipeline workers in its own error.
         reason = re.search(r"ValueError: (.+)", error.message)
         return reason[1] if reason else error.message.splitlines()[0]
     raise error

@@ -1,15 +1,15 @@
 """Packs a data set into shards of JPEG frames, from which `keras-stm fit` reads clips several times faster.
 
-Frames keep their size, or are scaled down to a short side of --short_side; JPEGs that need not be scaled are
-copied byte for byte. Clips that cannot be read to their end are left out and named.
+Frames keep their size, or are scaled down to a short side of --short_side. JPEGs that need no scaling are
+copied byte for byte. Clips that cannot be read to the end are listed and skipped.
 
   keras-stm pack --data_dir=FOLDER --output=PACKED                          # FOLDER/<class>/*.mp4
-  keras-stm pack --data_dir=FOLDER --output=PACKED --dataset=something_v2   # as it was unpacked
-  keras-stm pack --data_dir=FOLDER --output=PACKED --worker=3/16            # third of 16 machines
+  keras-stm pack --data_dir=FOLDER --output=PACKED --dataset=something_v2   # in its original layout
+  keras-stm pack --data_dir=FOLDER --output=PACKED --worker=3/16            # the third of 16 machines
   keras-stm fit --data_dir=PACKED
 
-PACKED may be a path that TensorFlow knows, as gs://bucket/folder. The same command again goes on after the
-last whole shard of one that was stopped.
+PACKED may be any path that TensorFlow can open, such as gs://bucket/folder. Repeat the same command to resume
+a stopped one after its last completed shard.
 """
 
 import re
@@ -24,29 +24,34 @@ from keras_stm.data.paths import absolute
 from keras_stm.train.devices import hide_gpus
 from keras_stm.train.presets import PRESETS
 
-STOPPED = "stopped. The same command goes on after the last whole shard."
+STOPPED = "stopped. Repeat the command to resume after the last completed shard."
 
 
 def define_flags(values):
+    """Defines the flags of the command."""
     define_data(values, packed=False)
-    flags.DEFINE_string("output", None, "Folder for the shards, also a gs:// path.", flag_values=values)
+    flags.DEFINE_string("output", None, "Folder or gs:// path for the shards.", flag_values=values)
     define_class_order(values)
     flags.DEFINE_string(
-        "exclude", None, "Text file of clips to leave out, as for `keras-stm fit`.", flag_values=values
+        "exclude", None, "Text file of clips to skip, see `keras-stm fit --help`.", flag_values=values
     )
     flags.DEFINE_list(
         "split",
         None,
-        "Which of train, validation and test to pack. Default: all that exist.",
+        "Splits to pack, out of train, validation and test. Default: all that exist.",
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "short_side", 256, "Short side to scale larger frames down to.", lower_bound=1, flag_values=values
+        "short_side",
+        256,
+        "Short side in pixels; larger frames are scaled down to it.",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "quality",
         95,
-        "Of the JPEGs; 90 needs a quarter less space.",
+        "Quality of the JPEGs; 90 needs a quarter less space than 95.",
         lower_bound=1,
         upper_bound=100,
         flag_values=values,
@@ -54,26 +59,34 @@ def define_flags(values):
     flags.DEFINE_integer(
         "num_shards",
         None,
-        "Of each split. Default: one for a hundred clips.",
+        "Number of shards of each split. Default: one for every 100 clips.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_string(
-        "worker", "1/1", "3/16 is the third of 16 that share --output, on any machines.", flag_values=values
+        "worker",
+        "1/1",
+        "Which of several commands with the same --output this is: 3/16 is the third of 16. They may run on "
+        "different machines.",
+        flag_values=values,
     )
     define_workers(values)
     define_max_unreadable(values)
 
 
 def main(argv):
+    """Runs the command; returns its exit status."""
     return commands.run(argv, define_flags, _run, __doc__, stopped=STOPPED)
 
 
 def _run(values, paths):
-    for name, what in (("data_dir", "the folder of the data set"), ("output", "the folder for the shards")):
+    for name, what in (
+        ("data_dir", "pass the folder of the data set"),
+        ("output", "pass a folder for the shards"),
+    ):
         if not values[name].value:
             raise ValueError(f"--{name} is missing: {what}")
-    # Of which a training may be using the memory.
+    # A training may be using the GPUs' memory.
     hide_gpus()
     is_finished = pack(
         values.data_dir,
@@ -96,8 +109,8 @@ def _run(values, paths):
 
 
 def parse_worker(text):
-    """`(3, 16)` of `"3/16"`."""
+    """Returns `(3, 16)` for `"3/16"`."""
     match = re.fullmatch(r"(\d+)/(\d+)", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise ArgumentError("worker", text, "must be k/n with k from 1 to n, as 3/16")
+        raise ArgumentError("worker", text, "must be k/n with k from 1 to n, like 3/16")
     return int(match[1]), int(match[2])

@@ -1,16 +1,16 @@
-"""Names what happens in videos.
+"""Predicts the classes of videos.
 
-  keras-stm predict clip.mp4                           # by the model of the main job
+  keras-stm predict clip.mp4                           # with the model of `keras-stm fit`
   keras-stm predict clip.mp4 FOLDER --model=saved_models/RUN --csv=scores.csv --json=scores.json
-  keras-stm predict long.mp4 --window=2                # a timeline, two seconds at a time
+  keras-stm predict long.mp4 --window=2                # a timeline with windows of two seconds
   keras-stm predict clip.mp4 --render=labelled.mp4     # the video with its labels drawn on it
 
-Prints the best classes of each video. Folders are searched for videos, also those further down; one that
-holds .jpg frames and no video is one video. With --window it slides over each, and where neighbouring windows
-agree they become one line of the timeline; --csv then has a row for every window.
+Prints the classes with the highest scores of each video. Folders and their subfolders are searched for
+videos; a folder with .jpg frames and no video is one video. With --window, a window slides over each video.
+Neighbouring windows with the same class become one line of the timeline; --csv has a row for every window.
 
-What cannot be read is reported in a line, and the others are answered. Exit status: 0 where all videos were
-answered; 2 where some could not be read; 1 where nothing was answered, and nothing written.
+Unreadable videos are reported in one line each and skipped. Exit status: 0 if all videos have predictions; 2
+if some could not be read; 1 if there are no predictions, and no file is written.
 """
 
 import functools
@@ -27,65 +27,70 @@ from keras_stm.data.views import PROTOCOLS
 from keras_stm.train import devices
 
 _MODEL = os.path.join("saved_models", "small-stm_small")
-# Characters of a bar, and of a name that the bars still line up behind.
+# Length of a bar in characters, and of the longest name after which bars still line up.
 _BAR = 30
 _NAME = 50
 
 
 def define_flags(values):
+    """Defines the flags of the command."""
     flags.DEFINE_string(
         "model",
         _MODEL,
         "Folder of a run, or a .keras file that `keras-stm fit` wrote.",
         flag_values=values,
     )
-    flags.DEFINE_integer("top_k", 5, "Classes to name of each video.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "top_k", 5, "Number of classes to print for each video.", lower_bound=1, flag_values=values
+    )
     flags.DEFINE_enum(
         "protocol",
         "efficient",
         tuple(PROTOCOLS),
-        "Views that scores are the mean of: the centre crop of the middle frames, or the paper's 10 clips of "
-        "3 crops. A window of --window is one clip.",
+        "Views whose scores are averaged. 'efficient': the centre crop of the middle frames. 'paper': 10 "
+        "clips with 3 crops each. With --window, each window is one clip.",
         flag_values=values,
     )
-    flags.DEFINE_integer(
-        "batch_size", 8, "Clips that the model is given at a time.", lower_bound=1, flag_values=values
-    )
+    flags.DEFINE_integer("batch_size", 8, "Clips per batch.", lower_bound=1, flag_values=values)
     flags.DEFINE_float(
-        "window", None, "Slide over each video, so many seconds at a time.", flag_values=values
+        "window", None, "Length in seconds of a window that slides over each video.", flag_values=values
     )
     flags.DEFINE_float(
         "stride", None, "Seconds from one window to the next. Default: half of --window.", flag_values=values
     )
-    flags.DEFINE_string("json", None, "File for the answers as JSON.", flag_values=values)
+    flags.DEFINE_string("json", None, "File for the predictions as JSON.", flag_values=values)
     flags.DEFINE_string(
-        "csv", None, "File for the answers as a table, a row a video or window.", flag_values=values
+        "csv",
+        None,
+        "File for the predictions as a table, with a row for each video or window.",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "render",
         None,
-        "File for a copy of the video, without sound, that the classes are drawn on (.mp4).",
+        "File (.mp4) for a copy of the video, without sound, with the classes drawn on it.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
-        "overwrite", False, "Replace files that --json, --csv and --render name.", flag_values=values
+        "overwrite", False, "Replace existing files of --json, --csv and --render.", flag_values=values
     )
     define_distribution(values)
 
 
 def main(argv):
+    """Runs the command; returns its exit status."""
     command = functools.partial(_predict, os.path.basename(argv[0]))
     return run(argv, define_flags, command, __doc__, takes_paths=True, stopped="stopped.")
 
 
 def _predict(name, values, paths):
-    """Answers `paths`, where errors begin with `name`; returns the exit status."""
+    """Predicts the videos in `paths`; errors begin with `name`. Returns the exit status."""
     if not paths:
-        raise ValueError("no video is given; name files or folders")
+        raise ValueError("no video is given; pass files or folders")
     if values.stride is not None and values.window is None:
-        raise ValueError("--stride is for --window, which is not given")
+        raise ValueError("--stride needs --window, which is not given")
     for stream in (sys.stdout, sys.stderr):
-        # Names may have characters that a terminal has not.
+        # Names may have characters that the terminal cannot show.
         stream.reconfigure(errors="replace")
     found = predicting.find_clips(paths)
     outputs = {flag: values[flag].value for flag in ("json", "csv", "render") if values[flag].value}
@@ -105,7 +110,7 @@ def _predict(name, values, paths):
         )
     answered = [answer for answer in answers if predicting.is_answered(answer)]
     is_whole = not any("error" in answer for answer in answers)
-    # What is known to be damaged has been reported.
+    # Damage that is known has already been reported.
     if values.render and answered and "error" not in answered[0]:
         try:
             predicting.render(answered[0], values.render)
@@ -119,10 +124,10 @@ def _predict(name, values, paths):
 
 
 def check_outputs(outputs, clips, overwrite):
-    """Raises `ValueError` where a file cannot, or must not, be written; before any work is done.
+    """Raises `ValueError` if a file cannot or must not be written; to be called before any work.
 
     Args:
-        outputs: dictionary of the flags' names to the paths of files.
+        outputs: dictionary of flag name -> path of a file.
         clips: paths of the videos to read.
         overwrite: whether the files may be replaced.
     """
@@ -131,16 +136,16 @@ def check_outputs(outputs, clips, overwrite):
         if not os.path.isdir(folder):
             raise ValueError(f"--{name}={path}: there is no folder {folder}")
         if os.path.isdir(path):
-            raise ValueError(f"--{name}={path} is a folder; give the name of a file")
+            raise ValueError(f"--{name}={path} is a folder; pass the path of a file")
         if os.path.exists(path):
             if any(os.path.exists(clip) and os.path.samefile(clip, path) for clip in clips):
                 raise ValueError(f"--{name}={path} is one of the videos to read")
             if not overwrite:
-                raise ValueError(f"--{name}={path} exists; give another name, or --overwrite to replace it")
+                raise ValueError(f"--{name}={path} exists; pass another path, or --overwrite to replace it")
     if len({os.path.abspath(path) for path in outputs.values()}) < len(outputs):
         raise ValueError(f"{', '.join(f'--{name}' for name in outputs)} must be different files")
     if "render" in outputs:
-        # Here, as only this needs matplotlib.
+        # Imported here: only this needs matplotlib.
         from keras_stm.rendering import EXTENSIONS
 
         if not outputs["render"].lower().endswith(EXTENSIONS):
@@ -150,7 +155,7 @@ def check_outputs(outputs, clips, overwrite):
 
 
 def print_answer(name, answer):
-    """Prints an answer for a person to read; what could not be read as an error that begins with `name`."""
+    """Prints the predictions of a video, and its error, if any, to stderr after `name`."""
     if predicting.is_answered(answer):
         print(answer["file"])
         rows = answer.get("spans") or answer["predictions"]
@@ -165,6 +170,6 @@ def print_answer(name, answer):
 
 
 def clock(seconds):
-    """Seconds as `hh:mm:ss.s`."""
+    """Formats seconds as `hh:mm:ss.s`."""
     tenths = round(seconds * 10)
     return f"{tenths // 36000:02}:{tenths // 600 % 60:02}:{tenths // 10 % 60:02}.{tenths % 10}"

@@ -1,13 +1,13 @@
-"""Draws what a trained model sees in a clip: the paper's Figure 1, and Grad-CAM over time.
+"""Draws what a trained model sees in a clip: features as in the paper's Figure 1, and Grad-CAM over time.
 
   keras-stm visualize clip.mp4 --model=saved_models/RUN
   keras-stm visualize clip.mp4 --model=saved_models/RUN --block=conv4_block1
   keras-stm visualize clip.mp4 --model=saved_models/RUN --class_name=move_left
   keras-stm visualize FOLDER_OF_JPG_FRAMES --model=saved_models/RUN
 
-Writes into --output, in the place of earlier pictures of the same names:
+Writes into --output, and replaces earlier pictures with the same names:
   features-<block>.png   frames, the block's input, outputs of CSTM and CMM, TV-L1 optical flow
-  grad_cam.png           where and when the clip looks like the class with the best score, or --class_name
+  grad_cam.png           where and when the clip looks like the class: --class_name, or the highest score
 """
 
 import os
@@ -19,39 +19,41 @@ from keras_stm.drawing import draw
 
 
 def define_flags(values):
+    """Defines the flags of the command."""
     flags.DEFINE_string(
         "model", None, "Folder of a run of `keras-stm fit`, or the .keras file in it.", flag_values=values
     )
     flags.DEFINE_string(
         "block",
         "conv2_block1",
-        "The block: by default the first of stage 2, as in the paper.",
+        "Block whose features are drawn. The default is the first block of stage 2, as in the paper.",
         flag_values=values,
     )
     flags.DEFINE_string(
         "class_name",
         None,
-        "The class of the Grad-CAM. Default: that with the highest score.",
+        "Class of the Grad-CAM. Default: the class with the highest score.",
         flag_values=values,
     )
     flags.DEFINE_string(
         "output",
         None,
-        "Folder for what is written. Default: saved_models/visualize-<name of the clip>.",
+        "Folder for the pictures. Default: saved_models/visualize-<name of the clip>.",
         flag_values=values,
     )
 
 
 def main(argv):
+    """Runs the command; returns its exit status."""
     return run(argv, define_flags, _visualize, __doc__, takes_paths=True)
 
 
 def _visualize(values, paths):
     if len(paths) != 1:
         received = f"{len(paths)} arguments" if paths else "no argument"
-        raise ValueError(f"give one clip, a video file or a folder of .jpg frames, not {received}")
+        raise ValueError(f"pass one clip, a video file or a folder of .jpg frames, not {received}")
     if not values.model:
-        raise ValueError("--model is missing: the folder of a run of `keras-stm fit`")
+        raise ValueError("--model is missing: pass the folder of a run of `keras-stm fit`")
     (path,) = paths
     output = values.output or os.path.join("saved_models", f"visualize-{_stem(path)}")
     for file in draw(path, values.model, output, values.block, values.class_name):
@@ -59,7 +61,7 @@ def _visualize(values, paths):
 
 
 def _stem(path):
-    """What a clip is called, a file without its ending."""
+    """Returns the name of a clip; that of a file is without its extension."""
     path = os.path.abspath(os.path.expanduser(path))
     name = os.path.basename(path)
     return name if os.path.isdir(path) else os.path.splitext(name)[0]

@@ -1,4 +1,7 @@
-"""Video files -> clips. Knows no model; TensorFlow is imported by the functions that use it."""
+"""Turns video files into clips.
+
+This package depends on no model. Functions that need TensorFlow import it themselves.
+"""
 
 from keras_stm.data import arrow_of_time, augment, catalog, pipeline, segments, video
 from keras_stm.data.catalog import open_dataset

@@ -1,10 +1,11 @@
 """The embedded data set: eight actions in four pairs, each the time reversal of its partner.
 
-Both of a pair are made of the same frames, and only their order tells them apart, which is what the
-paper's Figure 4 argues. A clip shows a shape that moves, grows or turns before a background; it
-comes from a seed, as an array (`make_clip`) or with all others as video files (`make_dataset`).
+The two classes of a pair consist of the same frames. Only the order of the frames tells them apart, which
+is the argument of the paper's Figure 4. A clip shows a shape that moves, grows or turns in front of a
+background. A seed determines each clip. `make_clip` makes one clip as an array, and `make_dataset` writes
+all clips as video files.
 
-Lengths are in sides of the frame, angles in radians, y points down.
+The unit of length is the side of the frame, angles are in radians, and y points down.
 """
 
 import concurrent.futures
@@ -20,7 +21,7 @@ from keras_stm.arguments import ArgumentError, one_of, positive_int
 from keras_stm.progress import Progress
 from keras_stm.replacing import replacing_folder
 
-# The first of each pair is drawn; the second is the first backwards.
+# The first class of each pair is drawn; the second is the first in reverse.
 _PAIRS = (
     ("approach", "recede"),
     ("move_left", "move_right"),
@@ -30,7 +31,7 @@ _PAIRS = (
 CLASS_NAMES = tuple(sorted(name for pair in _PAIRS for name in pair))
 REVERSED = {name: partner for pair in _PAIRS for name, partner in (pair, pair[::-1])}
 
-# Corners as (degrees, radius) around a point that sees all of them.
+# Corners as (degrees, radius) around a point from which all of them are visible.
 _OUTLINES = {
     "arrow": ((0, 1), (140, 1), (180, 0.35), (220, 1)),
     "corner": ((-17, 1), (17, 1), (45, 0.42), (68, 0.8), (112, 0.8), (225, 0.42)),
@@ -50,40 +51,40 @@ SHAPES = tuple(_OUTLINES)
 
 _NUM_FRAMES = 24
 _IMAGE_SIZE = 64
-# Pixels along a side of the square that a shape is painted on before it is put into frames.
+# Side in pixels of the square on which a shape is drawn before it is put into frames.
 _CANVAS = 128
-# Directions in which an outline is known.
+# Number of directions in which an outline is computed.
 _RAYS = 720
 _FRAME_RATE = 12
 _DESCRIPTION = "arrow_of_time.json"
-# To be raised with every change that gives other files, so that stale folders are told apart.
+# Increase this with every change that produces other files, so that old folders are recognised.
 FORMAT = 1
 
 
 class Clip(typing.NamedTuple):
-    """Frames, uint8 `(T, H, W, 3)` RGB, and the name of the shape in them, of `SHAPES`."""
+    """Frames, uint8 `(T, H, W, 3)` RGB, and the name of the shape in them, one of `SHAPES`."""
 
     frames: np.ndarray
     shape: str
 
 
 def make_clip(class_name, seed, hard=False, num_frames=_NUM_FRAMES, image_size=_IMAGE_SIZE):
-    """One clip as an array, without files.
+    """Makes one clip as an array, without files.
 
-    With the same seed the partner of a class (`REVERSED`) gives the same frames in opposite order.
+    With the same seed, the partner of a class (`REVERSED`) has the same frames in reverse order.
 
     Args:
         class_name: one of `CLASS_NAMES`.
-        seed: an integer of at least 0, or a tuple of them.
-        hard: if true, smaller shapes do the opposite, the camera drifts and the motion pauses.
-        num_frames: at least 2.
+        seed: integer of at least 0, or a tuple of such integers.
+        hard: if true, smaller shapes do the opposite, the camera drifts, and the motion pauses.
+        num_frames: frames in the clip, at least 2.
         image_size: height and width in pixels.
 
     Returns:
         `Clip` of `frames` and `shape`.
 
     Raises:
-        ValueError: an argument is not as above.
+        ValueError: an argument is invalid.
     """
     one_of("class_name", class_name, CLASS_NAMES)
     positive_int("image_size", image_size)
@@ -97,7 +98,7 @@ def make_clip(class_name, seed, hard=False, num_frames=_NUM_FRAMES, image_size=_
         drift += rng.uniform(0.05, 0.15) * _progress(rng, num_frames)[:, None] * _direction(rng)
     color = rng.uniform(0.15, 0.85, 3)
     frames = _draw_background(rng, color, drift if hard else drift[:1], image_size)
-    # The smaller shapes, which do the opposite, lie behind the one that the class is about.
+    # Smaller shapes, which do the opposite, are drawn first, so that the main shape covers them.
     for size in (0.5, 0.5, 1) if hard else (1,):
         path = _draw_path(rng, pair[0], num_frames, size, pauses=hard)
         if size < 1:
@@ -113,27 +114,29 @@ def make_clip(class_name, seed, hard=False, num_frames=_NUM_FRAMES, image_size=_
 def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400, hard=False, progress=True):
     """Writes the data set as a folder of class folders that `open_dataset("folder", root)` reads.
 
-    `root/{train,val,test}/<class>/<number>.mp4` are H.264 of key frames only at constant quality,
-    so that no trace of the codec tells the direction of time. In `val` and `test` every file has
-    the frames of the same number in its partner's class, backwards. `root/clips.csv` lists
-    `split,file,class,shape,reversed_file`, files relative to `root`, the last empty in `train`. No
-    two splits share a motion or a texture.
+    The files `root/{train,val,test}/<class>/<number>.mp4` are H.264 at constant quality, with key
+    frames only. Traces of the codec therefore do not reveal the direction of time. In `val` and
+    `test`, every file has the frames of the file with the same number in its partner's class, in
+    reverse. `root/clips.csv` lists `split,file,class,shape,reversed_file`. Its files are relative to
+    `root`, and `reversed_file` is empty in `train`. No two splits share a motion or a texture.
 
-    The folder appears when it is complete. Where it is already there, made with the same arguments,
-    it is left as it is. The clips depend on the arguments alone.
+    The folder appears when it is complete. If it already exists with the same arguments, it stays
+    unchanged. The clips depend on the arguments alone.
 
     Args:
-        root: the folder to write.
+        root: folder to write.
         seed: integer of at least 0.
-        num_train, num_validation, num_test: clips in each split, positive multiples of 8.
+        num_train: clips for training, a positive multiple of 8.
+        num_validation: clips for validation, a positive multiple of 8.
+        num_test: clips for testing, a positive multiple of 8.
         hard: see `make_clip`.
-        progress: if true, shows a bar where a person watches.
+        progress: if true, shows a progress bar in a terminal.
 
     Returns:
         `root`.
 
     Raises:
-        ValueError: a number of clips is not as above, or `root` holds something else.
+        ValueError: a number of clips is invalid, or `root` holds something else.
     """
     for name, size in (
         ("num_train", num_train),
@@ -156,14 +159,14 @@ def make_dataset(root, seed=0, num_train=2400, num_validation=400, num_test=400,
             with open(os.path.join(folder, _DESCRIPTION), "w") as file:
                 json.dump(description, file, indent=2)
     except OSError:
-        # Another process may have been faster.
+        # Another process may have written the folder first.
         if not _is_complete(root, description):
             raise
     return root
 
 
 def _is_complete(root, description):
-    """Whether `root` holds this very data set; where it holds anything else, `ValueError`."""
+    """Returns whether `root` holds this data set; raises `ValueError` if it holds anything else."""
     if not os.path.exists(root) or (os.path.isdir(root) and not os.listdir(root)):
         return False
     try:
@@ -197,7 +200,7 @@ def _write_dataset(folder, seed, sizes, hard, progress):
 
     bar = Progress(sum(sizes.values()), "clip") if progress else None
     rows = []
-    # Threads do: drawing and encoding spend their time outside Python's lock.
+    # Threads suffice: drawing and encoding spend their time outside Python's global interpreter lock.
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for written in pool.map(_write_clip, *zip(*jobs, strict=True)):
             rows += written
@@ -212,7 +215,7 @@ def _write_dataset(folder, seed, sizes, hard, progress):
 
 
 def _write_clip(folder, split, number, class_names, seed, hard):
-    """Writes a clip, and its partner where two classes are given; returns the rows about them."""
+    """Writes a clip, and its partner if two classes are given; returns their rows of `clips.csv`."""
     files = {name: f"{split}/{name}/{number:05d}.mp4" for name in class_names}
     clip = make_clip(class_names[0], seed, hard)
     rows = []
@@ -226,8 +229,8 @@ def _write_clip(folder, split, number, class_names, seed, hard):
 def _encode(path, frames):
     import av
 
-    # Every frame by itself and at one quality: whatever a codec carries from frame to frame
-    # would tell the direction of time.
+    # Every frame is encoded on its own and at one quality. Information that a codec carries from frame
+    # to frame would reveal the direction of time.
     options = {"preset": "ultrafast", "qp": "18", "g": "1", "bf": "0"}
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=_FRAME_RATE, options=options)
@@ -241,7 +244,7 @@ def _encode(path, frames):
 
 
 class _Path(typing.NamedTuple):
-    """Where a shape is in each frame: `center` `(T, 2)` as (x, y), `radius` and `angle` `(T,)`."""
+    """Place of a shape in each frame: `center` `(T, 2)` as (x, y), `radius` and `angle` `(T,)`."""
 
     center: np.ndarray
     radius: np.ndarray
@@ -249,7 +252,7 @@ class _Path(typing.NamedTuple):
 
 
 def _draw_path(rng, class_name, num_frames, size, pauses):
-    """The path of a shape that does what the first class of a pair says, from anywhere."""
+    """Returns a random path of a shape that acts like `class_name`; `_keep_inside` places it in the frame."""
     progress = _progress(rng, num_frames, pauses)
     center = 0.02 * np.stack([_wobble(rng, num_frames) for _ in "xy"], axis=1)
     radius = size * rng.uniform(0.18, 0.26) * np.exp(0.03 * _wobble(rng, num_frames))
@@ -259,7 +262,7 @@ def _draw_path(rng, class_name, num_frames, size, pauses):
         radius *= rng.uniform(1.0, 1.3) * growth ** (progress - 0.5)
     elif class_name == "turn_clockwise":
         radius *= rng.uniform(1.1, 1.4)
-        # Clockwise to the eye, as y points down.
+        # A growing angle looks clockwise, because y points down.
         angle += np.radians(rng.uniform(80, 160)) * progress
     else:
         axis = {"move_left": 0, "move_up": 1}[class_name]
@@ -268,7 +271,7 @@ def _draw_path(rng, class_name, num_frames, size, pauses):
 
 
 def _progress(rng, num_frames, pauses=False):
-    """From 0 in the first frame to 1 in the last, at an uneven speed that never turns back."""
+    """Returns values from 0 in the first frame to 1 in the last, at an uneven, never negative speed."""
     steps = 1 + rng.uniform(-0.6, 0.6) * np.linspace(-1, 1, num_frames - 1)
     steps *= rng.uniform(0.6, 1.4, num_frames - 1)
     if pauses:
@@ -279,13 +282,13 @@ def _progress(rng, num_frames, pauses=False):
 
 
 def _wobble(rng, num_frames):
-    """A smooth curve about 0, within -1 and 1."""
+    """Returns a smooth curve around 0, within -1 and 1."""
     time = np.linspace(0, 2 * np.pi, num_frames)
     return np.sin(time * rng.uniform(0.5, 2) + rng.uniform(0, 2 * np.pi))
 
 
 def _keep_inside(rng, path, drift):
-    """Moves a path to a random place where its shape stays, but for the tips, in the frame."""
+    """Moves a path to a random place where its shape, except for the tips, stays in the frame."""
     center = path.center + drift
     margin = 0.8 * path.radius[:, None]
     low, high = (margin - center).max(axis=0), (1 - margin - center).min(axis=0)
@@ -294,11 +297,11 @@ def _keep_inside(rng, path, drift):
 
 
 def _draw_background(rng, color, shifts, image_size):
-    """Smooth noise about a colour, `(len(shifts), H, W, 3)`, seen from a moving camera."""
+    """Draws smooth noise around a colour, `(len(shifts), H, W, 3)`, seen from a moving camera."""
     planes = np.reshape(color, (3, 1, 1))
     pixels = (np.arange(image_size) + 0.5) / image_size
     for cells, amplitude in ((2, 0.16), (5, 0.08), (12, 0.05)):
-        # Wider than the frame by more than any shift, on every side.
+        # The grid extends beyond the frame by more than any shift, on every side.
         nodes = np.arange(-cells // 4 - 2, cells + cells // 4 + 3)
         grid = amplitude * rng.uniform(-1, 1, (3, len(nodes), len(nodes)))
         along_x, along_y = (
@@ -309,24 +312,24 @@ def _draw_background(rng, color, shifts, image_size):
 
 
 def _blend(distance):
-    """Weight of a grid's node at a distance in cells; smooth, and 1 in all at every point."""
+    """Returns the smooth weight of a grid node at a distance in cells; weights sum to 1 at every point."""
     return 0.5 + 0.5 * np.cos(np.pi * np.clip(distance, -1, 1))
 
 
 def _draw_shape(rng, shape, background_color, radius):
-    """The shape on a square canvas, a row of red, green, blue and opacity for each point.
+    """Draws the shape on a square canvas; returns a row of red, green, blue and opacity for each point.
 
-    The edge is as soft as an antialiased one of that radius in pixels.
+    The edge is as soft as that of an antialiased shape with this radius in pixels.
     """
     degrees, radii = np.transpose(_OUTLINES[shape])
     corners = np.radians(degrees + rng.uniform(-4, 4, len(radii)))
     radii = radii * rng.uniform(0.85, 0.95, len(radii))
     x, y, ray, distance = _canvas()
     opacity = np.clip((_outline(corners, radii)[ray] - distance) * radius + 0.5, 0, 1)
-    # Also where the edge is softer than the margin: the border goes on for ever, see `overlay`.
+    # The border must be transparent even if the edge is softer than the margin: `overlay` repeats it.
     opacity[np.maximum(abs(x), abs(y)) > 1 - 2 / _CANVAS] = 0
 
-    # Mostly near the ends of each channel, so that one of a few stands out from any background.
+    # Most values are near the ends of each channel, so that a candidate stands out from any background.
     candidates = rng.beta(0.5, 0.5, (6, 3))
     first = candidates[abs(candidates - background_color).sum(axis=1).argmax()]
     second = 0.5 * first + 0.5 * rng.uniform(0, 1, 3)
@@ -338,7 +341,7 @@ def _draw_shape(rng, shape, background_color, radius):
 
 @functools.cache
 def _canvas():
-    """Of each point of the canvas x and y, from -1 to 1, its ray and distance from the middle."""
+    """Returns x and y from -1 to 1, ray, and distance from the middle, for each point of the canvas."""
     line = (np.arange(_CANVAS) + 0.5) / _CANVAS * 2 - 1
     y, x = (values.ravel() for values in np.meshgrid(line, line, indexing="ij"))
     ray = np.round(np.arctan2(y, x) / (2 * np.pi) * _RAYS).astype(int) % _RAYS
@@ -346,7 +349,7 @@ def _canvas():
 
 
 def _outline(corners, radii):
-    """How far a polygon reaches along each ray, given its corners' angles and radii."""
+    """Returns how far a polygon reaches along each ray, given the angles and radii of its corners."""
     x, y = radii * np.cos(corners), radii * np.sin(corners)
     edge_x, edge_y = np.roll(x, -1) - x, np.roll(y, -1) - y
     rays = 2 * np.pi / _RAYS * np.arange(_RAYS)
@@ -357,14 +360,14 @@ def _outline(corners, radii):
 
 
 def overlay(frames, canvas, path):
-    """Puts a shape drawn on a canvas into the frames `(T or 1, H, W, 3)` along its path."""
+    """Puts a shape from its canvas into the frames `(T or 1, H, W, 3)` along its path."""
     image_size = frames.shape[2]
     path = _Path(*(values.astype("float32") for values in path))
     pixels = (np.arange(image_size, dtype="float32") + 0.5) / image_size
     x, y = (pixels - path.center[:, axis, None] for axis in (0, 1))
     scale = _CANVAS / 2 / path.radius[:, None]
     cos, sin = scale * np.cos(path.angle)[:, None], scale * np.sin(path.angle)[:, None]
-    # From the frame back to the canvas. What falls beside it takes its border, which is clear.
+    # Maps pixels of the frame to the canvas. Pixels outside the canvas use its border, which is transparent.
     column = _nearest((cos * x)[:, None, :] + (sin * y)[:, :, None])
     row = _nearest((-sin * x)[:, None, :] + (cos * y)[:, :, None])
     drawn = canvas.take(row * _CANVAS + column, axis=0)

@@ -24,43 +24,44 @@ _MIRRORED = {
 
 
 def resize_short_side(clip, size):
-    """Scales a clip as `resize` does until its short side is `size` pixels.
+    """Scales a clip like `resize`, but to a short side of `size` pixels.
 
     Args:
         clip: tensor `(T, H, W, 3)`, uint8 or float.
-        size: pixels.
+        size: new short side in pixels.
 
     Returns:
-        float32 tensor `(T, size, W', 3)` or `(T, H', size, 3)`, its values in the same range.
+        float32 tensor `(T, size, W', 3)` or `(T, H', size, 3)`, with values in the same range.
     """
     return _resize(clip, *short_side_shape(*_height_and_width(clip), size))
 
 
 def resize(clip, size):
-    """Scales a clip to a square, bilinear and, where a side shrinks, antialiased.
+    """Scales a clip to a square, bilinear, and antialiased if a side shrinks.
 
     Args:
         clip: tensor `(T, H, W, 3)`, uint8 or float.
-        size: pixels.
+        size: new height and width in pixels.
 
     Returns:
-        float32 tensor `(T, size, size, 3)`, its values in the same range.
+        float32 tensor `(T, size, size, 3)`, with values in the same range.
     """
     return _resize(clip, size, size)
 
 
 def center_crop(clip, size):
-    """The middle `size` x `size` pixels of an array or tensor `(T, H, W, 3)`."""
+    """Returns the middle `size` x `size` pixels of an array or tensor `(T, H, W, 3)`."""
     top, left, _, _ = center_box(*_height_and_width(clip), size)
     return clip[:, top : top + size, left : left + size]
 
 
 def three_boxes(height, width, size):
-    """The `size` x `size` pixels at both ends and the middle of a frame's longer side (section 4.2).
+    """Returns the square boxes at both ends and in the middle of a frame's long side (section 4.2).
 
     Args:
-        height, width: of the frame, its short side `size` pixels as after `resize_short_side`.
-        size: pixels.
+        height: height of the frame. Its short side is `size` pixels, like after `resize_short_side`.
+        width: width of the frame.
+        size: height and width of the boxes in pixels.
 
     Returns:
         List of three boxes.
@@ -72,10 +73,11 @@ def three_boxes(height, width, size):
 
 
 def box_sizes(height, width, size, scales):
-    """The `(height, width)` that a multi-scale crop may have: the short side times each of two scales.
+    """Returns the `(height, width)` that a multi-scale crop may have.
 
-    These are the same or next to each other in `scales`. A side less than 3 pixels from `size` becomes
-    `size` where the frame is large enough, which saves resizing.
+    Each of the two is the short side of the frame times one of `scales`. The two scales are equal or
+    next to each other. A side less than 3 pixels from `size` becomes `size` if the frame is large enough,
+    which saves resizing.
     """
     short = min(height, width)
     sides = [max(int(short * scale), 1) for scale in scales]
@@ -89,22 +91,26 @@ def box_sizes(height, width, size, scales):
 
 
 def box_places(height, width, box_height, box_width):
-    """The 13 `(top, left)` at which a multi-scale crop may lie; its far corner up to 3 pixels short."""
+    """Returns the 13 places `(top, left)` of a multi-scale crop.
+
+    Crops at the far edges of the frame may end up to 3 pixels before them, because of rounding.
+    """
     down, right = (height - box_height) // 4, (width - box_width) // 4
     return [(i * down, j * right) for i, j in _PLACES]
 
 
 def multi_scale_box(height, width, size, rng, scales=(1, 0.875, 0.75, 0.66)):
-    """The "corner cropping and scale jittering" of section 4.2, which is TSN's, for a random crop.
+    """Draws a random crop by the "corner cropping and scale jittering" of section 4.2, which is TSN's.
 
     Args:
-        height, width: of the frame in pixels.
-        size: what the crop will be resized to, in pixels.
+        height: height of the frame in pixels.
+        width: width of the frame in pixels.
+        size: height and width in pixels to which the crop will be resized.
         rng: `np.random.Generator`.
-        scales: sides of the crop as parts of the frame's short side, above 0 and at most 1.
+        scales: sides of the crop relative to the frame's short side, above 0 and at most 1.
 
     Returns:
-        One of the `box_sizes` at one of its `box_places`.
+        Box of one of the `box_sizes` at one of its `box_places`.
     """
     sizes = box_sizes(height, width, size, scales)
     box = sizes[rng.integers(len(sizes))]
@@ -113,9 +119,10 @@ def multi_scale_box(height, width, size, rng, scales=(1, 0.875, 0.75, 0.66)):
 
 
 def mirror_labels(class_names):
-    """The label of each class's mirror twin: left for right and clockwise for counterclockwise, or back.
+    """Returns the label of each class's mirror twin.
 
-    Only whole words of the names count. Where no class is named so the label is the class's own.
+    The name of the twin has left and right swapped, and clockwise and counterclockwise. Only whole words
+    of the names count. A class without a twin has its own label.
 
     Args:
         class_names: one name per class.
@@ -127,13 +134,13 @@ def mirror_labels(class_names):
 
 
 def normalize(clip):
-    """What `keras_stm.preprocess_input` does, for TensorFlow's tensors under every backend too."""
+    """Normalises like `keras_stm.preprocess_input`, but accepts TensorFlow's tensors under every backend."""
     mean, std = (np.array(value, "float32") * 255 for value in (MEAN, STD))
     if isinstance(clip, np.ndarray):
         return (clip - mean) / std
     import tensorflow as tf
 
-    # By rows of pixels: with a last axis of three TensorFlow takes five times as long.
+    # The last axis is a row of pixels: with a last axis of three, TensorFlow takes five times as long.
     shape = tf.shape(clip)
     rows = tf.reshape(clip, (shape[0], shape[1], -1))
     mean, std = (tf.tile(value, shape[2:3]) for value in (mean, std))
@@ -144,13 +151,13 @@ def _resize(clip, height, width):
     import tensorflow as tf
 
     def antialiased():
-        # Frames as channels of one image: with only three, half as fast.
+        # The frames become channels of one image: with only three channels, resizing is half as fast.
         image = tf.reshape(tf.transpose(clip, (1, 2, 0, 3)), (1, from_height, from_width, -1))
         image = tf.image.resize(image, (height, width), antialias=True)
         return tf.transpose(tf.reshape(image, (height, width, -1, 3)), (2, 0, 1, 3))
 
     from_height, from_width = _height_and_width(clip)
-    # Where no side shrinks both give the same, and the second does in a sixth of the time.
+    # If no side shrinks, both return the same, and the second takes a sixth of the time.
     shrinks = tf.logical_or(from_height > height, from_width > width)
     return tf.cond(shrinks, antialiased, lambda: tf.image.resize(clip, (height, width)))
 

@@ -1,4 +1,4 @@
-"""What is wrong with the clips of a data set, and what they are like, as `keras-stm check-data` tells it."""
+"""Finds what is wrong with the clips of a data set, and describes them, for `keras-stm check-data`."""
 
 import collections
 import hashlib
@@ -20,17 +20,17 @@ from keras_stm.replacing import replacing
 
 FINDINGS = "check_data.json"
 EXCLUDE = "exclude.txt"
-# Frames that are decoded at a time with `decode`: a limit on memory.
+# Maximum bytes of the frames that `decode` decodes at a time, to limit memory.
 CHUNK_BYTES = 2**27
 
 
 class Check(typing.NamedTuple):
-    """What `check` found.
+    """Results of `check`.
 
     Attributes:
-        findings: dictionary, as `check_data.json` holds it.
-        facts: `{name: values}` of the clips that can be read; see `facts`.
-        class_sizes: `{split: list}`, how many clips of each class can be read.
+        findings: dictionary, the content of `check_data.json`.
+        facts: `{name: values}` of the readable clips; see `facts`.
+        class_sizes: `{split: list}`, the number of readable clips of each class.
         class_names: tuple of str.
     """
 
@@ -50,22 +50,24 @@ def check(
     decode=False,
     workers=None,
 ):
-    """Opens every clip of a data set, and looks for copies; prints how far it is.
+    """Opens every clip of a data set, looks for copies, and prints its progress.
 
     Args:
-        data_dir, dataset, fold: the data set, as for `open_dataset`.
-        output: folder for `check_data.json`, all findings, and `exclude.txt`, the clips that cannot be read;
-            `None` writes nothing.
-        splits: which to check.
-        num_frames: clips with fewer frames are named as too short.
-        decode: if true, all frames are decoded; if not, the first, the middle and the last one.
-        workers: clips read at the same time; the number of processors where it is `None`.
+        data_dir: path of the data set, `root` of `open_dataset`.
+        output: folder for `check_data.json` with all findings and `exclude.txt` with the unreadable
+            clips. `None` writes nothing.
+        dataset: name of the data set; see `open_dataset`.
+        fold: see `open_dataset`.
+        splits: splits to check.
+        num_frames: clips with fewer frames are listed as too short.
+        decode: if true, decodes all frames; otherwise the first, the middle and the last one.
+        workers: clips read at the same time. `None` is the number of processors.
 
     Returns:
         `Check`.
 
     Raises:
-        ValueError: there is no such data set or split.
+        ValueError: the data set or split does not exist.
     """
     data_dir = absolute(data_dir)
     if is_packed(data_dir):
@@ -73,7 +75,7 @@ def check(
     datasets = _open_splits(data_dir, dataset, fold, splits)
     class_names = next(iter(datasets.values())).class_names
     if output:
-        # Now, so that what is in its way shows before hours of reading.
+        # The folder is made now, so that an error shows before hours of reading.
         os.makedirs(output, exist_ok=True)
 
     workers = workers or os.cpu_count()
@@ -99,9 +101,9 @@ def check(
 
 
 def _open_splits(data_dir, dataset, fold, splits):
-    """`{split: Dataset}`; of two that are the same, as UCF-101's validation and test, the first."""
+    """Returns `{split: Dataset}`; of two equal splits, like UCF-101's validation and test, only the first."""
     if not splits:
-        raise ArgumentError("splits", splits, "must name one or more")
+        raise ArgumentError("splits", splits, "must name at least one split")
     datasets = {}
     for split in splits:
         opened = open_dataset(dataset, data_dir, split=split, fold=fold)
@@ -112,26 +114,26 @@ def _open_splits(data_dir, dataset, fold, splits):
 
 def _write(findings, output):
     with replacing(os.path.join(output, EXCLUDE)) as path, open(path, "w", encoding="utf-8") as file:
-        file.write("# Clips that cannot be read, found by keras-stm check-data; relative to --data_dir.\n")
+        file.write("# Unreadable clips, found by keras-stm check-data; paths are relative to `data_dir`.\n")
         file.writelines(f"{clip['path']}\n" for clips in findings["unreadable"].values() for clip in clips)
     with replacing(os.path.join(output, FINDINGS)) as path, open(path, "w", encoding="utf-8") as file:
         json.dump(findings, file, indent=2)
 
 
 class Clip(typing.NamedTuple):
-    """What is kept of a clip: little, as there may be hundreds of thousands."""
+    """Facts about a clip, only a few, because there may be hundreds of thousands of clips."""
 
     path: str
     split: str
     label: int | None
-    # `None` where it cannot be read: then what is wrong, of `video.KINDS` and in words.
+    # `None` if the clip is unreadable. Then `kind`, one of `video.KINDS`, and `reason` say what is wrong.
     info: VideoInfo | None
     kind: str | None = None
     reason: str | None = None
 
 
 def inspect(path, split, label, decode):
-    """Reads a clip: its first, middle and last frame, or with `decode` all of them; returns a `Clip`."""
+    """Reads the first, middle and last frame of a clip, or all with `decode`; returns a `Clip`."""
     try:
         info = frames.probe(path)
         if decode:
@@ -146,7 +148,7 @@ def inspect(path, split, label, decode):
 
 
 def in_parallel(function, items, workers, title):
-    """`[function(item) for item in items]` by threads, while it shows how far they are."""
+    """Returns `[function(item) for item in items]`, computed by threads, and shows progress."""
     results = []
     progress = Progress(len(items), "clip", title, lines=True)
     for result in in_order(function, items, workers):
@@ -157,7 +159,7 @@ def in_parallel(function, items, workers, title):
 
 
 def find_copies(clips, workers):
-    """Groups of two or more clips with the same content, in the order of their first."""
+    """Returns groups of two or more clips with the same content, in the order of their first clips."""
     sizes = in_parallel(lambda clip: _or_none(_size, clip.path), clips, workers, "Comparing sizes")
     alike = [clip for group in groups(clips, sizes) for clip in group]
     contents = in_parallel(lambda clip: _or_none(_content, clip.path), alike, workers, "Comparing contents")
@@ -165,7 +167,7 @@ def find_copies(clips, workers):
 
 
 def groups(items, keys):
-    """Lists of two or more items that have the same key; `None` is the key of those that have none."""
+    """Returns lists of two or more items with the same key; items with the key `None` are in no list."""
     found = collections.defaultdict(list)
     for item, key in zip(items, keys, strict=True):
         if key is not None:
@@ -177,7 +179,7 @@ def _or_none(key, path):
     try:
         return key(path)
     except OSError:
-        # A packed clip, which is no file of its own, or a file that has vanished since it was read.
+        # A packed clip is not a file of its own, and any other file may have vanished since it was read.
         return None
 
 
@@ -192,20 +194,20 @@ def _content(path):
 
 
 def _list_files(folder):
-    """`((name, size), ...)` in the order of names."""
+    """Returns `((name, size), ...)`, sorted by name."""
     with os.scandir(folder) as entries:
         return tuple(sorted((entry.name, entry.stat().st_size) for entry in entries))
 
 
 def _summarize(clips, copies, datasets, num_frames, data_dir):
-    """What there is to say about the clips, as JSON can hold it.
+    """Returns the findings about the clips, in a form that JSON can hold.
 
     Args:
         clips: list of `Clip`.
-        copies: groups of them, of the same content.
+        copies: groups of clips with the same content.
         datasets: `{split: Dataset}`.
         num_frames: clips with fewer frames are too short.
-        data_dir: what paths are made relative to, a folder or a list in one.
+        data_dir: folder that paths are made relative to, or a list in this folder.
     """
     one = next(iter(datasets.values()))
     folder = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
@@ -240,7 +242,7 @@ def _summarize(clips, copies, datasets, num_frames, data_dir):
 
 
 def _class_sizes(clips, datasets, class_names):
-    """`{split: list}`, how many of the clips each class has, without the splits that have no labels."""
+    """Returns `{split: list}`, the number of clips of each class, without splits that have no labels."""
     sizes = {split: [0] * len(class_names) for split in datasets}
     for clip in clips:
         if clip.label is not None:
@@ -249,16 +251,16 @@ def _class_sizes(clips, datasets, class_names):
 
 
 def class_balance(labels, class_names):
-    """How many clips the classes have.
+    """Returns how evenly the clips are spread over the classes.
 
     Args:
-        labels: index of the class of each clip; `None` where a test set has none.
+        labels: index of the class of each clip; `None` if a test set has no labels.
         class_names: names by index.
 
     Returns:
-        `None` where no clip has a label, or a dictionary: of the classes that have clips the `smallest` and
-        the `largest` as `[name, clips]`, the `median` and the `ratio` of largest to smallest; and the names
-        of the `empty` ones.
+        `None` if no clip has a label. Otherwise a dictionary. Over the classes that have clips, it has the
+        `smallest` and the `largest` as `[name, clips]`, the `median`, and the `ratio` of largest to smallest.
+        It also has the names of the `empty` classes.
     """
     counts = collections.Counter(label for label in labels if label is not None)
     if not counts:
@@ -275,7 +277,7 @@ def class_balance(labels, class_names):
 
 
 def facts(clips):
-    """`{name: values}` of clips that can be read, without those that are unknown."""
+    """Returns `{name: values}` of readable clips, without unknown values."""
     infos = [clip.info for clip in clips]
     return {
         "width x height": [f"{info.width} x {info.height}" for info in infos],
@@ -287,7 +289,7 @@ def facts(clips):
 
 
 def spread(values):
-    """The three `most_frequent` values as `[value, count]`; of numbers also `min`, `median` and `max`."""
+    """Returns the three `most_frequent` values as `[value, count]`, and `min`, `median`, `max` of numbers."""
     summary = {"most_frequent": [list(pair) for pair in collections.Counter(values).most_common(3)]}
     if values and not isinstance(values[0], str):
         summary.update(min=min(values), median=statistics.median(values), max=max(values))

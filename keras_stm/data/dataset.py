@@ -20,14 +20,14 @@ class Dataset:
     """One split of a data set.
 
     Attributes:
-        records: list of `(path, label)`. The path is a video file, a folder of frames, or a clip in
-            a packed shard; the label an index into `class_names`, or `None` where a test set has
-            none.
+        records: list of `(path, label)`. The path names a video file, a folder of frames, or a clip
+            in a packed shard. The label is an index into `class_names`, or `None` if a test set has
+            no labels.
         class_names: tuple of str, the same for every split.
-        missing: tuple of the paths that the data set's lists name and that are not there; where
-            validation is set apart from a list, those of the whole list.
-        set_apart: whether training and validation lie together, so that which clips are whose hangs on
-            which are there: see `open_dataset`.
+        missing: tuple of the paths that the data set's lists name but that do not exist. If
+            validation is set apart from a list, these are the missing paths of the whole list.
+        set_apart: whether validation was set apart from the training clips. The clips of each split
+            then depend on which clips exist; see `open_dataset`.
     """
 
     records: list
@@ -37,30 +37,30 @@ class Dataset:
 
     @property
     def fingerprint(self):
-        """16 hex digits that stand for the class names and their order.
+        """16 hex digits that identify the class names and their order.
 
-        They are the first of `sha256sum class_names.txt`, a file with one name a line.
+        They are the first digits of `sha256sum class_names.txt`, for a file with one name per line.
         """
         return fingerprint(self.class_names)
 
     def clips_fingerprint(self):
-        """Text that changes with the clips and their labels, not with the folder that they are in."""
+        """Returns text that changes with the clips and their labels, but not with their folder."""
         paths = [path for path, _ in self.records]
         root = os.path.commonpath(paths)
         content = json.dumps([(os.path.relpath(path, root), label) for path, label in self.records])
         return f"{len(paths)}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     def with_class_names(self, class_names):
-        """The same clips, labelled by another order of the same class names.
+        """Returns the same clips, with labels for another order of the class names.
 
         Args:
-            class_names: the names in the order that a model scores them.
+            class_names: the names in the order of a model's scores.
 
         Returns:
-            `Dataset`, this one where the order is the same. Where it is not, a line is logged.
+            `Dataset`, which is this one if the order is the same. Otherwise a warning is logged.
 
         Raises:
-            ValueError: the names are others than these.
+            ValueError: the names differ from those of the data set.
         """
         class_names = tuple(class_names)
         if class_names == self.class_names:
@@ -89,13 +89,13 @@ class Dataset:
         return dataclasses.replace(self, records=records, class_names=class_names)
 
     def without(self, paths):
-        """The same data set without the clips at some paths.
+        """Returns the data set without the clips at some paths.
 
         Args:
-            paths: set of absolute paths; those that are not in the data set do no harm.
+            paths: set of absolute paths. Paths that are not in the data set are ignored.
 
         Raises:
-            ValueError: no clip is left.
+            ValueError: no clip remains.
         """
         if not paths:
             return self
@@ -104,23 +104,24 @@ class Dataset:
             raise ArgumentError(
                 "exclude",
                 paths,
-                "must leave a clip of those that are there",
-                f"exclude of all {len(self.records)}",
+                "must leave at least one clip",
+                f"exclude of all {len(self.records)} clips",
             )
         missing = tuple(path for path in self.missing if os.path.abspath(path) not in paths)
         return dataclasses.replace(self, records=records, missing=missing)
 
     def part(self, split, validation_split, seed, folder):
-        """The clips for `split`, where those for training and validation lie together.
+        """Returns the clips of one split, if training and validation clips are stored together.
 
         Args:
             split: `"train"` or `"validation"`.
-            validation_split: the part of each class, above 0 and below 1, that is for validation.
-            seed: chooses which clips these are, from their paths within `folder` alone.
-            folder: the folder that they are in, which may move.
+            validation_split: share of each class that is for validation, above 0 and below 1.
+            seed: chooses the validation clips. The choice depends only on it and on the paths
+                relative to `folder`.
+            folder: the folder that holds the clips. Moving it does not change the choice.
 
         Raises:
-            ValueError: there are no two clips of a class.
+            ValueError: the split is empty, because no class has two clips.
         """
 
         def rank(path):
@@ -136,7 +137,7 @@ class Dataset:
         records = [record for record in self.records if (record[0] in apart) == (split == "validation")]
         if not records:
             raise ArgumentError(
-                "root", folder, "must hold two clips of some class to set one apart for validation"
+                "root", folder, "must hold at least two clips of some class, so that one is for validation"
             )
         return dataclasses.replace(self, records=records, set_apart=True)
 

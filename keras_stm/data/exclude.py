@@ -1,11 +1,11 @@
-"""Text files that name clips to leave out."""
+"""Text files that list clips to exclude."""
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.data.catalog.annotations import read_text
 
 
 def read_exclude(path):
-    """Paths in a file of clips to leave out, one a line; comments start with #.
+    """Returns the paths in a file of clips to exclude: one per line, comments start with #.
 
     Raises:
         ValueError: the file cannot be read.

@@ -1,7 +1,7 @@
-"""Augmentation by Keras' own layers, with one draw for all frames of a clip.
+"""Augmentation by Keras's layers, with one random draw for all frames of a clip.
 
-Each function here makes another, for `tf.data.Dataset.map` under every backend. What that one does depends
-on its arguments alone, so that a clip is the same however many workers there are.
+Each function here returns another function, for `tf.data.Dataset.map` under every backend. The result of
+that function depends on its arguments alone. A clip is therefore the same for any number of workers.
 """
 
 import zlib
@@ -13,36 +13,36 @@ from keras_stm.arguments import ArgumentError
 
 
 def color_jitter(factor):
-    """Random brightness, contrast, saturation and hue, one strength for all of them as in RandAugment.
+    """Returns a function that randomly changes brightness, contrast, saturation and hue.
 
-    Not `keras.layers.RandAugment` itself, which also turns and shears frames, inverts most colours at
-    its lowest strength and takes five times as long.
+    One strength controls all four, like in RandAugment. `keras.layers.RandAugment` is not used: it also
+    rotates and shears frames, inverts most colours at its lowest strength, and takes five times as long.
 
     Args:
-        factor: strength, above 0 and at most 1. With 0.4 brightness changes by up to 0.4 of its range,
-            contrast by up to 40% and hue by up to a tenth of its circle.
+        factor: strength, above 0 and at most 1. At 0.4, brightness changes by up to 0.4 of its range,
+            contrast by up to 40%, and hue by up to a tenth of its circle.
 
     Returns:
-        Function of `clip`, float32 tensor `(T, H, W, 3)` of pixels from 0 to 255, and `seed`, two integers,
-        that returns such a clip.
+        Function of `clip` and `seed` that returns the changed clip. `clip` is a float32 tensor
+        `(T, H, W, 3)` of pixels from 0 to 255, and `seed` two integers.
 
     Raises:
-        ValueError: `factor` is not as above.
+        ValueError: `factor` is out of range.
     """
     import tensorflow as tf
 
     _check("factor", factor)
-    # Pixels from 0 to 1, as RandomSaturation cuts saturation, which ends at 1, to `value_range` too.
+    # Pixels are from 0 to 1, because RandomSaturation also clips saturation, at most 1, to `value_range`.
     jitter = [
         _layer(layers.RandomBrightness, factor, value_range=(0, 1)),
         _layer(layers.RandomContrast, (factor, factor), value_range=(0, 1)),
-        # 0.5 leaves saturation as it is.
+        # A factor of 0.5 leaves saturation unchanged.
         _layer(layers.RandomSaturation, (0.5 - factor / 2, 0.5 + factor / 2), value_range=(0, 1)),
         _layer(layers.RandomHue, factor / 2, value_range=(0, 1)),
     ]
 
     def augment(clip, seed):
-        # As one high image, which has one draw, and one mean for contrast.
+        # The frames form one tall image, so that they share one draw, and one mean for contrast.
         image = tf.reshape(clip / 255, (1, -1, clip.shape[2], 3))
         for layer in jitter:
             image = layer.transform_images(image, _draw(layer, image, seed))
@@ -52,20 +52,22 @@ def color_jitter(factor):
 
 
 def random_erasing(factor):
-    """Noise in place of a random rectangle, the same in each frame (Zhong et al., 2020).
+    """Returns a function that fills a random rectangle with noise, the same in each frame.
+
+    See Zhong et al., 2020.
 
     Args:
-        factor: share of the clips that it happens to, above 0 and at most 1.
+        factor: share of the clips to change, above 0 and at most 1.
 
     Returns:
-        Function of `clip`, float32 tensor `(T, H, W, 3)` of pixels from 0 to 255, and `seed`, two integers,
-        that returns such a clip.
+        Function of `clip` and `seed` that returns the changed clip. `clip` is a float32 tensor
+        `(T, H, W, 3)` of pixels from 0 to 255, and `seed` two integers.
 
     Raises:
-        ValueError: `factor` is not as above.
+        ValueError: `factor` is out of range.
     """
     _check("factor", factor)
-    # A pair, as one number would be the upper limit of a random share.
+    # A pair, because a single number would be the upper limit of a random share.
     layer = _layer(layers.RandomErasing, (factor, factor))
 
     def augment(clip, seed):
@@ -75,17 +77,19 @@ def random_erasing(factor):
 
 
 def mix_up(alpha):
-    """Weighted means of each clip and another of its batch, and of their labels (Zhang et al., 2018).
+    """Returns a function that averages each clip with another clip of its batch, and their labels too.
+
+    The means are weighted. See Zhang et al., 2018.
 
     Args:
-        alpha: above 0 and at most 1; the weights come from the distribution Beta(alpha, alpha).
+        alpha: above 0 and at most 1. The weights come from the distribution Beta(alpha, alpha).
 
     Returns:
-        Function of `clips`, float32 tensor `(B, T, H, W, 3)`, `labels`, float32 tensor `(B, classes)`, and
-        `seed`, two integers, that returns such clips and labels.
+        Function of `clips`, `labels` and `seed` that returns mixed clips and labels. `clips` is a float32
+        tensor `(B, T, H, W, 3)`, `labels` a float32 tensor `(B, classes)`, and `seed` two integers.
 
     Raises:
-        ValueError: `alpha` is not as above.
+        ValueError: `alpha` is out of range.
     """
     import tensorflow as tf
 
@@ -93,7 +97,7 @@ def mix_up(alpha):
     layer = _layer(layers.MixUp, alpha)
 
     def augment(clips, labels, seed):
-        # The layer takes images only: a clip's frames below one another.
+        # The layer accepts only images, so the frames of a clip form one tall image.
         images = tf.reshape(clips, (clips.shape[0], -1, clips.shape[3], 3))
         transformation = _draw(layer, images, seed)
         images = layer.transform_images(images, transformation)
@@ -103,24 +107,25 @@ def mix_up(alpha):
 
 
 def cut_mix(alpha):
-    """A random rectangle of each clip, the same in each frame, from another of its batch (Yun et al., 2019).
+    """Returns a function that replaces a random rectangle of each clip with that of another of its batch.
 
-    The labels are mixed by area, which Keras takes before rounding the rectangle to whole pixels.
+    The rectangle is the same in each frame. The labels are mixed by area, which Keras computes before it
+    rounds the rectangle to whole pixels. See Yun et al., 2019.
 
     Args:
-        alpha: above 0 and at most 1; the share that stays comes from the distribution Beta(alpha, alpha).
+        alpha: above 0 and at most 1. The share that stays comes from the distribution Beta(alpha, alpha).
 
     Returns:
-        Function of `clips`, float32 tensor `(B, T, H, W, 3)`, `labels`, float32 tensor `(B, classes)`, and
-        `seed`, two integers, that returns such clips and labels.
+        Function of `clips`, `labels` and `seed` that returns mixed clips and labels. `clips` is a float32
+        tensor `(B, T, H, W, 3)`, `labels` a float32 tensor `(B, classes)`, and `seed` two integers.
 
     Raises:
-        ValueError: `alpha` is not as above.
+        ValueError: `alpha` is out of range.
     """
     import tensorflow as tf
 
     _check("alpha", alpha)
-    # A pair, as one number would be the upper limit of a random alpha.
+    # A pair, because a single number would be the upper limit of a random alpha.
     layer = _layer(layers.CutMix, (alpha, alpha))
 
     def augment(clips, labels, seed):
@@ -138,24 +143,25 @@ def _check(name, value):
 
 
 def _layer(layer_class, *args, **settings):
-    """A layer that fits into `tf.data`, whatever the model's backend, data format and precision."""
+    """Returns a layer that works in `tf.data` under every backend, data format and precision."""
     layer = layer_class(*args, data_format="channels_last", dtype="float32", **settings)
     return keras_compat.compute_with_tensorflow(layer)
 
 
 def _draw(layer, images, seed):
-    """The layer's random transformation, of the shape of `images`."""
+    """Returns the layer's random transformation for images of the shape of `images`."""
     import tensorflow as tf
 
-    # No two layers shall draw the same numbers from one seed. Halved, the hash is an int32.
+    # The hash makes different layers draw different numbers from one seed. Halved, it fits an int32.
     seed = tf.random.fold_in(seed, zlib.crc32(type(layer).__name__.encode()) >> 1)
     return layer.get_random_transformation(images, seed=_Draws(seed))
 
 
 class _Draws(keras_compat.SeedsWithoutVariable):
-    """The seeds of one clip's or batch's draws, made from its own.
+    """The seeds of the draws of one clip or batch, made from its own seed.
 
-    Keras' generator counts draws in a variable: a clip's would depend on how many workers came before.
+    Keras's generator counts draws in a variable. The draws of a clip would depend on how many clips the
+    workers changed before.
     """
 
     def __init__(self, seed):

@@ -1,4 +1,4 @@
-"""The clips of a data set that could not be read while it was in use."""
+"""Records the clips that turn out to be unreadable while a data set is in use."""
 
 import threading
 
@@ -10,15 +10,16 @@ _LISTED = 20
 
 
 class LeftOut:
-    """Names each clip that cannot be read once, counts them, and stops where they are too many.
+    """Logs each unreadable clip once; raises above `max_unreadable`.
 
     Args:
-        num_clips: clips in the data set.
-        max_unreadable: the share of them, from 0 to 1, that may be unreadable.
-        log: function that takes the line about a clip; `absl.logging.warning` where it is `None`.
+        num_clips: number of clips in the data set.
+        max_unreadable: share of the clips that may be unreadable, from 0 to 1.
+        log: function that logs the line about a clip; `None` is `absl.logging.warning`.
 
     Attributes:
-        reasons: dictionary of path -> what is wrong, starting with the path, in the order found.
+        reasons: dictionary of path -> error message, which starts with the path. Its order is the order
+            in which the clips were found.
     """
 
     def __init__(self, num_clips, max_unreadable=0.5, log=None):
@@ -32,15 +33,15 @@ class LeftOut:
         self._lock = threading.Lock()
 
     def add(self, path, error):
-        """Counts a clip, then does what `check` does."""
+        """Records an unreadable clip, then calls `check`."""
         with self._lock:
             if path not in self.reasons:
                 self.reasons[path] = str(error)
-                self._log(f"Left out: {error}")
+                self._log(f"Skipped: {error}")
         self.check()
 
     def check(self):
-        """Raises `ValueError` with a list of the clips where there are more than `max_unreadable`."""
+        """Raises `ValueError` with a list of the unreadable clips if their share exceeds `max_unreadable`."""
         count = len(self.reasons)
         if count > self.max_unreadable * self.num_clips:
             listed = list(self.reasons.values())[:_LISTED]

@@ -1,4 +1,4 @@
-"""A data set -> shards of JPEG frames, as `keras-stm pack` writes them; see `shards`."""
+"""Packs a data set into shards of JPEG frames, for `keras-stm pack`; see `shards`."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ from keras_stm.data.video import VideoError
 from keras_stm.differences import differences
 from keras_stm.progress import Progress, tell
 
-# Below 1 GB with clips of ten seconds, as in Kinetics, and little is lost with a process that is killed.
+# Shards of ten-second clips, like those of Kinetics, stay below 1 GB. A killed process loses little work.
 _CLIPS_IN_SHARD = 100
 
 
@@ -39,32 +39,36 @@ def pack(
     workers=None,
     max_unreadable=0.5,
 ):
-    """Packs a data set, or the part of it that is this worker's, and prints how far it is.
+    """Packs a data set, or this worker's part of it, and prints its progress.
 
     Args:
-        data_dir, dataset, fold, class_order: the data set, as for `open_dataset`.
-        output: folder for the shards, or its URL. Those that are there already are kept.
-        exclude: text file of clips to leave out, a path a line.
-        splits: which of train, validation and test; `None` is all that exist.
-        short_side: pixels on the short side that larger frames are scaled down to.
-        quality: of the JPEGs, 1 to 100.
-        num_shards: of each split; `None` is one for a hundred clips.
-        worker: `(number, count)`: which one, from 1, this is of those that share the work.
-        workers: clips packed at the same time; `None` is the number of processors.
-        max_unreadable: share of the clips of a split that may turn out to be unreadable.
+        data_dir: path of the data set, `root` of `open_dataset`.
+        output: folder for the shards, or its URL. Existing shards are kept.
+        dataset: name of the data set; see `open_dataset`.
+        fold: see `open_dataset`.
+        class_order: see `open_dataset`.
+        exclude: text file of clips to exclude, one path per line.
+        splits: any of train, validation and test. `None` packs all that exist.
+        short_side: larger frames are scaled down to this short side in pixels.
+        quality: quality of the JPEGs, 1 to 100.
+        num_shards: number of shards of each split. `None` makes one per hundred clips.
+        worker: `(number, count)`: the number of this worker, from 1, and the number of all workers
+            that share the work.
+        workers: clips packed at the same time. `None` is the number of processors.
+        max_unreadable: share of the clips of a split that may be unreadable.
 
     Returns:
-        Whether all shards are there, those of the other workers too.
+        Whether all shards exist, including those of other workers.
 
     Raises:
-        ValueError: there is no such data set or split, `output` holds shards of other clips or
+        ValueError: the data set or split does not exist, `output` holds shards of other clips or
             settings, or too many clips are unreadable.
     """
     import tensorflow as tf
 
     data_dir, output, exclude = map(absolute, (data_dir, output, exclude))
     if shards.is_packed(data_dir):
-        raise ValueError(f"--data_dir: {data_dir} is packed already")
+        raise ValueError(f"`data_dir` must not be packed already. Received: data_dir={data_dir!r}")
     jobs = []
     options = {"fold": fold, "class_order": class_order, "exclude": read_exclude(exclude) if exclude else ()}
     for split, opened in _open_splits(splits, dataset, data_dir, **options).items():
@@ -82,7 +86,7 @@ def pack(
         root = os.path.dirname(data_dir) if os.path.isfile(data_dir) else data_dir
         jobs.append(_Job(split, opened, root, output, settings, LeftOut(total, max_unreadable, tell)))
     for job in jobs:
-        # Here, so that what is wrong shows before hours of work.
+        # Shards with other settings raise here, before hours of work.
         _finished_shards(job)
     tf.io.gfile.makedirs(output)
     finished = []
@@ -93,7 +97,7 @@ def pack(
 
 
 class _Job(typing.NamedTuple):
-    """A split to pack; `settings` are those of `shards.write_shard`, in all its shards."""
+    """A split to pack; `settings` are those of `shards.write_shard`, the same for all its shards."""
 
     split: str
     dataset: Dataset
@@ -104,25 +108,28 @@ class _Job(typing.NamedTuple):
 
 
 def _open_splits(splits, name, root, **options):
-    """`{split: Dataset}` of some splits, or of all but a validation set that is the test set."""
+    """Returns `{split: Dataset}` of the given splits.
+
+    If none are given, opens all splits, without a validation set that is the test set.
+    """
     opened = {}
     for split in splits or SPLITS:
         try:
             opened[split] = open_dataset(name, root, split=split, **options)
         except ValueError as error:
             if splits or split != "test":
-                raise ValueError(f"--data_dir: {error}") from error
-            print(f"Without a test set: {error}")
+                raise ValueError(f"`data_dir`: {error}") from error
+            print(f"No test set is packed: {error}")
             continue
         if opened[split].missing:
-            print(f"{split}: {len(opened[split].missing):,} clips that its lists name are not there")
+            print(f"{split}: {len(opened[split].missing):,} clips that its lists name do not exist")
     if not splits and "test" in opened and opened["test"].records == opened["validation"].records:
         del opened["validation"]
     return opened
 
 
 def _finished_shards(job):
-    """`{index: sidecar}` of the shards that are there.
+    """Returns `{index: sidecar}` of the finished shards.
 
     Raises:
         ValueError: the folder has shards, of this or another split, with other settings.
@@ -134,8 +141,8 @@ def _finished_shards(job):
         different = differences(sidecar["settings"], job.settings, names)
         if different:
             raise ValueError(
-                f"{job.output} holds shards of {split} with other settings ({'; '.join(different)}); give "
-                "another folder with --output, or delete them"
+                f"{job.output} holds shards of {split} with other settings ({'; '.join(different)}); pass "
+                "another `output`, or delete them"
             )
         if split == job.split:
             finished[index] = sidecar
@@ -143,9 +150,9 @@ def _finished_shards(job):
 
 
 def _write_shards(job, worker, workers):
-    """Writes those of this worker's shards that are not there yet.
+    """Writes the missing shards of this worker.
 
-    The clips of shard `i` of `n` are `i`, `i + n`, `i + 2 * n` and so on, whoever writes it.
+    Shard `i` of `n` has the clips `i`, `i + n`, `i + 2 * n` and so on, whichever worker writes it.
     """
     number, count = worker
     total, num_shards = len(job.dataset.records), job.settings["num_shards"]
@@ -181,11 +188,13 @@ def _write_shards(job, worker, workers):
 
 
 def _finish(job):
-    """Writes the manifest where all shards are there, whoever wrote them; returns whether they are."""
+    """Writes the manifest if all shards of all workers are finished; returns whether they are."""
     finished = _finished_shards(job)
     num_shards = job.settings["num_shards"]
     if len(finished) < num_shards:
-        print(f"{job.split}: {len(finished)} of {num_shards} shards are there; other workers have the rest.")
+        print(
+            f"{job.split}: {len(finished)} of {num_shards} shards are finished; other workers have the rest."
+        )
         return False
     sidecars = [finished[index] for index in range(num_shards)]
     for sidecar in sidecars:
@@ -198,22 +207,23 @@ def _finish(job):
     print(
         f"{job.split}: {manifest['clips']:,} clips, {manifest['frames']:,} frames, "
         f"{manifest['bytes'] / 1e6:,.1f} MB"
-        + (f"; {left_out:,} clips could not be read and were left out" if left_out else "")
+        + (f"; {left_out:,} clips could not be read and were skipped" if left_out else "")
     )
     return True
 
 
 def read_clip(path, short_side, quality):
-    """All frames of a clip as JPEGs, a `shards.PackedClip`.
+    """Returns all frames of a clip as JPEGs, in a `shards.PackedClip`.
 
-    JPEGs that are no larger than `short_side` are copied byte for byte.
+    JPEGs that are not larger than `short_side` are copied byte for byte.
 
     Args:
-        path: of a record of a data set that is not packed.
-        short_side, quality: as of `pack`.
+        path: path of a record of a data set that is not packed.
+        short_side: see `pack`.
+        quality: see `pack`.
 
     Raises:
-        VideoError: the clip cannot be read to its end, or has frames of several sizes.
+        VideoError: the clip cannot be read to its end, or its frames differ in size.
     """
     import tensorflow as tf
 
@@ -222,7 +232,7 @@ def read_clip(path, short_side, quality):
     for frame, image in _frames_and_jpegs(path):
         size = size or frame.shape[:2]
         if frame.shape[:2] != size:
-            raise VideoError(path, "unreadable", f"frame {len(images)} is not as large as frame 0")
+            raise VideoError(path, "unreadable", f"frame {len(images)} differs in size from frame 0")
         if min(size) > short_side:
             frame, image = _scale_down(frame, short_side), None
         images.append(image or tf.io.encode_jpeg(frame, quality=quality).numpy())
@@ -230,7 +240,7 @@ def read_clip(path, short_side, quality):
 
 
 def _frames_and_jpegs(path):
-    """Each frame of a clip with the JPEG that it comes from, or `None`."""
+    """Yields each frame of a clip, and the JPEG that it comes from or `None`."""
     if not os.path.isdir(path):
         for frame in video.iterate_frames(path):
             yield frame, None
@@ -238,15 +248,15 @@ def _frames_and_jpegs(path):
     for name in frame_folder.list_frames(path):
         image = frame_folder.read_image(path, name)
         try:
-            # Also where it is only copied: what is damaged is found now, not when it trains.
+            # Decoding finds damage now and not in training, even if the JPEG is only copied.
             yield jpeg.decode([image], short_side=jpeg.MAX_SIDE)[0], image
         except jpeg.JpegError as error:
             raise VideoError(path, error.kind, f"{name} {error.reason}") from error
 
 
 def _scale_down(frame, short_side):
-    """A frame `(H, W, 3)` with a short side of `short_side` pixels: bicubic, antialiased."""
+    """Scales a frame `(H, W, 3)` to a short side of `short_side` pixels, bicubic and antialiased."""
     height, width = augment.short_side_shape(*frame.shape[:2], short_side)
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-    # Half the time of tf.image.resize, or less.
+    # This takes at most half the time of tf.image.resize.
     return frame.reformat(width, height, interpolation=Interpolation.BICUBIC, threads=1).to_ndarray()

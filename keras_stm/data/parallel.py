@@ -1,11 +1,17 @@
-"""Work that threads share: reading clips spends its time outside Python's lock."""
+"""Parallel work in threads.
+
+Threads suffice, because reading clips spends its time outside Python's global interpreter lock.
+"""
 
 import collections
 import concurrent.futures
 
 
 def in_order(function, items, workers):
-    """`map` by threads, which run only a few items ahead: results wait in memory."""
+    """Yields `function(item)` for each of `items`, in order, computed by threads.
+
+    The threads run only a few items ahead, because results wait in memory.
+    """
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     results = collections.deque()
     try:
@@ -16,5 +22,5 @@ def in_order(function, items, workers):
         while results:
             yield results.popleft().result()
     finally:
-        # Where it ended early, nobody wants the rest.
+        # If the caller stopped early, nobody needs the other results.
         pool.shutdown(wait=False, cancel_futures=True)

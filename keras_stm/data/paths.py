@@ -4,12 +4,12 @@ import os
 
 
 def is_url(path):
-    """Whether a path is for `tf.io.gfile` alone, as `gs://bucket/folder`."""
+    """Returns whether only `tf.io.gfile` can open a path, like `gs://bucket/folder`."""
     return "://" in path
 
 
 def absolute(path):
-    """The same file or folder from every working directory, `~` replaced; URLs and `None` as they are."""
+    """Returns an absolute path with `~` expanded; URLs and `None` stay unchanged."""
     if path is None or is_url(path):
         return path
     return os.path.abspath(os.path.expanduser(path))

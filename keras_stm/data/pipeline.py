@@ -1,4 +1,4 @@
-"""Records -> tf.data of (clip, label)."""
+"""Builds `tf.data` pipelines of clips and labels from the records of a data set."""
 
 import itertools
 import os
@@ -37,52 +37,55 @@ def make_pipeline(
     workers=None,
     left_out=None,
 ):
-    """Batches of clips and labels for `fit`, `evaluate` or `predict`, under every backend.
+    """Returns batches of clips and labels for `fit`, `evaluate` or `predict`, under every backend.
 
-    In training one pipeline covers the epochs from `initial_epoch` up to, not including, `epochs`;
-    give `fit` the same two numbers and `steps_per_epoch=steps_per_epoch(dataset, batch_size)`.
-    What a batch holds depends on the clips, `seed`, the epoch and the place in the epoch alone, not
-    on the number of workers, so that a run that stopped goes on with the batches it would have seen.
+    In training, one pipeline covers the epochs from `initial_epoch` up to but not including `epochs`.
+    Pass `fit` the same two numbers and `steps_per_epoch=steps_per_epoch(dataset, batch_size)`. The
+    contents of a batch depend only on the clips, `seed`, the epoch and the step, not on the number of
+    workers. A resumed run therefore sees the batches that it would have seen without a stop.
 
-    A clip that cannot be read is left out and named in the log, see `LeftOut`. In training an epoch
-    that is short of clips for it goes on with those from its front, with other frames and crops.
+    Unreadable clips are skipped and logged; see `LeftOut`. If a training epoch then lacks clips, it
+    uses those of the dropped last batch, and then clips from its start with other frames and crops.
 
     Args:
-        dataset: what `open_dataset` returns, its labels known.
+        dataset: `Dataset` from `open_dataset`, with known labels.
         batch_size: clips in a batch, over all shards.
         num_frames: frames in a clip, one from each of as many equal segments of its video.
         image_size: height and width of a clip in pixels.
-        sampling: `"segments"` of the whole video as the paper, or `"dense"`: of 64 frames of it, at
-            a random place in training and in the middle otherwise.
-        training: if true, videos are shuffled in each epoch, frames and crops are random and the
-            epoch's last, smaller batch is dropped: all shapes are static. If false, all videos come
-            once and in order, with the middle frame of each segment and the middle `image_size`
-            pixels of a short side of `image_size` * 256 / 224; the last batch may be smaller.
+        sampling: `"segments"` of the whole video like in the paper, or `"dense"`: frames of a window
+            of 64 frames, at a random place in training and in the middle otherwise.
+        training: if true, videos are shuffled in each epoch, frames and crops are random, and the
+            smaller last batch of the epoch is dropped, so that all shapes are static. If false, all
+            videos come once and in order. Their clips have the middle frame of each segment and the
+            middle `image_size` pixels, after scaling the short side to `image_size` * 256 / 224. The
+            last batch may be smaller.
         seed: integer of at least 0 that all random choices depend on.
-        initial_epoch: the first epoch, from 0; training only.
-        epochs: the epoch to stop before; training only.
-        scales: sides of the random crops as parts of the video's short side; training only, as all
-            that follow up to `cut_mix`.
-        flip: `"none"`, `"plain"` mirrors every other clip, `"labels"` does and swaps the labels of
-            those whose class has a mirror twin, as left and right, see `augment.mirror_labels`.
-        color_jitter: strength of random colours from 0, none, to 1.
+        initial_epoch: first epoch, counted from 0; training only.
+        epochs: number of the epoch to stop before; training only.
+        scales: sides of the random crops relative to the video's short side; training only, like the
+            following arguments up to `cut_mix`.
+        flip: `"none"`, `"plain"` or `"labels"`. `"plain"` mirrors a random half of the clips.
+            `"labels"` does the same, and swaps the label of a mirrored clip if its class has a mirror
+            twin, like left and right; see `augment.mirror_labels`.
+        color_jitter: strength of random colour changes, from 0 for none to 1.
         random_erasing: share of clips in which a random rectangle is erased, 0 to 1.
-        mix_up, cut_mix: alpha of MixUp and of CutMix, 0 for none; need `one_hot`. Clips are mixed with
-            others of the same batch and shard.
+        mix_up: alpha of MixUp, 0 for none; needs `one_hot`. Clips are mixed with others of the same
+            batch and shard.
+        cut_mix: alpha of CutMix, otherwise like `mix_up`.
         one_hot: if true, labels are `(batch, classes)` in float32.
-        steps: batches of an epoch in training; where it is `None`, all full ones.
-        shard: `(index, count)`: the part of every training batch, or of the videos otherwise, that
+        steps: batches of a training epoch. `None` is all full batches.
+        shard: `(index, count)`: the part of every training batch, or otherwise of the videos, that
             this process reads.
-        workers: clips read at the same time; the number of processors where it is `None`.
-        left_out: `LeftOut` that collects what cannot be read; a new one where it is `None`.
+        workers: clips read at the same time. `None` is the number of processors.
+        left_out: `LeftOut` that records unreadable clips; `None` is a new one.
 
     Returns:
-        `tf.data.Dataset` of clips `(batch, num_frames, image_size, image_size, 3)` in float32,
-        normalised as `keras_stm.preprocess_input` does, and labels `(batch,)` in int32. It stops
-        with an error once `left_out` does.
+        `tf.data.Dataset` of clips and labels. Clips are `(batch, num_frames, image_size, image_size, 3)`
+        in float32, normalised like in `keras_stm.preprocess_input`. Labels are `(batch,)` in int32.
+        Iteration raises an error when `left_out` does.
 
     Raises:
-        ValueError: an argument is not as above, or a training batch is larger than the data set.
+        ValueError: an argument is invalid, or a training batch is larger than the data set.
     """
     import tensorflow as tf
 
@@ -113,7 +116,7 @@ def make_pipeline(
     def make_epoch(epoch):
         def mix(step, batch):
             for mixture in mixtures:
-                # Clips count up from 0.
+                # Clips use the numbers from 0 up, so batches use those from -1 down.
                 batch = mixture(*batch, tf.random.fold_in([seed, epoch], -1 - step))
             return batch
 
@@ -126,20 +129,20 @@ def make_pipeline(
     else:
         batches = make_batches(tf.data.Dataset.range(index, total, count).map(lambda i: (i, 0, i)))
     options = tf.data.Options()
-    # Otherwise no more clips are read at the same time than there are processors.
+    # By default, at most as many clips are read at the same time as there are processors.
     options.threading.private_threadpool_size = workers
     return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def _loader(dataset, num_frames, image_size, sampling, training, seed, scales, flip, left_out):
-    """Function that reads a clip, all of it but what is done to its colours, in the graph of the pipeline.
+    """Returns a function that reads, crops and mirrors a clip in the graph of the pipeline.
 
-    Args:
-        dataset, num_frames, image_size, sampling, training, seed, scales, flip, left_out: of `make_pipeline`.
+    See `make_pipeline` for the arguments.
 
     Returns:
-        Function of the tensors `record`, `epoch` and `position` to the clip, uint8 `(num_frames, H, W, 3)`,
-        its label, two integers for what is random about its colours, and whether it could be read.
+        Function of the tensors `record`, `epoch` and `position`. It returns the clip, uint8
+        `(num_frames, H, W, 3)`, its label, a seed of two integers for its colours, and whether it is
+        readable.
     """
     import tensorflow as tf
 
@@ -150,7 +153,7 @@ def _loader(dataset, num_frames, image_size, sampling, training, seed, scales, f
 
     def read(record, epoch, position):
         path, label = dataset.records[record]
-        # All that is random about a clip but its colours, so that its frames are treated alike.
+        # One generator for all that is random about a clip, except its colours, treats its frames alike.
         rng = np.random.default_rng((seed, epoch, position)) if training else None
         try:
             clip = read_frames(path, lambda total: segments.clip_indices(total, num_frames, sampling, rng))
@@ -158,7 +161,7 @@ def _loader(dataset, num_frames, image_size, sampling, training, seed, scales, f
             left_out.add(path, error)
             unreadable.add(record)
             if len(unreadable) == total:
-                # Training would look for a readable one for ever.
+                # Training would search for a readable clip for ever.
                 raise ValueError("no clip of the data set can be read") from error
             return np.zeros((num_frames, 1, 1, 3), "uint8"), np.int32(0), False
         unreadable.discard(record)
@@ -182,10 +185,12 @@ def _loader(dataset, num_frames, image_size, sampling, training, seed, scales, f
 
 
 def _finisher(num_frames, image_size, training, changes, classes):
-    """Function that makes of what `_loader` gives a clip as a model takes it, and its label.
+    """Returns a function that turns the output of `_loader` into a preprocessed clip and its label.
 
     Args:
-        num_frames, image_size, training: of `make_pipeline`.
+        num_frames: see `make_pipeline`.
+        image_size: see `make_pipeline`.
+        training: see `make_pipeline`.
         changes: functions of `keras_augment` that change the colours of training clips.
         classes: number of classes for one-hot labels; `None` for integers.
     """
@@ -206,10 +211,10 @@ def _finisher(num_frames, image_size, training, changes, classes):
 
 
 def steps_per_epoch(dataset, batch_size):
-    """Training batches in one epoch of `make_pipeline`; the last, smaller one is dropped.
+    """Returns the number of training batches in one epoch of `make_pipeline`, without a smaller last one.
 
     Raises:
-        ValueError: `batch_size` is larger than the data set, or no positive integer.
+        ValueError: `batch_size` is larger than the data set, or not a positive integer.
     """
     steps = len(dataset.records) // positive_int("batch_size", batch_size)
     if not steps:
@@ -220,12 +225,17 @@ def steps_per_epoch(dataset, batch_size):
 
 
 def batch_paths(dataset, epoch, step, *, batch_size, seed=0, steps=None, shard=(0, 1), left_out=()):
-    """The clips in one training batch of `make_pipeline`, which takes the same arguments.
+    """Returns the paths of the clips in one training batch of `make_pipeline`.
 
     Args:
-        dataset, batch_size, seed, steps, shard: of the pipeline.
-        epoch, step: of the batch, from 0.
-        left_out: paths of clips that could not be read.
+        dataset: see `make_pipeline`.
+        epoch: epoch of the batch, from 0.
+        step: step of the batch in the epoch, from 0.
+        batch_size: see `make_pipeline`.
+        seed: see `make_pipeline`.
+        steps: see `make_pipeline`.
+        shard: see `make_pipeline`.
+        left_out: paths of unreadable clips.
 
     Returns:
         List of paths.
@@ -239,12 +249,15 @@ def batch_paths(dataset, epoch, step, *, batch_size, seed=0, steps=None, shard=(
 
 
 def _places(epoch, total, batch_size, steps, seed, shard):
-    """Gives `(record, epoch, position)` of the clips of an epoch, and then of more, without end.
+    """Returns an endless data set of `(record, epoch, position)`: the clips of an epoch, then spare ones.
 
     Args:
         epoch: integer, or its tensor.
-        total: clips in the data set.
-        batch_size, steps, seed, shard: of `make_pipeline`.
+        total: number of clips in the data set.
+        batch_size: see `make_pipeline`.
+        steps: see `make_pipeline`.
+        seed: see `make_pipeline`.
+        shard: see `make_pipeline`.
     """
     import tensorflow as tf
 
@@ -253,8 +266,8 @@ def _places(epoch, total, batch_size, steps, seed, shard):
 
     def place(step):
         position = step // share * batch_size + index * share + step % share
-        # A batch is full although clips were left out: all clips follow, from the epoch's last and
-        # then its front on, in each shard.
+        # Spare clips replace skipped ones, so that batches stay full. In each shard, all clips are
+        # spare: first those after the epoch's last step, then those from its start.
         spare = step - steps * share
         is_spare = spare >= 0
         turn = tf.where(is_spare, steps * batch_size + spare + index, position) % total
@@ -276,7 +289,7 @@ def _check_clips(dataset, num_frames, image_size, sampling, flip, scales):
     if not scales or not all(0 < scale <= 1 for scale in scales):
         raise ArgumentError("scales", scales, "must be above 0 and at most 1")
     if any(label is None for _, label in dataset.records):
-        raise ValueError("`dataset` must have labels, its clips have none: it is a test set without.")
+        raise ValueError("`dataset` must have labels, but it is a test set without labels.")
 
 
 def _check_epochs(training, initial_epoch, epochs):
@@ -303,14 +316,14 @@ def _check_steps(dataset, training, batch_size, steps):
     if steps is None:
         return most
     if positive_int("steps", steps) > most:
-        raise ArgumentError("steps", steps, f"must be at most {most}, the full batches of an epoch")
+        raise ArgumentError("steps", steps, f"must be at most {most}, the number of full batches in an epoch")
     return steps
 
 
 def _check_shard(shard, batch_size):
     index, count = shard
     if not 0 <= index < count:
-        raise ArgumentError("shard", shard, "must be (index, count), index less than count")
+        raise ArgumentError("shard", shard, "must be (index, count), with an index from 0 to count - 1")
     if positive_int("batch_size", batch_size) % count:
         raise ArgumentError("batch_size", batch_size, f"must be a multiple of the number of shards, {count}")
     return index, count

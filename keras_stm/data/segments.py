@@ -1,4 +1,7 @@
-"""Which frames of a video make a clip: one of each of T equal segments (paper, section 4.2), or dense."""
+"""Chooses the frames of a video that make a clip.
+
+A clip has one frame of each of T equal segments (paper, section 4.2), or dense frames.
+"""
 
 import numpy as np
 
@@ -8,7 +11,7 @@ from keras_stm.preprocessing import SAMPLING as SAMPLING
 
 
 def center_indices(total_frames, segments):
-    """The middle frame of each segment; a video shorter than that repeats its frames evenly.
+    """Returns the middle frame of each segment; a video with fewer frames repeats them evenly.
 
     Args:
         total_frames: frames in the video, at least 1.
@@ -26,7 +29,9 @@ def center_indices(total_frames, segments):
 
 
 def train_indices(total_frames, segments, rng):
-    """One random frame of each segment; `center_indices` where there are more segments than frames.
+    """Returns one random frame of each segment.
+
+    If there are more segments than frames, the result is that of `center_indices`.
 
     Args:
         total_frames: frames in the video, at least 1.
@@ -47,12 +52,12 @@ def train_indices(total_frames, segments, rng):
 
 
 def random_clips(total_frames, segments, clips, rng):
-    """Several clips, each as `train_indices` draws one: the temporal samples of the paper's test.
+    """Draws several clips with `train_indices`: the temporal samples of the paper's test.
 
     Args:
         total_frames: frames in the video, at least 1.
         segments: frames in a clip, at least 1.
-        clips: how many, at least 1; the paper's test takes 10.
+        clips: number of clips, at least 1. The paper's test uses 10.
         rng: `np.random.Generator`.
 
     Returns:
@@ -66,15 +71,15 @@ def random_clips(total_frames, segments, clips, rng):
 
 
 def dense_indices(total_frames, segments, rng=None):
-    """Frames at equal distances within a window of 64 frames, as TSM samples Kinetics.
+    """Returns frames at equal distances in a window of 64 frames, like TSM samples Kinetics.
 
-    In a shorter video the window is all of it. Where there are more segments than frames these are
-    `center_indices`, as everywhere here; TSM starts again at the first frame.
+    In a shorter video, the window is the whole video. If there are more segments than frames, the
+    result is that of `center_indices`; TSM starts again at the first frame instead.
 
     Args:
         total_frames: frames in the video, at least 1.
-        segments: frames in the clip, at least 1; above 64 they are consecutive.
-        rng: `np.random.Generator` that places the window; in the middle where it is `None`.
+        segments: frames in the clip, at least 1. If there are more than 64, they are consecutive.
+        rng: `np.random.Generator` that places the window. `None` places it in the middle.
 
     Returns:
         int64 array `(segments,)`, 0-based and ascending.
@@ -87,12 +92,12 @@ def dense_indices(total_frames, segments, rng=None):
 
 
 def dense_clips(total_frames, segments, clips):
-    """Several clips, each as `dense_indices` takes one, their windows evenly from first to last.
+    """Returns several clips like those of `dense_indices`, with windows evenly from first to last.
 
     Args:
         total_frames: frames in the video, at least 1.
         segments: frames in a clip, at least 1.
-        clips: how many, at least 1; TSM's test takes 10.
+        clips: number of clips, at least 1. TSM's test uses 10.
 
     Returns:
         int64 array `(clips, segments)`.
@@ -107,7 +112,7 @@ def dense_clips(total_frames, segments, clips):
 
 
 def clip_indices(total_frames, segments, sampling, rng=None):
-    """The frames of one clip: random ones where `rng` is given, those in the middle where it is `None`.
+    """Returns the frames of one clip: random ones if `rng` is given, and the middle ones if it is `None`.
 
     Args:
         total_frames: frames in the video, at least 1.
@@ -130,7 +135,7 @@ def clip_indices(total_frames, segments, sampling, rng=None):
 
 
 def _first_window(total_frames, segments):
-    """The dense clip at the start of a video, and the last frame at which its window may start."""
+    """Returns the dense clip at the start of a video, and the last frame at which its window may start."""
     centers = center_indices(total_frames, segments)
     if total_frames < segments:
         return centers, 0

@@ -1,17 +1,17 @@
-"""Packed clips: shards of JPEG frames, one file for many clips, and frame indices -> frames.
+"""Writes and reads packed clips: shards of JPEG frames, one file for many clips.
 
-`keras-stm pack` writes them. A shard, say `train-00003-of-00016.tfrecord`, has for each clip these
-TFRecords:
+`keras-stm pack` writes the shards. A shard, for example `train-00003-of-00016.tfrecord`, has these
+TFRecords for each clip:
 
-    header   tf.train.Example: path, label where there is one, height, width, frame_sizes, frame_crc32
+    header   tf.train.Example: path, label if there is one, height, width, frame_sizes, frame_crc32
     frame    the bytes of a JPEG, frame_sizes[0] of them
     frame    ...
 
-A clip is known by the byte at which its header starts, `train-00003-of-00016.tfrecord#<byte>`: from
-there a reader finds any of its frames without reading the others. Beside the shard, and written
-after it, lies its sidecar, `train-00003-of-00016.json`, which lists its clips. Once all shards of a
-split are there a manifest, `train.json`, counts them. The folder may be a URL that `tf.io.gfile`
-knows, such as `gs://bucket/folder`.
+The path of a clip is `train-00003-of-00016.tfrecord#<byte>`, with the byte at which its header starts.
+From there, a reader finds any of its frames without reading the others. The sidecar of the shard,
+`train-00003-of-00016.json`, is written after the shard and lists its clips. When all shards of a split
+are finished, the manifest, `train.json`, lists them. The folder may be a URL that `tf.io.gfile`
+supports, such as `gs://bucket/folder`.
 """
 
 import collections.abc
@@ -31,19 +31,19 @@ from keras_stm.data.paths import is_url
 from keras_stm.data.video import MAX_BYTES, MAX_PACKETS, VideoError, VideoInfo, resolve_indices
 from keras_stm.replacing import PARTIAL, replacing
 
-# To be raised with every change that other versions of this file do not understand.
+# Increase this with every change that other versions of this file do not understand.
 FORMAT = 1
 _FILE = re.compile(rf"({'|'.join(SPLITS)})-(\d{{5}})-of-(\d{{5}})\.(.+)")
-# Bytes of a TFRecord: its length, that and a checksum in front of the data, a checksum behind.
+# Bytes of a TFRecord: its length; its length and a checksum, before the data; a checksum, after the data.
 _LENGTH, _FRONT, _BACK = 8, 12, 4
-# Bytes of the header of a clip: a frame's size and checksum take less than 16.
+# Maximum bytes of the header of a clip: a frame's size and checksum take less than 16.
 _MAX_HEADER = 16 * MAX_PACKETS
-# Small files that are read at the same time: each takes long where the folder is a URL.
+# Number of small files that are read at the same time: each takes long if the folder is a URL.
 _THREADS = 16
 
 
 class PackedClip(typing.NamedTuple):
-    """Frames of `height` and `width` as they are packed, a list of the bytes of JPEGs."""
+    """A clip to pack: `frames`, a list of the bytes of JPEGs, and their `height` and `width`."""
 
     frames: list
     height: int
@@ -51,7 +51,7 @@ class PackedClip(typing.NamedTuple):
 
 
 class ShardFile(typing.NamedTuple):
-    """A file of a shard by its name: its split, its place among as many, and what the name ends in."""
+    """A file of a shard, parsed from its name: split, index, number of shards, and ending."""
 
     split: str
     index: int
@@ -60,7 +60,7 @@ class ShardFile(typing.NamedTuple):
 
 
 class Manifest(typing.NamedTuple):
-    """What a finished split states: the `settings` of `write_shard`, its classes, and paths of its shards."""
+    """Contents of a finished split: the `settings` of `write_shard`, class names, and paths of shards."""
 
     path: str
     settings: dict
@@ -69,34 +69,34 @@ class Manifest(typing.NamedTuple):
 
 
 def is_packed(root):
-    """Whether a folder, or a URL, holds shards, finished or not."""
+    """Returns whether a folder or URL holds shards, finished or not."""
     return bool(list_shards(root))
 
 
 def list_shards(root):
-    """`ShardFile`s of all files of shards in a folder or URL, sidecars and unfinished ones as well."""
+    """Returns the `ShardFile`s in a folder or URL, including sidecars and unfinished shards."""
     matches = filter(None, map(_FILE.fullmatch, _list_files(root)))
     return [ShardFile(match[1], int(match[2]), int(match[3]), match[4]) for match in matches]
 
 
 def read_settings(root):
-    """The `settings` of `write_shard` of a split that is packed to the end.
+    """Returns the `settings` of `write_shard` of a finished split.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no split is finished.
     """
     for split in SPLITS:
         manifest = read_manifest(root, split)
         if manifest:
             return manifest.settings
-    raise ValueError(f"{root}: packing is not finished; the same `keras-stm pack` command goes on")
+    raise ValueError(f"{root}: packing is not finished; the same `keras-stm pack` command resumes it")
 
 
 def read_manifest(root, split):
-    """The `Manifest` of a split, or `None` where it is not packed to the end.
+    """Returns the `Manifest` of a split, or `None` if the split is not finished.
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: the manifest is damaged.
     """
     path = _manifest_path(root, split)
     if os.path.basename(path) not in _list_files(root):
@@ -111,10 +111,10 @@ def read_manifest(root, split):
 
 
 def list_clips(manifest):
-    """`(path, label)` of the clips of a split, in the order in which they were packed.
+    """Returns `(path, label)` of the clips of a split, in the order of the data set that was packed.
 
     Raises:
-        ValueError: a shard is missing, damaged or of another packing; says which.
+        ValueError: a shard is missing, damaged or from another packing; the message names it.
     """
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         clips = pool.map(lambda shard: _clips_of_shard(shard, manifest), manifest.shards)
@@ -122,27 +122,28 @@ def list_clips(manifest):
 
 
 def count_frames(path):
-    """Number of frames in a packed clip.
+    """Returns the number of frames in a packed clip.
 
     Raises:
-        VideoError: there is no such shard, or no clip starts there, or it is damaged or cut off.
+        VideoError: the shard does not exist, no clip starts there, or the clip is damaged or truncated.
     """
     with _open_clip(path) as (_, header):
         return len(header.sizes)
 
 
 def read_frames(path, indices):
-    """Frames of a packed clip by their 0-based place.
+    """Reads frames of a packed clip by their 0-based index.
 
     Args:
-        path: of a record of a packed data set: the shard, `#` and the byte at which the clip starts.
-        indices: integers in any order, repeats allowed, or a function from the number of frames to them.
+        path: path of a record of a packed data set: the shard, `#` and the byte at which the clip starts.
+        indices: integers in any order, repeats allowed, or a function that maps the number of frames
+            in the clip to such integers.
 
     Returns:
-        uint8 array `(len(indices), height, width, 3)`, RGB, scaled down as in `jpeg.decode`.
+        uint8 array `(len(indices), height, width, 3)`, RGB, scaled down by `jpeg.decode`.
 
     Raises:
-        VideoError: as `count_frames`, or one of the frames is damaged.
+        VideoError: see `count_frames`; or a requested frame is damaged or too large.
         ValueError: an index is out of range.
     """
     with _open_clip(path) as (file, header):
@@ -154,7 +155,7 @@ def read_frames(path, indices):
         for index in indices:
             file.seek(header.starts[index] + _FRONT)
             images.append(file.read(header.sizes[index]))
-            # A JPEG with a few wrong bits may still be decoded, to a wrong picture.
+            # A JPEG with a few wrong bits may still be decoded, but to a wrong picture.
             if zlib.crc32(images[-1]) != header.checksums[index]:
                 raise VideoError(path, "unreadable", f"frame {index} is damaged ({header.path})")
     try:
@@ -165,27 +166,27 @@ def read_frames(path, indices):
 
 
 def probe(path):
-    """`VideoInfo` of a packed clip; it states no frame rate.
+    """Returns the `VideoInfo` of a packed clip; the frame rate is unknown.
 
     Raises:
-        VideoError: as `count_frames`.
+        VideoError: see `count_frames`.
     """
     with _open_clip(path) as (_, header):
         return VideoInfo(len(header.sizes), header.height, header.width, None, None)
 
 
 def write_shard(root, split, index, settings, clips):
-    """Writes a shard and its sidecar; neither shows under its name before it is complete.
+    """Writes a shard and its sidecar; neither has its final name before it is complete.
 
     Args:
-        root: a folder that exists, or a URL.
+        root: existing folder, or a URL.
         split: `"train"`, `"validation"` or `"test"`.
         index: number of the shard, from 0.
-        settings: dictionary that JSON can hold, the same for all shards of a split: their number is
-            its `num_shards`, the fingerprint of the class names its `fingerprint`.
-        clips: `(position, path, label, clip)`s: the place among all clips of the split, the path
-            that the clip is known by, the label or `None`, and a `PackedClip` or, where it is left
-            out, the reason.
+        settings: dictionary that JSON can hold, the same for all shards of a split. `num_shards` is
+            the number of shards, and `fingerprint` is that of the class names.
+        clips: iterable of `(position, path, label, clip)`. `position` is the index among all clips of
+            the split. `path` identifies the clip in the original data set. `label` may be `None`.
+            `clip` is a `PackedClip`, or the reason if the clip is skipped.
     """
     import tensorflow as tf
 
@@ -204,14 +205,14 @@ def write_shard(root, split, index, settings, clips):
                     size += _FRONT + len(data) + _BACK
         _write_json(sidecar, {"settings": settings, "bytes": size, "clips": rows, "left_out": left_out})
     except (FileNotFoundError, tf.errors.NotFoundError):
-        # Another process may have finished the shard and, see below, removed this one's file.
+        # Another process may have finished the shard and removed this process's file; see below.
         if os.path.basename(sidecar) not in _list_files(root):
             raise
-    # Whoever was killed while writing the shard has left a file.
+    # A process that was killed while it wrote the shard has left a file.
     stem = os.path.basename(os.path.splitext(shard)[0])
     for file in _list_files(root):
         if file.startswith(stem) and PARTIAL in file:
-            # Another process may be at the same.
+            # Another process may remove it at the same time.
             with contextlib.suppress(tf.errors.NotFoundError):
                 tf.io.gfile.remove(os.path.join(root, file))
 
@@ -220,9 +221,11 @@ def write_manifest(root, split, settings, class_names, sidecars):
     """Finishes a split and returns its manifest.
 
     Args:
-        root, split, settings: as in `write_shard`.
+        root: see `write_shard`.
+        split: see `write_shard`.
+        settings: see `write_shard`.
         class_names: tuple of str.
-        sidecars: those of all shards in their order.
+        sidecars: the sidecars of all shards, in order.
     """
     clips = [clip for sidecar in sidecars for clip in sidecar["clips"]]
     manifest = {
@@ -239,7 +242,7 @@ def write_manifest(root, split, settings, class_names, sidecars):
 
 
 def read_sidecars(root):
-    """`[(split, index, sidecar)]` of all finished shards in a folder.
+    """Returns `[(split, index, sidecar)]` of all finished shards in a folder.
 
     Raises:
         ValueError: a sidecar is damaged.
@@ -252,6 +255,7 @@ def read_sidecars(root):
 
 
 def shard_name(split, index, num_shards):
+    """Returns the file name of a shard."""
     return f"{split}-{index:05d}-of-{num_shards:05d}.tfrecord"
 
 
@@ -264,7 +268,11 @@ def _manifest_path(root, split):
 
 
 def _clips_of_shard(shard, manifest):
-    """`(position, path, label)` of each clip of a shard that is what its sidecar and the manifest say."""
+    """Returns `(position, path, label)` of each clip of a shard.
+
+    Raises:
+        ValueError: the shard or its sidecar is missing, damaged or does not belong to the manifest.
+    """
     sidecar_path = _sidecar_path(shard)
     num_classes = len(manifest.class_names)
     sidecar = _read_json(sidecar_path)
@@ -283,7 +291,7 @@ def _clips_of_shard(shard, manifest):
         raise ValueError(f"{shard}: cannot be read ({error})") from error
     if size != num_bytes:
         raise ValueError(
-            f"{shard}: has {size} bytes where {num_bytes} were written; copy it anew, or delete its "
+            f"{shard}: has {size} bytes, but {num_bytes} were written; copy it again, or delete its "
             ".json and pack again"
         )
     return clips
@@ -293,7 +301,7 @@ class _Header(typing.NamedTuple):
     path: str
     height: int
     width: int
-    # Of each frame: number of bytes, their checksum, and where in the shard its TFRecord starts.
+    # For each frame: number of bytes, their checksum, and where in the shard its TFRecord starts.
     sizes: collections.abc.Sequence
     checksums: collections.abc.Sequence
     starts: collections.abc.Sequence
@@ -315,13 +323,13 @@ def _make_header(path, label, clip):
     if label is not None:
         feature["label"] = integers([label])
     example = tf.train.Example(features=tf.train.Features(feature=feature))
-    # Or the order of the features, and so the file, may differ from run to run.
+    # Otherwise the order of the features, and so the file, may differ from run to run.
     return example.SerializeToString(deterministic=True)
 
 
 @contextlib.contextmanager
 def _open_clip(path):
-    """Gives the open shard and the `_Header` of a clip in it."""
+    """Yields the open shard and the `_Header` of a clip in it."""
     shard, _, start = os.fspath(path).rpartition("#")
     try:
         with _open_file(shard) as file:
@@ -339,11 +347,11 @@ def _read_header(path, file, start):
     file_size = _size(file)
     file.seek(start)
     size = int.from_bytes(file.read(_LENGTH), "little")
-    # A length that is damaged must not be read by.
+    # A damaged length must not decide how much is read.
     if start + _FRONT + size + _BACK > file_size:
-        raise VideoError(path, "truncated", "the shard is cut off, or no clip starts there")
+        raise VideoError(path, "truncated", "the shard is truncated, or no clip starts there")
     if size > _MAX_HEADER:
-        raise VideoError(path, "too large", f"a header of {size:,} bytes, or no clip starts there")
+        raise VideoError(path, "too large", f"has a header of {size:,} bytes, or no clip starts there")
     file.seek(start + _FRONT)
     try:
         features = tf.train.Example.FromString(file.read(size)).features.feature
@@ -353,11 +361,11 @@ def _read_header(path, file, start):
     except (DecodeError, IndexError):
         sizes = checksums = ()
     if not sizes or len(sizes) != len(checksums) or min(sizes) < 1:
-        raise VideoError(path, "unreadable", "no clip starts there, or it is damaged")
+        raise VideoError(path, "unreadable", "no clip starts there, or the clip is damaged")
     record_sizes = (_FRONT + n + _BACK for n in (size, *sizes))
     _, *starts, end = itertools.accumulate(record_sizes, initial=start)
     if end > file_size:
-        raise VideoError(path, "truncated", f"the shard is cut off within the clip ({original})")
+        raise VideoError(path, "truncated", f"the shard is truncated within the clip ({original})")
     return _Header(original, height, width, sizes, checksums, starts)
 
 
@@ -375,25 +383,27 @@ def _read_json(path):
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged, no JSON ({error})") from error
+        raise ValueError(f"{path}: damaged, not JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path}: not of a packed data set of format {FORMAT}; pack again into a new folder")
+        raise ValueError(
+            f"{path}: not from a packed data set of format {FORMAT}; pack again into a new folder"
+        )
     return content
 
 
 @contextlib.contextmanager
 def _as_written(path):
-    """What a JSON file lacks, or has of a wrong type, leaves as `ValueError`."""
+    """Turns errors from missing keys and wrong types in a JSON file into `ValueError`."""
     try:
         yield
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise ValueError(
-            f"{path}: not as `keras-stm pack` writes it ({error!r}); pack again into a new folder"
+            f"{path}: differs from what `keras-stm pack` writes ({error!r}); pack again into a new folder"
         ) from error
 
 
 def _list_files(root):
-    """Names in a folder; none where there is no such folder."""
+    """Returns the names in a folder; none if the folder does not exist."""
     root = os.fspath(root)
     if not is_url(root):
         return os.listdir(root) if os.path.isdir(root) else []
@@ -407,10 +417,10 @@ def _list_files(root):
 
 @contextlib.contextmanager
 def _open_file(path):
-    """Opens a file for reading bytes; what goes wrong while it is open is an `OSError`."""
+    """Opens a file for reading bytes; turns errors while it is open into `OSError`."""
     if not is_url(path):
-        # Not by GFile, which reads half a megabyte after every seek, and without a buffer, as frames
-        # lie apart.
+        # GFile is not used, because it reads half a megabyte after every seek. There is no buffer,
+        # because the frames are apart.
         with open(path, "rb", buffering=0) as file:
             yield file
         return

@@ -1,4 +1,7 @@
-"""What a container says and FFmpeg believes: that a file is whole, where it is cut, and how much is in it."""
+"""Checks the sizes that a container states, because FFmpeg trusts them.
+
+The checks find truncated files, and count the frames for which FFmpeg would allocate memory.
+"""
 
 import os
 import struct
@@ -6,15 +9,16 @@ import struct
 _EBML_HEADER = b"\x1aE\xdf\xa3"
 # An AVI file that was written to a pipe states this instead of a size.
 _UNKNOWN_RIFF_SIZE = 0xFFFFFFFF
-# Boxes of an MP4 file that the tables of its frames lie in.
+# Boxes of an MP4 file that contain the tables of its frames.
 _TABLES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
 
 
 def is_truncated(path):
-    """Whether a file is shorter than it states.
+    """Returns whether a file is shorter than it states.
 
-    AVI states the size of the whole file, Matroska and WebM that of all but a header, MP4 and MOV
-    those of their parts. Files of other kinds, and those written to a pipe, state none.
+    AVI states the size of the whole file. Matroska and WebM state the size of everything except a
+    header. MP4 and MOV state the sizes of their parts. Files of other kinds, and files that were
+    written to a pipe, state no size.
 
     Raises:
         OSError: the file cannot be opened.
@@ -31,7 +35,7 @@ def is_truncated(path):
 
 
 def _matroska_end(file):
-    """Where the segment, which holds everything but the header, ends; 0 where that is not stated."""
+    """Returns the end of the segment, which holds everything except the header; 0 if it is not stated."""
     file.seek(len(_EBML_HEADER))
     file.seek(_read_ebml_size(file), os.SEEK_CUR)
     file.read(4)
@@ -40,7 +44,7 @@ def _matroska_end(file):
 
 
 def _read_ebml_size(file):
-    """A number whose leading zero bits say of how many bytes it is; all ones is unknown, here 0."""
+    """Reads a size whose leading zero bits give its number of bytes; returns 0 if the size is unknown."""
     first = file.read(1)
     if not first or not first[0]:
         return 0
@@ -51,17 +55,17 @@ def _read_ebml_size(file):
 
 
 def _mp4_end(file, size):
-    """Where the last box ends that holds frames or their table; 0 where there is none."""
-    # Other things, of which any may follow the last box, are not worth a claim.
+    """Returns the end of the last box that holds frames or their table; 0 if there is none."""
+    # Other kinds are ignored: any bytes may follow the last box, and they prove no truncation.
     ends = [end for kind, _, end in _boxes(file, size) if kind in (b"mdat", b"moof", b"moov")]
     return max(ends, default=0)
 
 
 def count_samples(path):
-    """Frames, of sound too, that the tables of an MP4 or MOV file state; 0 for files of other kinds.
+    """Returns how many frames of video and sound the tables of an MP4 or MOV file state.
 
-    FFmpeg makes room for them when it opens the file. It does not for uncompressed sound, of which a
-    sample is a number: that is not counted.
+    FFmpeg allocates memory for these frames when it opens the file. It does not for uncompressed
+    sound, in which each sample is a number, so that is not counted. Files of other kinds return 0.
 
     Raises:
         OSError: the file cannot be opened.
@@ -72,7 +76,7 @@ def count_samples(path):
         for kind, start, _ in _boxes(file, os.path.getsize(path), _TABLES):
             file.seek(start)
             numbers = struct.unpack(">4I", file.read(16).ljust(16, b"\0"))
-            # QuickTime has another one for where the data are.
+            # QuickTime files have a second `hdlr` box, which says where the data are. It is ignored.
             if kind == b"hdlr" and numbers[1] != int.from_bytes(b"dhlr"):
                 is_sound, is_pcm = numbers[2] == int.from_bytes(b"soun"), False
             elif kind == b"stts":
@@ -85,9 +89,10 @@ def count_samples(path):
 
 
 def _boxes(file, size, opened=()):
-    """Boxes of an MP4 file in order, with those inside of the kinds `opened`, which are made of others.
+    """Yields the boxes of an MP4 file in order, including the boxes inside those of the kinds `opened`.
 
-    Each is `(kind, start, end)`, the part of the file that it holds; the last may end beyond the file.
+    Each is `(kind, start, end)`, with the part of the file that its content takes. The last box may
+    end after the end of the file.
     """
     position = 0
     while position < size:
@@ -96,10 +101,10 @@ def _boxes(file, size, opened=()):
         kind, length, skipped = header[4:8], int.from_bytes(header[:4]), 8
         if length == 1:
             length, skipped = int.from_bytes(header[8:]), 16
-        # What is shorter than its header is no box; 0 is one up to the end of the file.
+        # A length of 0 means a box up to the end of the file; other lengths below 8 mean no box.
         if length < 8:
             break
         yield kind, position + skipped, position + length
-        # FFmpeg takes any box that begins so for the table of all frames.
+        # FFmpeg treats any box that starts with an `mvhd` box as the table of all frames.
         is_table = header[12:] == b"mvhd"
         position += skipped if kind in opened or opened and is_table else length

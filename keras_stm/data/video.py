@@ -1,9 +1,9 @@
-"""A video file and frame indices -> frames, and what is wrong with a file.
+"""Reads frames of a video file, and says what is wrong with a file.
 
-What a file states is checked before memory is taken for it, by `MAX_BYTES` and the limits below it, for
-folders of frames and packed clips too. So reading and preparing a clip takes at most 10 GiB, five times
-`MAX_BYTES`; a file that states more is refused for less than 1 GiB. That is for one clip: as many as there
-are workers are read at the same time.
+The sizes that a file states are checked before memory is allocated for them. The limits are `MAX_BYTES` and
+the constants below it. They also apply to folders of frames and to packed clips. Reading and preprocessing a
+clip therefore takes at most 10 GiB, five times `MAX_BYTES`. Rejecting a file that states more takes less
+than 1 GiB. These numbers are for one clip; each worker reads one clip at the same time.
 """
 
 import contextlib
@@ -18,30 +18,40 @@ from keras_stm.data.truncation import count_samples, is_truncated
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
-# What can be wrong with a file, as a `VideoError` and the commands state it.
+# What can be wrong with a file, in the words of `VideoError` and of the commands.
 KINDS = ("missing", "unreadable", "no video stream", "truncated", "too large")
 
-# Bytes that the frames of one clip may take.
+# Maximum bytes of the frames of one clip.
 MAX_BYTES = 2**31
-# Pixels of one frame, which are those of 8K: a decoder holds up to some twenty frames.
+# Maximum pixels of one frame, those of 8K: a decoder holds up to about twenty frames.
 MAX_PIXELS = 2**25
-# How many times a frame may be as long as wide: 256 x 1 pixels would become 65536 x 256.
+# Maximum ratio of the long side of a frame to the short one: 256 x 1 pixels would become 65536 x 256.
 MAX_RATIO = 32
-# Coded frames of one file, of which a list is made that takes half a gigabyte: 19 hours at 30 a second.
+# Maximum coded frames of one file, 19 hours at 30 per second: a list of them takes half a gigabyte.
 MAX_PACKETS = 2**21
 
-# With those of sound, which may be more.
+# This includes the frames of sound, which may be more.
 _MAX_SAMPLES = 4 * MAX_PACKETS
 _PIXELS = {"max_pixels": str(MAX_PIXELS)}
-# Text that names other files: those would not be checked, and may be the same file again, without end.
+# Text formats that name other files. Those files would not be checked, and could form an endless loop.
 _LISTS = {"concat", "dash", "hls", "sdp", "vobsub"}
 
 
 class VideoError(ValueError):
-    """A clip that cannot be read: `path`, `kind` of `KINDS`, and a message of what is wrong with it."""
+    """A clip that cannot be read.
+
+    Args:
+        path: path of the clip.
+        kind: one of `KINDS`.
+        message: what is wrong with the clip, without its path.
+
+    Attributes:
+        path: path of the clip, as a str.
+        kind: as given.
+    """
 
     def __init__(self, path, kind, message):
-        # All three, so that the error can be sent between processes.
+        # All three are passed, so that the error can be pickled to another process.
         super().__init__(path, kind, message)
         self.path = os.fspath(path)
         self.kind = kind
@@ -51,7 +61,7 @@ class VideoError(ValueError):
 
 
 class VideoInfo(typing.NamedTuple):
-    """What a file holds, `height` and `width` as shown upright; `None` is unknown."""
+    """Contents of a file; `height` and `width` are those of the upright frame, and `None` is unknown."""
 
     num_frames: int
     height: int
@@ -61,7 +71,7 @@ class VideoInfo(typing.NamedTuple):
 
 
 class _Entry(typing.NamedTuple):
-    """What a container says of a packet, which is as a rule one coded frame."""
+    """What a container states about a packet, which usually holds one coded frame."""
 
     pts: int | None
     size: int
@@ -70,10 +80,10 @@ class _Entry(typing.NamedTuple):
 
 
 def count_frames(path):
-    """Number of frames in a video file.
+    """Returns the number of frames in a video file.
 
     Raises:
-        VideoError: as `read_frames`.
+        VideoError: see `read_frames`.
     """
     with _open(path) as (container, stream):
         times = _presentation_times(stream, _scan(path, container, stream))
@@ -81,22 +91,22 @@ def count_frames(path):
 
 
 def read_frames(path, indices):
-    """Frames of a video file by their 0-based place in presentation order.
+    """Reads frames of a video file by their 0-based index in presentation order.
 
-    They are those of decoding the whole file; where its time stamps tell the order, only the groups
-    of pictures that hold one of them are decoded.
+    The frames are the same as if the whole file were decoded. If its time stamps tell the order, only
+    the groups of pictures that hold one of the frames are decoded.
 
     Args:
-        path: a video file in any container and codec that FFmpeg reads.
-        indices: integers in any order, repeats allowed; or a function from the number of frames in
-            the file to such integers, which saves opening the file once more to count them.
+        path: video file in any container and codec that FFmpeg reads.
+        indices: integers in any order, repeats allowed; or a function that maps the number of frames
+            in the file to such integers, which saves opening the file twice to count them.
 
     Returns:
-        uint8 array `(len(indices), height, width, 3)`, RGB, turned upright where the file says so.
+        uint8 array `(len(indices), height, width, 3)`, RGB, rotated upright if the file says so.
 
     Raises:
-        VideoError: there is no such file, it is no video, it is shorter than it says, it is damaged
-            where the frames are, or it has more or larger ones than the limits above allow.
+        VideoError: the file does not exist, is not a video, is truncated, is damaged at the requested
+            frames, or has more or larger frames than the limits above allow.
         ValueError: an index is out of range.
     """
     with _open(path) as (container, stream):
@@ -112,28 +122,28 @@ def read_frames(path, indices):
 
 
 def iterate_frames(path):
-    """Gives every frame of a video file as `read_frames` does, but one at a time.
+    """Yields every frame of a video file, like `read_frames`, but one at a time.
 
     Raises:
-        VideoError: as `read_frames`, once what is damaged is reached.
+        VideoError: see `read_frames`. A damaged part raises when it is reached.
     """
     for frame in _decode_all(path):
         yield _to_rgb(path, frame, 1)
 
 
 def probe(path):
-    """`VideoInfo` of a video file, the frame rate being its mean.
+    """Returns the `VideoInfo` of a video file, with its mean frame rate.
 
-    Decodes one frame, and all where the time stamps do not tell how many there are.
+    Decodes one frame, or all frames if the time stamps do not tell how many there are.
 
     Raises:
-        VideoError: as `read_frames`.
+        VideoError: see `read_frames`.
     """
     with _open(path) as (container, stream):
         times = _presentation_times(stream, _scan(path, container, stream))
         rate = float(stream.average_rate or 0) or None
         if times is not None and len(times) > 1:
-            # What headers state is the rate that was meant, if any.
+            # Headers state the intended rate, if any, which may differ from the mean.
             rate = float((len(times) - 1) / ((times[-1] - times[0]) * stream.time_base))
     num_frames = _count_by_decoding(path) if times is None else len(times)
     height, width = next(iterate_frames(path)).shape[:2]
@@ -141,10 +151,10 @@ def probe(path):
 
 
 def resolve_indices(path, indices, count):
-    """`indices` as a list of integers; see `read_frames`.
+    """Returns `indices` as a list of integers; see `read_frames`.
 
     Raises:
-        ValueError: there are none, or one is not a frame of the file's `count`.
+        ValueError: there are none, or one is not the index of one of the file's `count` frames.
     """
     indices = np.asarray(indices(count) if callable(indices) else indices)
     if not indices.size or indices.min() < 0 or indices.max() >= count:
@@ -155,14 +165,14 @@ def resolve_indices(path, indices, count):
 
 
 def check_size(path, count, height, width):
-    """Raises `VideoError` where `count` frames of a size are `too_large`."""
+    """Raises `VideoError` if `count` frames of a size are `too_large`."""
     reason = too_large(count, height, width)
     if reason:
         raise VideoError(path, "too large", reason)
 
 
 def too_large(count, height, width):
-    """Why frames are more than the limits above allow, `None` where they are not."""
+    """Returns why frames exceed the limits above, or `None` if they do not."""
     frames = f"frames of {width}x{height}"
     if height * width > MAX_PIXELS:
         return f"{frames} have more than {MAX_PIXELS:,} pixels"
@@ -175,29 +185,29 @@ def too_large(count, height, width):
 
 @contextlib.contextmanager
 def _open(path):
-    """Gives a container and its first video stream; FFmpeg's errors leave as `VideoError`."""
-    import av  # here, so that clips from memory need no PyAV
+    """Yields a container and its first video stream; turns FFmpeg's errors into `VideoError`."""
+    import av  # imported here, because clips from memory need no PyAV
 
     try:
         if not os.path.isfile(path):
             raise VideoError(path, "missing", "no such file")
         if is_truncated(path):
-            raise VideoError(path, "truncated", "cut off, it is shorter than it says")
+            raise VideoError(path, "truncated", "truncated, it is shorter than it states")
         if count_samples(path) > _MAX_SAMPLES:
             raise VideoError(path, "too large", f"states more than {_MAX_SAMPLES:,} frames")
-        # Not a relative path, as FFmpeg takes what is before a colon for a protocol.
+        # The path is absolute, because FFmpeg reads text before a colon as a protocol.
         with av.open(os.path.abspath(path), options=_options(), metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise VideoError(path, "no video stream", "holds no video stream")
             stream = container.streams.video[0]
             if stream.codec_context is None:
-                raise VideoError(path, "unreadable", "in a codec that FFmpeg does not know")
-            # Clips are read side by side: threads within one only get in each other's way.
+                raise VideoError(path, "unreadable", "uses a codec that FFmpeg does not know")
+            # Clips are read in parallel, so threads within one clip would only slow each other down.
             stream.codec_context.thread_count = 1
-            # The frames may be larger than the header says.
+            # Frames may be larger than the header states.
             stream.codec_context.options = _PIXELS
             if not stream.codec_context.width:
-                # With some codecs FFmpeg forgets what is over the limit.
+                # With some codecs, FFmpeg drops a size that is over the limit.
                 raise VideoError(
                     path, "too large", f"its frames have more than {MAX_PIXELS:,} pixels, or no size"
                 )
@@ -211,33 +221,33 @@ def _open(path):
 
 @functools.cache
 def _options():
-    """What FFmpeg may open; the limit is for decoders that find out what a header does not say."""
+    """Returns which formats FFmpeg may open, and the pixel limit for sizes that only the decoder finds."""
     import av
 
     return {**_PIXELS, "format_whitelist": ",".join(av.formats_available - _LISTS)}
 
 
 def _packets(path, container, stream):
-    """Gives each packet as it is stored and its `_Entry`; where they break off, raises `VideoError`."""
+    """Yields each packet in stored order and its `_Entry`; raises `VideoError` if the packets break off."""
     import av
 
     count = 0
     try:
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                raise VideoError(path, "truncated", f"cut off after {count} frames")
-            # The last one of PyAV is empty.
+                raise VideoError(path, "truncated", f"truncated after {count} frames")
+            # PyAV's last packet is empty.
             if packet.size:
                 if count == MAX_PACKETS:
                     raise VideoError(path, "too large", f"has more than {MAX_PACKETS:,} frames")
                 yield packet, _Entry(packet.pts, packet.size, packet.is_keyframe, packet.is_discard)
                 count += 1
     except av.FFmpegError as error:
-        raise VideoError(path, "truncated", f"cut off after {count} frames ({error.strerror})") from error
+        raise VideoError(path, "truncated", f"truncated after {count} frames ({error.strerror})") from error
 
 
 def _scan(path, container, stream):
-    """Every `_Entry`. The packets are not kept: a file may be larger than the memory."""
+    """Returns every `_Entry`, but no packets, because a file may be larger than the memory."""
     entries = [entry for _, entry in _packets(path, container, stream)]
     if all(entry.is_discard for entry in entries):
         raise VideoError(path, "unreadable", "holds no frames")
@@ -245,36 +255,36 @@ def _scan(path, container, stream):
 
 
 def _presentation_times(stream, entries):
-    """Time stamps of the frames in the order they are shown; `None` where they do not tell it.
+    """Returns the time stamps of the frames in presentation order; `None` if they do not tell it.
 
-    What headers state of the number of frames is often wrong.
+    The number of frames that headers state is often wrong.
     """
     times = [entry.pts for entry in entries]
     if not times or None in times or len(set(times)) < len(times):
         return None
     codec = stream.codec_context
-    # Made up from the order in which frames are stored, as for AVI, which has no time stamps.
+    # FFmpeg derives such time stamps from the stored order, for example for AVI, which has none.
     if codec.has_b_frames and times == sorted(times):
         return None
-    # A packet without a frame has up to 19 bytes. It is there where a frame was left out when it was
-    # made, or where another packet holds two, as in part of UCF-101.
+    # A packet without a frame has up to 19 bytes. It exists if the encoder skipped a frame, or if another
+    # packet holds two frames, like in part of UCF-101.
     if codec.name == "mpeg4" and min(entry.size for entry in entries) < 20:
         return None
-    # There may be frames that are never shown and others depend on.
+    # VP8 may have frames that are never shown but that others depend on.
     if codec.name == "vp8":
         return None
-    # Decoders drop what comes before the first key frame, or most of it.
+    # Decoders drop all or most of the frames before the first key frame.
     if not entries[0].is_keyframe or times[0] > min(times):
         return None
-    # What an edit list cuts off is in the file, but never shown.
+    # Frames that an edit list removes are in the file, but never shown.
     return sorted(entry.pts for entry in entries if not entry.is_discard)
 
 
 def _decode_groups(path, container, stream, entries, chosen):
-    """Frames of the time stamps `chosen`, from the groups of pictures that hold them and no others.
+    """Reads the frames with the time stamps `chosen`; decodes only the groups of pictures that hold them.
 
     Returns:
-        As `read_frames`; `None` where the file is not as its time stamps say, or is damaged.
+        See `read_frames`; `None` if the file contradicts its time stamps or is damaged.
     """
     import av
 
@@ -292,9 +302,9 @@ def _decode_groups(path, container, stream, entries, chosen):
 
 
 def _decode_runs(path, container, stream, entries, wanted):
-    """Decodes the packets that `_runs` gives; ends early where others are found than in the first pass."""
+    """Yields the frames of the packets in `_runs`; stops early if packets differ from the first pass."""
     context = stream.codec_context
-    # B-frames on which no other depends are skipped. FFmpeg knows them for sure in H.264 alone.
+    # Skip B-frames that no other frame depends on. FFmpeg identifies them reliably only in H.264.
     skip = "NONREF" if context.name == "h264" else "DEFAULT"
     container.seek(entries[0].pts, stream=stream)
     numbered = enumerate(_packets(path, container, stream))
@@ -312,15 +322,15 @@ def _decode_runs(path, container, stream, entries, wanted):
 
 
 def _runs(entries, wanted):
-    """Packets to decode, as the numbers of the first, a key frame, and the last of each run."""
+    """Returns the runs of packets to decode, each as the numbers of its first, a key frame, and its last."""
     keyframes = []
     runs = []
     for i, entry in enumerate(entries):
         if entry.is_keyframe:
             keyframes.append(i)
         if entry.pts in wanted:
-            # In an open group of pictures the key frame comes before frames that are shown before
-            # it and depend on the group before.
+            # In an open group of pictures, frames after the key frame may be shown before it, and
+            # depend on the previous group.
             start = next(k for k in reversed(keyframes) if entries[k].pts <= entry.pts)
             while runs and start <= runs[-1][1]:
                 start = min(start, runs.pop()[0])
@@ -329,7 +339,7 @@ def _runs(entries, wanted):
 
 
 def _decode_and_count(path, indices, count):
-    """`read_frames` by decoding the whole file, which is likely to have `count` frames."""
+    """Does `read_frames` by decoding the whole file, which probably has `count` frames."""
     while True:
         chosen = np.asarray(indices(count) if callable(indices) else indices).tolist()
         wanted = set(chosen)
@@ -349,7 +359,7 @@ def _count_by_decoding(path):
 
 
 def _decode_all(path):
-    """Gives every frame in presentation order, at least one."""
+    """Yields every frame in presentation order, at least one."""
     entries = []
     count = 0
     with _open(path) as (container, stream):
@@ -358,7 +368,7 @@ def _decode_all(path):
             for packet, entry in _packets(path, container, stream):
                 entries.append(entry)
                 yield packet
-            # For the frames that the decoder still holds back.
+            # This flushes the frames that the decoder still holds.
             yield None
 
         for packet in packets():
@@ -373,9 +383,9 @@ def _decode_all(path):
 
 
 def _to_rgb(path, frame, count):
-    """A frame as an array, upright, where `count` of its size are not too much."""
+    """Returns a frame as an upright array; raises if `count` frames of its size are `too_large`."""
     check_size(path, count, frame.height, frame.width)
-    # With its default number of threads the conversion takes three times as long.
+    # With its default number of threads, the conversion takes three times as long.
     rgb = frame.to_ndarray(format="rgb24", threads=1)
     return np.rot90(rgb, round(frame.rotation / 90))
 

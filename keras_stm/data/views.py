@@ -1,4 +1,4 @@
-"""A video -> the clips that a model is tested on, by the protocols of the paper (sections 4.2 and 4.6)."""
+"""Reads videos as test clips for a model, by the protocols of the paper (sections 4.2 and 4.6)."""
 
 import functools
 import numbers
@@ -13,59 +13,61 @@ from keras_stm.data.left_out import LeftOut
 from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
 
-# Clips over time and crops of each.
+# Clips per video, and crops per clip.
 PROTOCOLS = {"efficient": (1, 1), "paper": (10, 3)}
 CROPS = (1, 3)
-# Orders of the frames in a clip: what the accuracy owes to the right one is what the paper's Fig. 4 asks.
+# Orders of the frames in a clip. The paper's Fig. 4 asks how much of the accuracy the right order brings.
 FRAMES = ("ordered", "reversed", "shuffled", "still")
-# Bytes of the frames that are resized at the same time.
+# Maximum bytes of the frames that are resized at the same time.
 _RESIZED_BYTES = 2**26
 
 
 def load_clip(path, num_frames=8, image_size=224):
-    """A video as a model takes it, by the paper's efficient test protocol (section 4.6).
+    """Loads a video for a model, by the paper's efficient test protocol (section 4.6).
 
-    The middle frames of `num_frames` equal segments, short side scaled to `image_size` * 256 / 224,
-    centre crop, normalised as `keras_stm.preprocess_input` does.
+    The clip has the middle frames of `num_frames` equal segments. The short side is scaled to
+    `image_size` * 256 / 224, and the centre is cropped. The pixels are normalised like in
+    `keras_stm.preprocess_input`.
 
     Args:
         path: video file, or folder of its frames as `.jpg`.
-        num_frames: frames in the clip; a shorter video repeats its own.
+        num_frames: frames in the clip; a shorter video repeats its frames.
         image_size: height and width of the clip in pixels.
 
     Returns:
         float32 array `(1, num_frames, image_size, image_size, 3)`.
 
     Raises:
-        VideoError: the file cannot be read.
+        VideoError: the file is unreadable.
         ValueError: an argument is not a positive integer.
     """
     return read_views(path, num_frames, image_size)
 
 
 def read_views(source, num_frames=8, image_size=224, clips=1, crops=1, sampling="segments", rng=None):
-    """The views of one video, prepared as a model takes them.
+    """Returns the preprocessed views of one video.
 
     Args:
         source: video file, folder of its frames as `.jpg`, or its frames as a uint8 array
             `(F, H, W, 3)`, RGB.
-        num_frames: frames in a clip; a shorter video repeats its own.
+        num_frames: frames in a clip; a shorter video repeats its frames.
         image_size: height and width of a clip in pixels.
-        clips: views over time: 1 is the middle frame of each segment, more are random frames, one of
-            each segment.
-        crops: views in space: 1 is the centre of a short side of `image_size` * 256 / 224, 3 are
-            squares of the whole short side at both ends and the middle of the longer one, resized.
-        sampling: `"segments"` of the whole video, or `"dense"`: of 64 frames in the middle, or of
-            `clips` windows of 64 frames evenly from first to last.
-        rng: `np.random.Generator` for the random frames; a new one of seed 0 where it is `None`.
+        clips: number of views over time. 1 uses the middle frame of each segment. More use one random
+            frame of each segment.
+        crops: number of views in space. 1 is the centre, after scaling the short side to
+            `image_size` * 256 / 224. 3 are squares of the whole short side, at both ends and in the
+            middle of the long side, resized.
+        sampling: `"segments"` of the whole video, or `"dense"`: frames of a window of 64 frames in the
+            middle, or of `clips` such windows evenly from first to last.
+        rng: `np.random.Generator` for the random frames. `None` is a new one with seed 0.
 
     Returns:
-        float32 array `(clips * crops, num_frames, image_size, image_size, 3)`, the crops of the first
-        clip first.
+        float32 array `(clips * crops, num_frames, image_size, image_size, 3)`, with all crops of the
+        first clip first.
 
     Raises:
-        VideoError: the file cannot be read.
-        ValueError: another argument is not as above.
+        VideoError: the file is unreadable.
+        ValueError: another argument is invalid.
     """
     positive_int("num_frames", num_frames)
     positive_int("image_size", image_size)
@@ -73,7 +75,7 @@ def read_views(source, num_frames=8, image_size=224, clips=1, crops=1, sampling=
     one_of("crops", crops, CROPS)
     one_of("sampling", sampling, segments.SAMPLING)
 
-    # Once: some files are looked into a second time, for other frames if they were drawn again.
+    # The result is cached, because some files are read twice: a second draw would choose other frames.
     @functools.cache
     def choose(total_frames):
         if clips == 1:
@@ -87,7 +89,7 @@ def read_views(source, num_frames=8, image_size=224, clips=1, crops=1, sampling=
         frames = _check_frames(source)[choose(len(source))]
     else:
         frames = read_frames(source, choose)
-    # Clip by clip: as floats all frames at once may be larger than the memory.
+    # Clips are preprocessed one by one, because all frames as floats may be larger than the memory.
     return np.stack([view for clip in np.split(frames, clips) for view in _prepare(clip, image_size, crops)])
 
 
@@ -105,28 +107,31 @@ def make_views(
     workers=None,
     left_out=None,
 ):
-    """The views of each video of a data set, for `keras_stm.evaluation.evaluate`.
+    """Returns an iterable of the views of each video, for `keras_stm.evaluation.evaluate`.
 
     Args:
-        dataset: what `open_dataset` returns.
+        dataset: `Dataset` from `open_dataset`.
         protocol: `"efficient"` is one view, the middle frames and the centre crop (section 4.6);
             `"paper"` is 10 random clips of 3 crops (section 4.2).
-        clips, crops: other numbers than the protocol's, see `read_views`.
-        num_frames, image_size, sampling: of a clip, see `read_views`.
-        frames: `"ordered"`, or what is done to the frames of each clip: `"reversed"`, `"shuffled"`,
-            or `"still"`, all the middle one.
-        seed: integer of at least 0 that the random frames and shuffles depend on, with the place of
-            a video in the data set.
-        workers: videos read at the same time, and ahead, so that the views of twice as many are in
-            memory; the number of processors where it is `None`.
-        left_out: `LeftOut` that collects what cannot be read; a new one where it is `None`.
+        clips: overrides the protocol's number of clips; see `read_views`.
+        crops: overrides the protocol's number of crops; see `read_views`.
+        num_frames: frames in a clip; see `read_views`.
+        image_size: height and width of a clip in pixels.
+        sampling: `"segments"` or `"dense"`; see `read_views`.
+        frames: `"ordered"`, or a change of the frames of each clip: `"reversed"`, `"shuffled"`, or
+            `"still"`, which repeats the middle frame.
+        seed: integer of at least 0. The random frames and shuffles depend on it, and on the index of
+            the video in the data set.
+        workers: videos read at the same time. They are read ahead, so that the views of twice as many
+            are in memory. `None` is the number of processors.
+        left_out: `LeftOut` that records unreadable videos; `None` is a new one.
 
     Returns:
-        `Views`: an iterable of `(path, label, clips)`, videos that cannot be read left out, clips
-        being float32 `(views, num_frames, image_size, image_size, 3)`. Each iteration gives the same.
+        `Views`, an iterable of `(path, label, clips)` that skips unreadable videos. `clips` is float32
+        `(views, num_frames, image_size, image_size, 3)`. Each iteration yields the same.
 
     Raises:
-        ValueError: an argument is not as above; while iterating, once `left_out` stops.
+        ValueError: an argument is invalid; or, during iteration, `left_out` raises.
     """
     one_of("protocol", protocol, tuple(PROTOCOLS))
     one_of("frames", frames, FRAMES)
@@ -145,12 +150,12 @@ def make_views(
 
 
 class Views:
-    """What `make_views` returns.
+    """Iterable of the views of each video, which `make_views` returns.
 
     Attributes:
         dataset: the `Dataset`.
         options: dictionary of the arguments of `read_views`.
-        left_out: `LeftOut` of the videos that could not be read.
+        left_out: `LeftOut` of the unreadable videos.
     """
 
     def __init__(self, dataset, options, frames, seed, workers, left_out):
@@ -162,7 +167,7 @@ class Views:
         self._workers = workers
 
     def __len__(self):
-        """Videos, those that cannot be read included."""
+        """Returns the number of videos, including unreadable ones."""
         return len(self.dataset.records)
 
     def __iter__(self):
@@ -183,9 +188,9 @@ class Views:
 
 
 def _reorder(views, frames, rng):
-    """The views with their frames in another order; see `make_views`."""
+    """Returns the views with their frames in another order; see `make_views`."""
     if frames == "reversed":
-        # As a copy: PyTorch takes no array that runs backwards through memory.
+        # The copy is for PyTorch, which rejects arrays with negative strides.
         return views[:, ::-1].copy()
     if frames == "shuffled":
         return np.stack([rng.permutation(view) for view in views])
@@ -207,7 +212,7 @@ def _check_frames(frames):
 
 
 def _prepare(clip, image_size, crops):
-    """The crops of a uint8 clip `(T, H, W, 3)`, each `(T, image_size, image_size, 3)`, normalised."""
+    """Returns the crops of a uint8 clip `(T, H, W, 3)`, each `(T, image_size, image_size, 3)`, normalised."""
     size = augment.resize_size(image_size)
     clip = _resize(clip, *augment.short_side_shape(*clip.shape[1:3], size))
     if crops == 1:
@@ -220,7 +225,10 @@ def _prepare(clip, image_size, crops):
 
 
 def _resize(clip, height, width):
-    """As `augment.resize`, but not through tf.image: predicting needs no TensorFlow under other backends."""
+    """Resizes like `augment.resize`, but without tf.image.
+
+    Predicting under other backends therefore needs no TensorFlow.
+    """
     from keras import ops
 
     def resize(frames):
@@ -233,8 +241,8 @@ def _resize(clip, height, width):
         )
         return ops.convert_to_numpy(frames)
 
-    # Where no side shrinks both give the same, and without is faster.
+    # If no side shrinks, antialiasing changes nothing, and resizing without it is faster.
     antialias = height < clip.shape[1] or width < clip.shape[2]
-    # A few large frames at a time: meanwhile they take ten times the memory.
+    # Only a few large frames are resized at a time, because resizing takes ten times their memory.
     step = max(_RESIZED_BYTES // clip[0].nbytes, 1)
     return np.concatenate([resize(clip[i : i + step]) for i in range(0, len(clip), step)])

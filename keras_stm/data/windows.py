@@ -1,4 +1,7 @@
-"""A long video -> windows of a few seconds, each a clip, in one pass and with few frames in memory."""
+"""Splits a long video into windows of a few seconds.
+
+Each window is one clip. The video is decoded in one pass, with few frames in memory.
+"""
 
 import collections
 import math
@@ -14,7 +17,7 @@ from keras_stm.data.views import read_views
 
 
 class Window(typing.NamedTuple):
-    """Part of a video: where it starts and ends, in seconds, and its views as `read_views` gives them."""
+    """Part of a video: its start and end in seconds, and its views as `read_views` returns them."""
 
     start: float
     end: float
@@ -22,37 +25,39 @@ class Window(typing.NamedTuple):
 
 
 def iterate_windows(path, window, stride=None, num_frames=8, image_size=224, crops=1, sampling="segments"):
-    """Slides over a video.
+    """Iterates over the windows of a video.
 
-    The video is decoded once, from first to last; only frames that a window is still waiting for are
-    kept. Seconds become frames by the mean frame rate.
+    The video is decoded once, from first to last frame. Only frames that an incomplete window needs
+    are kept in memory. The mean frame rate converts seconds to frames.
 
     Args:
         path: video file.
-        window: length in seconds; a shorter video is one window.
-        stride: seconds from the start of one window to that of the next, at most `window`, so that no
-            moment is left out; half of it where it is `None`. The last window ends with the video.
-        num_frames, image_size, crops, sampling: of the one clip that a window is, see `read_views`.
+        window: length in seconds. A shorter video is one window.
+        stride: seconds from the start of one window to the start of the next, at most `window`, so
+            that the windows cover the whole video. `None` is half of `window`. The last window ends
+            with the video.
+        num_frames: frames in the clip of a window; see `read_views`.
+        image_size: height and width of the clip in pixels.
+        crops: views in space; see `read_views`.
+        sampling: `"segments"` or `"dense"`; see `read_views`.
 
     Returns:
         Iterator of `Window`.
 
     Raises:
-        VideoError: the file cannot be read or does not say its frame rate; while iterating, once what
-            is damaged is reached.
-        ValueError: another argument is not as above.
+        VideoError: the file is unreadable or states no frame rate. A damaged part raises during
+            iteration, when it is reached.
+        ValueError: another argument is invalid.
     """
     window = _positive_seconds("window", window)
     stride = window / 2 if stride is None else _positive_seconds("stride", stride)
     if stride > window:
         raise ArgumentError(
-            "stride", stride, f"must be at most `window`, {window}, as moments would be left out"
+            "stride", stride, f"must be at most `window`, {window}, or parts of the video would be skipped"
         )
     info = frames.probe(path)
     if info.frame_rate is None:
-        raise VideoError(
-            path, "unreadable", "does not say how many frames a second it has, which windows depend on"
-        )
+        raise VideoError(path, "unreadable", "states no frame rate, which windows need")
     starts, length = place_windows(info.num_frames, info.frame_rate, window, stride)
     indices = segments.clip_indices(length, num_frames, sampling)
     check_size(path, len(indices), info.height, info.width)
@@ -60,30 +65,31 @@ def iterate_windows(path, window, stride=None, num_frames=8, image_size=224, cro
 
 
 def place_windows(total_frames, frame_rate, window, stride):
-    """Which frames windows begin with, and how many each has.
+    """Returns the first frame of each window, and the number of frames in a window.
 
     Args:
         total_frames: frames in the video.
-        frame_rate: frames a second.
-        window, stride: seconds.
+        frame_rate: frames per second.
+        window: length of a window in seconds.
+        stride: seconds from the start of one window to the start of the next.
 
     Returns:
-        List of 0-based frames, ascending, the first 0, and the number of frames of a window.
+        List of 0-based frame indices, ascending from 0, and the number of frames in a window.
     """
     length = min(max(round(window * frame_rate), 1), total_frames)
-    # Rounding may make a window shorter than the stride, which must not leave a frame out.
+    # Rounding may make a window shorter than the stride. The limit ensures that no frame is skipped.
     step = min(max(stride * frame_rate, 1), length)
     last = total_frames - length
-    # Rounded one by one, so that the error does not grow with the video.
+    # Each start is rounded separately, so that the error does not grow along the video.
     starts = {min(round(i * step), last) for i in range(math.ceil(last / step))}
     return sorted(starts | {last}), length
 
 
 def _iterate(path, starts, length, frame_rate, indices, image_size, crops):
-    # How often a window takes its frame of this place: a clip that is longer repeats some.
+    # How often the clip uses each frame of its window. A clip with more frames than its window repeats some.
     repeats = np.bincount(indices, minlength=length)
     upcoming = collections.deque(starts)
-    # Windows that lack frames, in the order in which they will be complete.
+    # Incomplete windows, in the order in which they will be complete.
     waiting = collections.deque()
     for number, frame in enumerate(iterate_frames(path)):
         if upcoming and upcoming[0] == number:
@@ -94,7 +100,7 @@ def _iterate(path, starts, length, frame_rate, indices, image_size, crops):
             start, kept = waiting.popleft()
             if any(other.shape != kept[0].shape for other in kept):
                 raise VideoError(path, "unreadable", "its frames change their size")
-            # Of as many frames as the clip has, the middle ones of its segments are all.
+            # There are as many frames as segments, so `read_views` uses every frame once.
             views = read_views(np.stack(kept), len(kept), image_size, crops=crops)
             yield Window(start / frame_rate, (start + length) / frame_rate, views)
 

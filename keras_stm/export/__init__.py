@@ -1,4 +1,4 @@
-"""Model -> SavedModel or ONNX. TensorFlow is imported by the functions that use it."""
+"""Exports models as SavedModel or ONNX. Only the functions that use TensorFlow import it."""
 
 import importlib.util
 import json
@@ -31,44 +31,43 @@ def save(
     top_k=5,
     sampling="segments",
 ):
-    """Writes a model as a SavedModel that takes videos as they are, for TF Serving, TensorFlow or OpenVINO.
+    """Writes a SavedModel that accepts raw videos, for TF Serving, TensorFlow or OpenVINO.
 
-    BatchNormalization is folded, see `keras_stm.fold_batch_norm`, and all is computed in float32, also
-    where training was in mixed precision. The signatures are
+    BatchNormalization is folded, see `keras_stm.fold_batch_norm`. All computation is in float32, also after
+    training in mixed precision. The signatures are:
 
-    - `serving_default`: `clip`, uint8 `(N, F, H, W, 3)`, the frames of videos, RGB. The graph picks
-      `num_frames` of them, resizes, crops and normalises as `keras_stm.data.load_clip` does.
-    - `jpeg`: `images`, strings `(N, F)`, the same frames as JPEG files. Only those that are picked are
-      decoded. The frames of one video have one size.
-    - `float`: `clip`, float32 `(N, T, H, W, 3)`, prepared as the model takes them, by
+    - `serving_default`: `clip`, uint8 `(N, F, H, W, 3)`, the RGB frames of videos. The graph selects
+      `num_frames` frames, resizes, crops and normalises like `keras_stm.data.load_clip`.
+    - `jpeg`: `images`, strings `(N, F)`, the same frames as JPEG files. Only the selected frames are
+      decoded. All frames of a video must have the same size.
+    - `float`: `clip`, float32 `(N, T, H, W, 3)`, clips of the model's size, normalised by
       `keras_stm.preprocess_input`.
 
-    Each returns `scores`, float32 `(N, classes)`, and of the best `top_k` the `labels`, strings `(N, k)`, and
-    the `top_scores`, `(N, k)`. `assets.extra`, which TF Serving leaves alone, holds the `class_names.txt`,
-    and in `request.json` and `response.json` a request to TF Serving's REST interface with its answer. The
-    folder is complete or not there at all.
+    Each signature returns `scores`, float32 `(N, classes)`, and the best `top_k` classes: `labels`, strings
+    `(N, k)`, and `top_scores`, float32 `(N, k)`. The subfolder `assets.extra`, which TF Serving ignores,
+    contains `class_names.txt`, and an example for TF Serving's REST interface: `request.json` and
+    `response.json`. The folder is either complete or absent.
 
-    Under JAX and PyTorch the model passes through a `.keras` file to a process with TensorFlow, which
-    must be installed.
+    Under JAX and PyTorch, a separate process with TensorFlow, which must be installed, exports the model.
 
     Args:
-        model: a model of this package, or one with further layers around it, from clips to scores, in
+        model: a model of this package, possibly with further layers around it, from clips to scores, of
             either data format.
-        path: the folder to write, which must not exist; TF Serving wants it to end in a version, as
-            in `my_model/1`.
-        class_names: names of the scores in their order; without, the labels are the indices.
-        num_frames: frames that are picked of a video; a shorter one repeats its own.
+        path: the folder to write, which must not exist. TF Serving expects it to end in a version, for
+            example `my_model/1`.
+        class_names: one name per class, in the order of the scores. With `None`, `labels` are the indices.
+        num_frames: number of frames that are selected from a video. Shorter videos repeat frames.
         image_size: height and width of the crop in pixels.
-        resize_size: pixels of the short side before the crop; `None` is `image_size` * 256 / 224.
-        top_k: labels to return; fewer where there are fewer classes.
-        sampling: `"segments"` picks the middle frame of each of `num_frames` segments, `"dense"` frames
-            of the 64 in the middle, as the model was trained.
+        resize_size: short side in pixels before the crop; `None` is `image_size` * 256 / 224.
+        top_k: number of labels to return; all labels if there are fewer.
+        sampling: as in the training of the model: `"segments"` selects the middle frame of each of
+            `num_frames` segments, `"dense"` selects evenly from the middle 64 frames.
 
     Raises:
-        ValueError: if `path` exists, the model gives no scores or does not take such clips, or another
+        ValueError: `path` exists, the model returns no scores or does not accept such clips, or another
             argument is not as above.
-        ImportError: if TensorFlow is not installed.
-        RuntimeError: if the process with TensorFlow fails; the message holds its own.
+        ImportError: TensorFlow is not installed.
+        RuntimeError: the process with TensorFlow fails; the message includes the end of its output.
     """
     options = _options(model, class_names, num_frames, image_size, resize_size, sampling)
     options["top_k"] = positive_int("top_k", top_k)
@@ -85,16 +84,25 @@ def save_onnx(
     resize_size=None,
     sampling="segments",
 ):
-    """Writes a model as an ONNX file that takes videos as they are, for ONNX Runtime and others.
+    """Writes an ONNX file that accepts raw videos, for ONNX Runtime and other runtimes.
 
-    Its input is `clip`, uint8 `(N, F, H, W, 3)`, its output `scores`, float32 `(N, classes)`, as of the
-    signature `serving_default` of `save`. The file's metadata hold the `class_names`, as a JSON list. The
-    file is complete or not there at all.
+    The input is `clip`, uint8 `(N, F, H, W, 3)`. The output is `scores`, float32 `(N, classes)`. Both are
+    those of the signature `serving_default` of `save`. The file's metadata contain `class_names` as a JSON
+    list. The file is either complete or absent.
 
     Args:
+        model: see `save`.
         path: the file to write, which must not exist.
+        class_names: see `save`. With `None`, the file contains no names.
+        num_frames: see `save`.
+        image_size: see `save`.
+        resize_size: see `save`.
+        sampling: see `save`.
 
-    The other arguments, and what is raised: as of `save`. `tf2onnx` is needed as well.
+    Raises:
+        ValueError: see `save`.
+        ImportError: TensorFlow, `tf2onnx` or `onnx` is not installed.
+        RuntimeError: see `save`.
     """
     options = _options(model, class_names, num_frames, image_size, resize_size, sampling)
     _need("tensorflow", "tf2onnx", "onnx")
@@ -102,7 +110,7 @@ def save_onnx(
 
 
 def _options(model, class_names, num_frames, image_size, resize_size, sampling):
-    """The arguments, checked, as JSON can hold them."""
+    """Returns the checked arguments as values that JSON can store."""
     shape, output_shape = keras_model(model).input_shape, model.output_shape
     channels_first = _check_shapes(model, shape, output_shape)
     num_frames = positive_int("num_frames", num_frames)
@@ -113,7 +121,7 @@ def _options(model, class_names, num_frames, image_size, resize_size, sampling):
         raise ArgumentError(
             "num_frames",
             num_frames,
-            f"and `image_size` must fit the model, which takes (T, H, W) = {fixed}",
+            f"and `image_size` must fit the model, which accepts (T, H, W) = {fixed}",
             f"num_frames={num_frames!r}, image_size={image_size!r}",
         )
     if resize_size is None:
@@ -124,7 +132,7 @@ def _options(model, class_names, num_frames, image_size, resize_size, sampling):
         class_names = lines("class_names", class_names)
         if len(class_names) != output_shape[-1]:
             raise ArgumentError(
-                "class_names", class_names, f"must be as many as the model's scores, {output_shape[-1]}"
+                "class_names", class_names, f"must have one name per score of the model, {output_shape[-1]}"
             )
     return {
         "class_names": class_names,
@@ -136,20 +144,20 @@ def _options(model, class_names, num_frames, image_size, resize_size, sampling):
 
 
 def _check_shapes(model, shape, output_shape):
-    """Whether the channels of the clips come first; raises where a model is not from clips to scores."""
+    """Returns whether channels come first; raises `ValueError` unless the model maps clips to scores."""
     is_clip = isinstance(shape, tuple) and len(shape) == 5 and 3 in (shape[4], shape[2])
     if not is_clip:
         raise ArgumentError(
             "model",
             model,
-            "must take RGB clips, (batch, T, H, W, 3) or (batch, T, 3, H, W)",
+            "must accept RGB clips (batch, T, H, W, 3) or (batch, T, 3, H, W)",
             f"model={model.name!r} with input_shape={shape}",
         )
     if not isinstance(output_shape, tuple) or len(output_shape) != 2 or output_shape[1] is None:
         raise ArgumentError(
             "model",
             model,
-            "must return scores, (batch, classes): one with include_top=False needs a classifier",
+            "must return scores (batch, classes). Add a classifier to a model with include_top=False",
             f"model={model.name!r} with output_shape={output_shape}",
         )
     return shape[4] != 3
@@ -162,10 +170,10 @@ def _need(*packages):
 
 
 def _write(kind, model, path, options):
-    """Writes what is complete or not there at all; see `keras_stm.export.writers`."""
+    """Writes a complete export, or nothing; see `keras_stm.export.writers`."""
     path = absolute_path("path", path)
     if os.path.exists(path):
-        raise ArgumentError("path", path, "must not exist; remove it, or give another")
+        raise ArgumentError("path", path, "must not exist. Remove it, or pass another path")
     model = _in_float32(fold_batch_norm(model))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with replacing(path) if kind == "onnx" else replacing_folder(path, overwrite=False) as partial:
@@ -178,7 +186,7 @@ def _write(kind, model, path, options):
 
 
 def _in_float32(model):
-    """The model without mixed precision, which not every runtime knows: its weights are float32 anyway."""
+    """Returns the model without mixed precision, which some runtimes lack. Weights are float32 already."""
     config = model.to_json()
     if not re.search(_MIXED, config):
         return model
@@ -194,7 +202,7 @@ def _write_with_tensorflow(kind, model, path, options):
         process = subprocess.run(
             [sys.executable, "-m", "keras_stm.export.writers", kind, file, path],
             input=json.dumps(options),
-            # Not on a GPU, which this process may have filled.
+            # The CPU only, because this process may have filled the memory of the GPU.
             env={**os.environ, "KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": "-1"},
             capture_output=True,
             text=True,

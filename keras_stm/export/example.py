@@ -1,4 +1,4 @@
-"""A request to TF Serving's REST interface and its answer, beside the model that gives it."""
+"""Example of a request to TF Serving's REST interface and its response, stored in a SavedModel."""
 
 import base64
 import json
@@ -10,16 +10,16 @@ from keras_stm.arguments import ArgumentError, absolute_path
 
 REQUEST = os.path.join("assets.extra", "request.json")
 RESPONSE = os.path.join("assets.extra", "response.json")
-# A small picture, in pixels: the request is to be looked at.
+# Side of the frames in pixels, small so that the request can be read in an editor.
 _SIZE = 48
 
 
 def write_example(path, num_frames):
-    """Adds to a SavedModel a request with one clip of JPEG frames, and the response of the model.
+    """Adds a request with one clip of JPEG frames, and the response of the model, to a SavedModel.
 
     Args:
-        path: folder that `keras_stm.export.save` writes.
-        num_frames: frames of the clip.
+        path: folder of the SavedModel.
+        num_frames: number of frames of the clip.
     """
     import tensorflow as tf
 
@@ -35,15 +35,15 @@ def write_example(path, num_frames):
 
 
 def check_example(path):
-    """Answers the example request of a SavedModel as TF Serving does, and compares the responses.
+    """Answers the example request of a SavedModel like TF Serving, and compares the responses.
 
     Args:
         path: folder that `keras_stm.export.save` has written.
 
     Raises:
-        ValueError: if there is no example, the request does not fit the signature that it names, or the
-            response is another one.
-        ImportError: if TensorFlow is not installed.
+        ValueError: there is no example, the request does not match the signature that it names, or the
+            responses differ.
+        ImportError: TensorFlow is not installed.
     """
     path = absolute_path("path", path)
     try:
@@ -51,7 +51,7 @@ def check_example(path):
         actual = _answer(path)["predictions"]
     except OSError as error:
         raise ArgumentError(
-            "path", path, f"must be a SavedModel of keras_stm.export.save ({error})"
+            "path", path, f"must be a SavedModel that keras_stm.export.save wrote ({error})"
         ) from error
     for ours, theirs in zip(actual, expected, strict=True):
         is_close = ours["labels"] == theirs["labels"] and all(
@@ -61,21 +61,21 @@ def check_example(path):
             raise ArgumentError(
                 "path",
                 path,
-                f"holds a response that is not the model's, which is {ours}",
+                f"contains a response that differs from the response of the model, {ours}",
                 f"path={path!r} with {theirs}",
             )
 
 
 def _answer(path):
-    """The response to the request in a SavedModel, one prediction for each instance."""
+    """Returns the response to the request in a SavedModel, with one prediction for each instance."""
     import tensorflow as tf
 
     request = _read_json(os.path.join(path, REQUEST))
     name = request["signature_name"]
-    # Kept here: its functions hold the variables only weakly.
+    # A local name keeps the model alive: its functions hold only weak references to the variables.
     model = tf.saved_model.load(path)
     if name not in model.signatures:
-        raise ArgumentError("path", path, f"has a request to a signature that is not there, {name!r}")
+        raise ArgumentError("path", path, f"has a request to the missing signature {name!r}")
     signature = model.signatures[name]
     ((argument, spec),) = signature.structured_input_signature[1].items()
     instances = np.array(_decode(request["instances"]))
@@ -85,7 +85,7 @@ def _answer(path):
             "path",
             path,
             f"has a request of {'strings' if is_bytes else 'numbers'} {instances.shape} to {name!r}, which "
-            f"takes `{argument}` of {spec.dtype.name} {spec.shape}",
+            f"accepts `{argument}` of {spec.dtype.name} {spec.shape}",
         )
     if not is_bytes:
         instances = instances.astype(spec.dtype.as_numpy_dtype)
@@ -98,7 +98,7 @@ def _answer(path):
 
 
 def _decode(value):
-    """JSON as TF Serving reads it: `{"b64": ...}` stands for bytes."""
+    """Decodes JSON like TF Serving: `{"b64": ...}` stands for bytes."""
     if isinstance(value, list):
         return [_decode(each) for each in value]
     return base64.b64decode(value["b64"]) if isinstance(value, dict) else value

@@ -1,19 +1,22 @@
-"""Videos -> prepared clips -> scores, as functions that TensorFlow traces into a graph."""
+"""Preprocessing of videos, as functions that TensorFlow traces into a graph."""
 
 import numpy as np
 
 from keras_stm import preprocessing
 
-# Of a JPEG file, twice those of 8K video: a file of few bytes may state any size, and would fill the memory.
+# Limit of a JPEG file, twice the pixels of 8K video: a tiny file may state any size, and exhaust the memory.
 _MAX_PIXELS = 2**26
 
 
 def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
-    """What `keras_stm.data.load_clip` does, in a graph.
+    """Preprocesses clips like `keras_stm.data.load_clip`, in a graph.
 
     Args:
-        clip: uint8 tensor `(N, F, H, W, 3)`, of any F, H and W.
-        num_frames, image_size, resize_size, sampling: as of `keras_stm.export.save`.
+        clip: uint8 tensor `(N, F, H, W, 3)`, with any F, H and W.
+        num_frames: see `keras_stm.export.save`.
+        image_size: see `keras_stm.export.save`.
+        resize_size: see `keras_stm.export.save`.
+        sampling: see `keras_stm.export.save`.
 
     Returns:
         float32 tensor `(N, num_frames, image_size, image_size, 3)`.
@@ -28,18 +31,18 @@ def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
     ]
     with tf.control_dependencies(checks):
         clip = tf.gather(clip, frame_indices(total_frames, num_frames, sampling), axis=1)
-        # What divides by them would else fail before the check, and not say why.
+        # Otherwise divisions by them fail before the check, with a message that does not help.
         height, width = tf.identity(height), tf.identity(width)
 
     shape = preprocessing.short_side_shape(height, width, resize_size)
     top, left, *_ = preprocessing.center_box(*shape, image_size)
     rows = resize_weights(height, shape[0], top, image_size)
     columns = resize_weights(width, shape[1], left, image_size)
-    # One side after the other, each a product of matrices: unlike tf.image.resize with antialias=True, other
-    # runtimes know that.
+    # Each side is resized by a matrix product, because other runtimes do not support tf.image.resize with
+    # antialias=True.
     clip = tf.reshape(tf.cast(clip, tf.float32), (batch * num_frames, height, width * 3))
     clip = tf.reshape(tf.matmul(rows, clip), (batch * num_frames * image_size, width, 3))
-    # Channels apart, as three columns would make a slow product.
+    # Channels move to the rows, because a product with only three columns is slow.
     clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (-1, width))
     clip = tf.reshape(tf.matmul(clip, columns, transpose_b=True), (-1, 3, image_size))
     clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (batch, num_frames, image_size, image_size, 3))
@@ -48,7 +51,7 @@ def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
 
 
 def check_clips(clips):
-    """Prepared clips as they are; fails where there are none, or numbers that make NaN of the scores."""
+    """Returns preprocessed clips unchanged; fails if they are empty, or have NaN or infinity."""
     import tensorflow as tf
 
     checks = [
@@ -66,7 +69,7 @@ def check_clips(clips):
 
 
 def frame_indices(total_frames, num_frames, sampling):
-    """What `keras_stm.data.segments.clip_indices` gives without randomness, as an int32 tensor."""
+    """Returns the indices of `keras_stm.data.segments.clip_indices` without `rng`, as an int32 tensor."""
     import tensorflow as tf
 
     centers = preprocessing.center_indices(total_frames, num_frames)
@@ -78,13 +81,16 @@ def frame_indices(total_frames, num_frames, sampling):
 
 
 def resize_weights(from_size, to_size, start, size):
-    """The rows from `start` on of the matrix that resizes a side as `tf.image.resize(antialias=True)` does.
+    """Returns `size` rows of the matrix that resizes a side like `tf.image.resize(antialias=True)`.
 
-    Each is a triangle around the place of its pixel, as wide as the pixels are apart.
+    Each row is a triangle around the position of its output pixel, with the distance between output pixels,
+    but at least one input pixel, as half its width.
 
     Args:
-        from_size, to_size: pixels before and after, integer tensors.
-        start, size: which of the pixels after.
+        from_size: number of pixels before resizing, an integer tensor.
+        to_size: number of pixels after resizing, an integer tensor.
+        start: index of the first output pixel to compute.
+        size: number of output pixels to compute.
 
     Returns:
         float32 tensor `(size, from_size)`.
@@ -100,11 +106,12 @@ def resize_weights(from_size, to_size, start, size):
 
 
 def decode_clip(images, num_frames, sampling):
-    """The frames of one video that make its clip, decoded as `keras_stm.data.jpeg.decode` does.
+    """Selects the frames of one clip from a video, and decodes them like `keras_stm.data.jpeg.decode`.
 
     Args:
         images: tensor of strings `(F,)`, JPEG files.
-        num_frames, sampling: as of `keras_stm.export.save`.
+        num_frames: see `keras_stm.export.save`.
+        sampling: see `keras_stm.export.save`.
 
     Returns:
         uint8 tensor `(num_frames, H, W, 3)`.
@@ -124,7 +131,7 @@ def decode_clip(images, num_frames, sampling):
     is_equal = tf.reduce_all(sizes == sizes[:1])
     num_pixels = tf.reduce_prod(tf.cast(sizes, tf.int64), axis=1)
     checks = [
-        tf.debugging.Assert(is_equal, ["`images` of one video must have one size, but have", sizes]),
+        tf.debugging.Assert(is_equal, ["`images` of one video must have one size, but have sizes", sizes]),
         tf.debugging.Assert(
             tf.reduce_all(num_pixels <= _MAX_PIXELS),
             [f"`images` must have at most {_MAX_PIXELS} pixels, but have", num_pixels],

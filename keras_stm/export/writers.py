@@ -1,4 +1,4 @@
-"""Folded model -> files, under the TensorFlow backend; also a process for the other backends."""
+"""Writes exported files under the TensorFlow backend. Runs as a process for the other backends."""
 
 import functools
 import json
@@ -18,17 +18,18 @@ def write_saved_model(model, path, class_names, top_k, **clip):
     """Writes the folder that `keras_stm.export.save` describes.
 
     Args:
-        model: without BatchNormalization.
+        model: model without BatchNormalization.
         path: a folder that is empty, or does not exist.
-        class_names, top_k: as of `keras_stm.export.save`.
-        **clip: the arguments of `graph.prepare_clips`.
+        class_names: see `keras_stm.export.save`.
+        top_k: see `keras_stm.export.save`.
+        **clip: further arguments of `graph.prepare_clips`.
     """
     import tensorflow as tf
 
     classes = model.output_shape[-1]
     names = tf.constant(class_names or [str(index) for index in range(classes)])
 
-    # A function of its own, so that the model is in the graph once and not in each signature.
+    # A separate function, so that all signatures share one graph of the model.
     @tf.function(input_signature=[tf.TensorSpec(_channels_last(model.input_shape), tf.float32)])
     def answer(clips):
         scores = _scores(model, graph.check_clips(clips))
@@ -48,12 +49,12 @@ def write_saved_model(model, path, class_names, top_k, **clip):
 
     def add(name, prepare, argument, shape, dtype):
         def endpoint(inputs):
-            # A signature states its shape, and checks it only here.
+            # TensorFlow does not check the shape that a signature states.
             return answer(prepare(tf.ensure_shape(inputs, shape)))
 
         archive.add_endpoint(name, endpoint, input_signature=[tf.TensorSpec(shape, dtype, argument)])
 
-    # The first is what is served by default.
+    # The first signature is the default.
     add("serving_default", functools.partial(graph.prepare_clips, **clip), "clip", CLIP_SHAPE, tf.uint8)
     add("jpeg", prepare_batch, "images", (None, None), tf.string)
     add("float", tf.identity, "clip", _channels_last(model.input_shape), tf.float32)
@@ -68,7 +69,7 @@ def write_saved_model(model, path, class_names, top_k, **clip):
 
 
 def write_onnx(model, path, class_names, **clip):
-    """Writes the file that `keras_stm.export.save_onnx` describes; arguments as of `write_saved_model`."""
+    """Writes the file that `keras_stm.export.save_onnx` describes; see `write_saved_model` for arguments."""
     import onnx
     import tensorflow as tf
     import tf2onnx
@@ -87,7 +88,7 @@ WRITERS = {"saved_model": write_saved_model, "onnx": write_onnx}
 
 
 def _scores(model, clips):
-    """Scores, float32, of prepared clips with channels last."""
+    """Returns float32 scores of preprocessed clips with channels last."""
     import tensorflow as tf
 
     if is_channels_first(model):

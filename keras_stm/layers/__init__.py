@@ -1,4 +1,4 @@
-"""The parts of the paper as Keras layers: clips `(batch, time, height, width, channels)` in and out."""
+"""The parts of the paper as Keras layers on clips `(batch, time, height, width, channels)`."""
 
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM

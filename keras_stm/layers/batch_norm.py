@@ -1,3 +1,5 @@
+"""BatchNormalization with the fused training kernels of TensorFlow and PyTorch."""
+
 import keras
 from keras import ops
 
@@ -6,17 +8,24 @@ from keras_stm.layers.per_frame import channel_axis, register
 
 @register
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras' layer, but that it trains with the one kernel that TensorFlow and PyTorch have for it.
+    """Uses the backend's fused training kernel where it applies, and Keras's implementation elsewhere.
 
-    Keras computes it in a dozen operations that each read and write the whole feature map, which takes longer
-    than the convolution before it. XLA joins them by itself, so that under JAX this is Keras' own. So it is
-    where not both kernels serve: channels first, weights that are not float32, statistics that are fixed or
-    not those of this batch alone (`trainable`, `synchronized`, `renorm`, a mask), one value a channel, fewer
-    than four dimensions, no `scale` or no `center`.
+    Keras computes a training step of this layer in a dozen operations. Each of them reads and writes the
+    whole feature map, which takes longer than the convolution before it. TensorFlow and PyTorch have one
+    kernel for all of them.
 
-    Its name is Keras' own, too: files of weights call a layer by its class.
+    Keras's implementation is used:
 
-    Arguments, shapes and weights: as of `keras.layers.BatchNormalization`.
+    - under JAX, because XLA fuses the operations automatically;
+    - in inference and with `trainable=False`, where the statistics are fixed;
+    - with `synchronized`, `renorm` or a mask, where the statistics are not those of this batch alone;
+    - channels first, in float64, and with weights that are not float32;
+    - on inputs of fewer than four dimensions, or with a single value per channel;
+    - without `scale` or without `center`.
+
+    The class has the same name as Keras's, because weight files store a layer under the name of its class.
+
+    See `keras.layers.BatchNormalization` for arguments, shapes and weights.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -36,14 +45,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
         gamma, beta = (ops.convert_to_tensor(weight) for weight in (self.gamma, self.beta))
         outputs, mean, variance = kernel(inputs, gamma, beta, self.epsilon)
         for statistic, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            # As a tensor, by which PyTorch multiplies without moving a number to the GPU.
+            # PyTorch multiplies a tensor by a Python number without copying the number to the GPU first. A
+            # Keras variable would convert the number to a tensor.
             before = ops.convert_to_tensor(statistic)
             statistic.assign(before * self.momentum + value * (1 - self.momentum))
         return outputs
 
 
-# Both kernels give the variance of all there is as estimated from this batch, which divides by one value less
-# than the mean of squares does, and Keras keeps that.
+# Both kernels return the unbiased variance, which divides by n - 1. Keras keeps the biased variance, which
+# divides by n.
 
 
 def _tensorflow(inputs, gamma, beta, epsilon):
@@ -65,7 +75,7 @@ def _tensorflow(inputs, gamma, beta, epsilon):
 def _torch(inputs, gamma, beta, epsilon):
     import torch
 
-    # As rows it is fastest on a CPU.
+    # On a CPU, PyTorch is fastest with a 2-D input.
     rows = inputs.reshape(-1, inputs.shape[-1])
     mean, variance = torch.zeros_like(gamma), torch.zeros_like(gamma)
     outputs = torch.nn.functional.batch_norm(
@@ -79,9 +89,10 @@ _KERNELS = {"tensorflow": _tensorflow, "torch": _torch}
 
 
 def batch_norm(*, name, dtype, data_format, used=True):
-    """BatchNormalization over batch, time and space, with PyTorch's epsilon and momentum.
+    """Returns a BatchNormalization over batch, time and space, with PyTorch's epsilon and momentum.
 
-    Not `used`, as where it was folded into the convolution before it, it passes on what it gets.
+    If `used` is false, returns an identity layer instead, for example after BatchNormalization was folded
+    into the convolution before it.
     """
     if not used:
         return keras.layers.Identity(name=name, dtype=dtype)

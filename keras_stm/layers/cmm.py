@@ -1,3 +1,5 @@
+"""CMM, the Channel-wise Motion Module."""
+
 import keras
 from keras import ops
 
@@ -19,27 +21,27 @@ class CMM(keras.layers.Layer):
 
     ```
     clip -> 1x1 conv, filters / reduction -> BatchNorm = F
-    H_t = depthwise 3x3 conv of F_{t+1} - F_t,  0 for the last frame
+    H_t = (depthwise 3x3 conv of F_{t+1}) - F_t, and 0 for the last frame
     H -> 1x1 conv, filters -> max pool, strides
     ```
 
     Args:
-        filters: channels of the output.
-        strides: spatial strides, taken by a max pool at the end; time is never strided.
+        filters: number of output channels.
+        strides: spatial strides, applied by a max pool at the end. Time is never strided.
         reduction: the motion is computed on `filters // reduction` channels (the paper's r).
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        use_batch_norm: if false, the convolution before it has a bias instead, see
-            `keras_stm.fold_batch_norm`.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        use_batch_norm: if false, there is no BatchNormalization and the convolution before it has a
+            bias instead. See `keras_stm.fold_batch_norm`.
 
     Input shape: `(batch, time, height, width, channels)`, or
-        `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
-        be `None`.
+        `(batch, time, channels, height, width)` with `"channels_first"`. Time, height and width
+        may be `None`.
 
-    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), filters)`, or its
-        channels-first form.
+    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), filters)`, or the
+        same in channels-first order.
 
     Raises:
-        ValueError: if an argument is not as above, or `reduction` leaves no channel.
+        ValueError: if an argument is invalid, or `reduction` exceeds `filters`.
     """
 
     def __init__(self, filters, strides=1, reduction=16, data_format=None, use_batch_norm=True, **kwargs):
@@ -53,7 +55,7 @@ class CMM(keras.layers.Layer):
         self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
 
-        # The published code leaves CMM at PyTorch's default, U(-b, b) with b = 1 / sqrt(fan_in).
+        # The published code keeps PyTorch's default for CMM: U(-b, b) with b = 1 / sqrt(fan_in).
         def uniform():
             return keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
@@ -70,7 +72,7 @@ class CMM(keras.layers.Layer):
             3,
             padding="same",
             use_bias=False,
-            # fan_in is 9 here; Keras would count the channels in.
+            # fan_in is 9 here, so b is 1 / 3. Keras would count the channels as well.
             depthwise_initializer=keras.initializers.RandomUniform(-1 / 3, 1 / 3),
             name="conv",
             **shared,
@@ -79,7 +81,7 @@ class CMM(keras.layers.Layer):
         self.restore_conv = frame_conv(filters, 1, name="restore_conv", initializer=uniform(), **shared)
         self.pool = None
         if strides > 1:
-            # "same" rounds up, as the strided 3x3 beside it does: both fit at any size.
+            # "same" rounds up, like the strided 3x3 of CSTM. Both outputs then match at any size.
             pool = FrameMaxPool2D(strides, padding="same", name="pool", **shared)
             self.pool = PerFrame(pool, name="pool", dtype=self.dtype_policy)
 
@@ -95,8 +97,8 @@ class CMM(keras.layers.Layer):
 
     def call(self, clip, training=None):
         features = self.reduce_bn(self.reduce_conv(clip), training=training)
-        # Rolled and masked, not sliced and padded: the same, with gradients that TensorFlow computes in less
-        # than half the time.
+        # Roll and mask instead of slice and pad: the result is the same, and TensorFlow computes the
+        # gradients in less than half the time.
         following = ops.roll(self.motion_conv(features), -1, axis=1)
         time = ops.shape(clip)[1]
         has_following = ops.cast(ops.arange(time) < time - 1, features.dtype)

@@ -1,3 +1,5 @@
+"""CSTM, the Channel-wise SpatioTemporal Module."""
+
 import keras
 from keras import ops
 
@@ -20,23 +22,23 @@ class CSTM(keras.layers.Layer):
     ```
 
     Args:
-        filters: channels of the output.
-        strides: spatial strides of the 3x3 convolution; time is never strided.
-        temporal_conv: `"channelwise"` as in the paper, `"ordinary"` for the dense convolution of
-            Table 8, or `None` for none: the plain 3x3 of a residual block.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        use_batch_norm: if false, the convolution before it has a bias instead, see
-            `keras_stm.fold_batch_norm`.
+        filters: number of output channels.
+        strides: spatial strides of the 3x3 convolution. Time is never strided.
+        temporal_conv: `"channelwise"` as in the paper, or `"ordinary"` for the dense convolution of
+            Table 8. `None` omits the temporal convolution and keeps the plain 3x3 of a residual block.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        use_batch_norm: if false, there is no BatchNormalization and the convolution before it has a
+            bias instead. See `keras_stm.fold_batch_norm`.
 
     Input shape: `(batch, time, height, width, channels)`, or
-        `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
-        be `None`.
+        `(batch, time, channels, height, width)` with `"channels_first"`. Time, height and width
+        may be `None`.
 
-    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), filters)`, or its
-        channels-first form.
+    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), filters)`, or the
+        same in channels-first order.
 
     Raises:
-        ValueError: if an argument is not as above.
+        ValueError: if an argument is invalid.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""2-D layers on clips: the pieces that every block is made of."""
+"""2-D layers that are applied to every frame of a clip. All blocks consist of them."""
 
 import functools
 import itertools
@@ -11,24 +11,28 @@ from keras_stm.arguments import ArgumentError
 
 
 def register(cls):
-    """Makes a layer load from a `.keras` file without `custom_objects`."""
+    """Registers a layer class, so that `.keras` files load without `custom_objects`."""
     return keras.saving.register_keras_serializable(package="keras_stm")(cls)
 
 
 def channel_axis(data_format):
-    """Axis of the channels in a clip `(batch, time, ...)`."""
+    """Returns the axis of the channels in a clip `(batch, time, ...)`."""
     return -1 if data_format == "channels_last" else 2
 
 
 def clip_channels(shape, data_format):
-    """Number of channels of clips of a `shape`; raises `ValueError` where it is not that of clips."""
+    """Returns the number of channels of clips of a `shape`.
+
+    Raises:
+        ValueError: if `shape` is not the shape of clips, or its number of channels is unknown.
+    """
     axis = channel_axis(data_format)
     if len(shape) != 5 or not shape[axis]:
         layout = "height, width, channels" if axis == -1 else "channels, height, width"
         raise ArgumentError(
             "clip",
             shape,
-            f"must be (batch, time, {layout}) of a known number of channels",
+            f"must be (batch, time, {layout}) with a known number of channels",
             f"clip.shape={tuple(shape)}",
         )
     return shape[axis]
@@ -38,19 +42,20 @@ def clip_channels(shape, data_format):
 class PerFrame(keras.layers.Wrapper):
     """Applies a 2-D layer to every frame of a clip.
 
-    Time is folded into the batch, which costs nothing; `keras.layers.TimeDistributed` would loop.
+    Time is folded into the batch at no cost. `keras.layers.TimeDistributed` would loop over the frames.
 
     Args:
-        layer: a layer from `(batch, ...)` to `(batch, ...)` that treats samples independently.
+        layer: a layer from `(batch, ...)` to `(batch, ...)` that processes samples independently.
 
-    Input shape: `(batch, time, *frame)`, any dimension but the channels may be `None`.
+    Input shape: `(batch, time, *frame)`. Any dimension except the channels may be `None`.
 
-    Output shape: `(batch, time, *layer's output for a frame)`.
+    Output shape: `(batch, time, *output)`, where `output` is the layer's output shape for a frame.
     """
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        # Not built yet: alone it would name its weights without this layer's name, by which files know them.
+        # Do not build the inner layer yet: built alone, its weights' paths would lack this layer's name, and
+        # files identify weights by their paths.
         layer = {**config["layer"], "build_config": None}
         return super().from_config({**config, "layer": layer}, custom_objects)
 
@@ -70,18 +75,18 @@ class PerFrame(keras.layers.Wrapper):
 
 @register
 class SymmetricConv2D(keras.layers.Conv2D):
-    """`Conv2D` whose `padding="same"` pads both sides alike, `kernel_size // 2` as PyTorch does.
+    """`Conv2D` whose `padding="same"` pads both sides by `kernel_size // 2`, like PyTorch.
 
-    Keras pads only the bottom and the right where a strided kernel meets an even size, and gives
-    other numbers than the published weights were trained with. The output has the same size.
+    Keras pads the bottom and the right more if a strided kernel meets an even size. The published weights
+    were trained with equal padding. The output size is the same.
     """
 
     def convolution_op(self, inputs, kernel):
         last = self.data_format == "channels_last"
         strides, padding = list(self.strides), self.padding
         if last and self.kernel_size == (1, 1) and keras.backend.backend() != "tensorflow":
-            # The same as a matrix product, with which XLA computes the network 1.5 times as fast on a CPU and
-            # PyTorch need not reorder the kernel in each step. TensorFlow computes both alike.
+            # A 1x1 convolution is a matrix product. As a product, XLA computes the network 1.5 times as fast
+            # on a CPU, and PyTorch need not reorder the kernel in each step. TensorFlow computes both alike.
             if max(strides) > 1:
                 inputs = inputs[:, :: strides[0], :: strides[1]]
             return ops.matmul(inputs, kernel[0, 0])
@@ -97,10 +102,12 @@ class SymmetricConv2D(keras.layers.Conv2D):
 
 
 def _conv_with_gradient_by_products(frames, kernel):
-    """A convolution under JAX: stride 1, channels last, zero padded to the same size, both kernel sizes odd.
+    """Computes a convolution under JAX, with a faster gradient of the kernel.
 
-    XLA's own gradient of the kernel takes two to five times as long on a CPU as a product of matrices for
-    each place in it: a quarter of a step of training.
+    It requires stride 1, channels last, odd kernel sizes and zero padding to the same size.
+
+    On a CPU, XLA's own gradient of the kernel takes two to five times as long as one matrix product per
+    position in the kernel. It would take a quarter of a training step.
     """
     import jax
 
@@ -112,7 +119,7 @@ def _conv_with_gradient_by_products(frames, kernel):
         sizes = kernel.shape[:2]
 
         def gradient(upstream):
-            # What comes from above is shifted and not the frames, or XLA would do it ahead of time, and keep
+            # Shift the upstream gradient, not the frames: XLA would shift the frames ahead of time, and keep
             # all shifts of all layers.
             padded = ops.pad(upstream, [(0, 0), *((size // 2, size // 2) for size in sizes), (0, 0)])
             columns = ops.transpose(ops.reshape(frames, (-1, frames.shape[-1])))
@@ -129,7 +136,7 @@ def _conv_with_gradient_by_products(frames, kernel):
 
 @register
 class FrameMaxPool2D(keras.layers.MaxPooling2D):
-    """`MaxPooling2D` in the form that is fast on each backend."""
+    """`MaxPooling2D`, computed in the form that is fast on each backend."""
 
     def call(self, inputs):
         return on_frames(
@@ -143,10 +150,10 @@ class FrameMaxPool2D(keras.layers.MaxPooling2D):
 
 
 def maximum_of_places(frames, pool_size, strides, padding, data_format):
-    """`ops.max_pool` as the maximum over the places of a window.
+    """Computes `ops.max_pool` as the maximum over the positions in a window.
 
-    XLA's own gradient takes 3 to 15 times as long on a CPU, and indices and copies besides. Of equal maxima,
-    each gets a share of the gradient, where it would be the first that gets it all.
+    On a CPU, XLA's own gradient takes 3 to 15 times as long, and needs additional indices and copies. Here
+    equal maxima share the gradient. In `ops.max_pool`, the first of them receives all of it.
     """
     if padding == "same":
         axes = (1, 2) if data_format == "channels_last" else (2, 3)
@@ -160,7 +167,10 @@ def maximum_of_places(frames, pool_size, strides, padding, data_format):
 
 
 def places_of_windows(frames, sizes, strides, data_format="channels_last"):
-    """For each place in windows of `sizes` that move by `strides`, what all windows have there."""
+    """Returns one array per position in a window: the values of all windows at this position.
+
+    The windows have the size `sizes` and move by `strides`.
+    """
     first = 1 if data_format == "channels_last" else 2
     slices = []
     for length, size, step in zip(ops.shape(frames)[first:], sizes, strides, strict=False):
@@ -171,7 +181,10 @@ def places_of_windows(frames, sizes, strides, data_format="channels_last"):
 
 @register
 class FrameDepthwiseConv2D(keras.layers.DepthwiseConv2D):
-    """`DepthwiseConv2D`, stride 1, zero padded, without bias, in the form that is fast on each backend."""
+    """`DepthwiseConv2D`, computed in the form that is fast on each backend.
+
+    The stride must be 1, with zero padding to the same size and no bias.
+    """
 
     def call(self, inputs):
         kernel = ops.cast(self.kernel[..., 0], inputs.dtype)
@@ -179,31 +192,31 @@ class FrameDepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
 
 def depthwise_conv(frames, kernel, data_format):
-    """Depthwise convolution, zero padded to the same size.
+    """Computes a depthwise convolution with zero padding to the same size.
 
     Args:
         frames: `(batch, height, width, channels)` or `(batch, channels, height, width)`.
-        kernel: `(kernel_height, kernel_width, channels)`, both sizes odd.
-        data_format: `"channels_last"` or `"channels_first"`, of the frames.
+        kernel: `(kernel_height, kernel_width, channels)`. Both sizes must be odd.
+        data_format: of the frames, `"channels_last"` or `"channels_first"`.
     """
     if keras.backend.backend() != "jax":
         return on_frames(
             ops.depthwise_conv, frames, kernel[..., None], padding="same", data_format=data_format
         )
-    # XLA computes a depthwise convolution of its own on a CPU 5 to 20 times slower than shifted products, of
-    # which it makes one loop.
+    # On a CPU, XLA's own depthwise convolution is 5 to 20 times slower than shifted products, which XLA fuses
+    # into one loop.
     if data_format == "channels_last":
         return _shifted_products(frames, kernel)
     return ops.moveaxis(_shifted_products(ops.moveaxis(frames, 1, -1), kernel), -1, 1)
 
 
 def _shifted_products(frames, kernel):
-    """`depthwise_conv`, channels last."""
+    """Computes `depthwise_conv` for channels-last frames."""
     shape = ops.shape(frames)
     rows, columns = kernel.shape[:2]
     sides = [(rows // 2, rows // 2), (columns // 2, columns // 2)]
-    # The products are shifted and not the frames, and made in the shape in which 1x1 convolutions take the
-    # frames: the gradient would keep a copy of each shift, and of that shape.
+    # Shift the products, not the frames: the gradient would keep a copy of each shift of the frames. Multiply
+    # in the flat shape that 1x1 convolutions use: the gradient would keep a copy of any other shape.
     flat = ops.reshape(frames, (-1, shape[-1]))
 
     def product(row, column):
@@ -214,11 +227,13 @@ def _shifted_products(frames, kernel):
 
 
 def on_frames(function, frames, *args, data_format, **kwargs):
-    """A convolution or pooling of `keras.ops` on frames, in the layout that the backend computes it in.
+    """Applies a convolution or pooling of `keras.ops` to frames, in the layout that the backend computes in.
 
-    TensorFlow on a CPU has no channels-first convolution, or only with oneDNN and in some dtypes: frames are
-    transposed for it. Under PyTorch Keras would copy channels-last frames to channels first and back. A
-    transposed view is the same without a copy, as PyTorch's kernels go by the layout in memory.
+    TensorFlow on a CPU has no channels-first convolution, or only with oneDNN and in some dtypes. The frames
+    are transposed for it.
+
+    Under PyTorch, Keras would copy channels-last frames to channels first and back. A transposed view avoids
+    the copies, because PyTorch's kernels follow the layout in memory.
     """
     computed, backend = data_format, keras.backend.backend()
     if backend == "torch":
@@ -242,12 +257,14 @@ def _is_cpu():
 def frame_conv(
     filters, kernel_size, strides=1, *, name, dtype, data_format, initializer=None, use_bias=False
 ):
-    """A convolution on every frame; without bias, as all of the network are until BatchNorm is folded.
+    """Returns a convolution that is applied to every frame.
 
-    It starts from He normal, fan-out, unless told otherwise: the usual start of a ResNet that is trained
-    from scratch. The paper only trains from ImageNet weights and describes none.
+    By default it has no bias, like all convolutions of the network until BatchNormalization is folded.
+
+    The default initializer is He normal with fan-out, the usual start of a ResNet that is trained from
+    scratch. The paper trains only from ImageNet weights and describes no initializer.
     """
-    # A new object for each kernel, here and wherever one is given: it draws the same numbers again.
+    # Each kernel needs a new initializer, also from callers: the same one would draw the same numbers again.
     he_normal = keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal")
     conv = SymmetricConv2D(
         filters,

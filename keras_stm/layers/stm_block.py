@@ -1,3 +1,5 @@
+"""The residual block of STM."""
+
 import keras
 from keras import ops
 
@@ -28,30 +30,30 @@ class STMBlock(keras.layers.Layer):
       +----> identity, or 1x1 conv, 4 filters, strides -> BN ----------------------------------- + --> ReLU
     ```
 
-    The shortcut is a convolution where `strides` or the number of channels changes.
+    The shortcut is a convolution if `strides` is above 1 or the number of channels changes.
 
     Args:
-        filters: width of the bottleneck; the output has `4 * filters` channels.
-        strides: spatial strides, taken inside CSTM and CMM (ResNet v1.5); time is never strided.
-        branches: any of `"cstm"` and `"cmm"` (Table 5). Without `"cstm"` its 3x3 convolution stays
-            and only the temporal one goes, so that `()` is the ordinary block of TSN.
-        fusion: how both outputs are joined: `"sum"`, `"mean"`, or `"concat"` with a 1x1 convolution
-            back to `filters` (Table 6). Without `"cmm"` there is nothing to join.
-        temporal_conv: `"channelwise"` or `"ordinary"`, of CSTM (Table 8).
-        reduction: of CMM.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        use_batch_norm: if false, here and in CSTM and CMM, the convolutions before it have a bias
-            instead, see `keras_stm.fold_batch_norm`.
+        filters: width of the bottleneck. The output has `4 * filters` channels.
+        strides: spatial strides, applied inside CSTM and CMM (ResNet v1.5). Time is never strided.
+        branches: any of `"cstm"` and `"cmm"` (Table 5). Without `"cstm"`, CSTM loses its temporal
+            convolution and keeps its 3x3 convolution. `()` is the ordinary block of TSN.
+        fusion: how the outputs of both branches are fused: `"sum"`, `"mean"`, or `"concat"` with a 1x1
+            convolution back to `filters` (Table 6). It has no effect without `"cmm"`.
+        temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
+        reduction: channel reduction of CMM.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        use_batch_norm: if false, the block, CSTM and CMM have no BatchNormalization and the convolutions
+            before it have a bias instead. See `keras_stm.fold_batch_norm`.
 
     Input shape: `(batch, time, height, width, channels)`, or
-        `(batch, time, channels, height, width)` with `"channels_first"`; time, height and width may
-        be `None`.
+        `(batch, time, channels, height, width)` with `"channels_first"`. Time, height and width
+        may be `None`.
 
-    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), 4 * filters)`, or its
-        channels-first form.
+    Output shape: `(batch, time, ceil(height / strides), ceil(width / strides), 4 * filters)`, or the
+        same in channels-first order.
 
     Raises:
-        ValueError: if an argument is not as above.
+        ValueError: if an argument is invalid.
     """
 
     def __init__(
@@ -118,7 +120,7 @@ class STMBlock(keras.layers.Layer):
             self.fusion_conv.build(joined)
         self.restore_conv.build(encoded)
         self.restore_bn.build(output)
-        # By channels: a shape that comes from a file is a list, and equals no tuple.
+        # Compare channels, not shapes: a shape from a file is a list, and a list never equals a tuple.
         if self.strides > 1 or channels != 4 * self.filters:
             shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
             self.shortcut_conv = frame_conv(
@@ -134,7 +136,7 @@ class STMBlock(keras.layers.Layer):
             self.shortcut_bn.build(output)
 
     def encode(self, clip, training):
-        """CSTM and CMM of the reduced features, fused: `(batch, time, ..., filters)`."""
+        """Returns the fused outputs of CSTM and CMM, `(batch, time, ..., filters)`."""
         features = self.cstm(clip, training=training)
         if not self.cmm:
             return features
@@ -146,7 +148,7 @@ class STMBlock(keras.layers.Layer):
         return features / 2 if self.fusion == "mean" else features
 
     def residual(self, clip, training):
-        """All but the shortcut: `(batch, time, ..., 4 * filters)`."""
+        """Returns the residual branch before the shortcut is added, `(batch, time, ..., 4 * filters)`."""
         clip = ops.relu(self.reduce_bn(self.reduce_conv(clip), training=training))
         clip = self.encode(clip, training)
         return self.restore_bn(self.restore_conv(clip), training=training)

@@ -1,3 +1,5 @@
+"""The temporal convolution of CSTM."""
+
 import keras
 import numpy as np
 from keras import ops
@@ -9,10 +11,10 @@ KINDS = ("channelwise", "ordinary")
 
 
 def shift_taps(channels):
-    """Initial taps `(3, channels)` for frames t-1, t, t+1 (paper, section 4.2).
+    """Returns the initial taps `(3, channels)` for frames t-1, t and t+1 (paper, section 4.2).
 
-    The first quarter of the channels reads the previous frame, the last quarter the next one and the
-    half between the frame itself.
+    The first quarter of the channels reads the previous frame, and the last quarter reads the next frame.
+    The half between reads the current frame.
     """
     taps = np.zeros((3, channels), "float32")
     quarter = channels // 4
@@ -23,7 +25,7 @@ def shift_taps(channels):
 
 
 def convolve_strip(clip, kernel, data_format):
-    """A convolution with a (3, 1) kernel over an image of time x pixels.
+    """Convolves a clip over time, as an image of time x pixels with a (3, 1) kernel.
 
     The kernel is `(3, channels)`, or `(3, channels, channels)` for an ordinary convolution.
     """
@@ -42,12 +44,12 @@ def convolve_strip(clip, kernel, data_format):
 
 @register
 class TemporalConv(keras.layers.Layer):
-    """Convolution over time with kernel 3, zero padded, without bias (paper, Eq. 1 and Table 8).
+    """Convolution over time with kernel 3, zero padding and no bias (paper, Eq. 1 and Table 8).
 
     Args:
-        kind: `"channelwise"`, one kernel per channel, or `"ordinary"`, a dense kernel over all channels.
-            The ordinary one starts as the channel-wise one, with its taps on the diagonal.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        kind: `"channelwise"` for one kernel per channel, or `"ordinary"` for a dense kernel over all
+            channels. The ordinary kernel starts with the channel-wise taps on its diagonal.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
 
     Input and output shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`.

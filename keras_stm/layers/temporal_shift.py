@@ -1,3 +1,5 @@
+"""The temporal shift of TSM."""
+
 import keras
 from keras import ops
 
@@ -7,21 +9,21 @@ from keras_stm.layers.per_frame import channel_axis, clip_channels, register
 
 @register
 class TemporalShift(keras.layers.Layer):
-    """The operation of TSM (Lin et al., 2019), a baseline of the paper's Tables 1 and 9.
+    """The temporal shift of TSM (Lin et al., 2019), a baseline of the paper's Tables 1 and 9.
 
-    The first `1 / shift_div` of the channels reads the next frame, the second the previous one, the
-    rest its own; frames beyond the ends are zero. (STM's initial temporal kernel has the opposite
-    order.)
+    The first `1 / shift_div` of the channels reads the next frame. The second `1 / shift_div` reads the
+    previous frame. The other channels read their own frame. Frames beyond the ends are zero. STM's initial
+    temporal kernel has the opposite order.
 
     Args:
-        shift_div: the shifted fraction of the channels is `2 / shift_div`; at least 2.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
+        shift_div: at least 2. `2 / shift_div` of the channels are shifted.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
 
     Input and output shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`.
 
     Raises:
-        ValueError: if an argument is not as above.
+        ValueError: if an argument is invalid.
     """
 
     def __init__(self, shift_div=8, data_format=None, **kwargs):

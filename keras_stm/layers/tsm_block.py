@@ -1,3 +1,5 @@
+"""The residual block of TSM."""
+
 from keras_stm.layers.per_frame import register
 from keras_stm.layers.stm_block import STMBlock
 from keras_stm.layers.temporal_shift import TemporalShift
@@ -7,9 +9,11 @@ from keras_stm.layers.temporal_shift import TemporalShift
 class TSMBlock(STMBlock):
     """The ordinary bottleneck with a `TemporalShift` before the first 1x1 of its residual branch.
 
+    See `STMBlock` for the shapes.
+
     Args:
-        filters, strides, data_format, use_batch_norm: as of `STMBlock`, shapes likewise.
-        shift_div: of `TemporalShift`.
+        filters, strides, data_format, use_batch_norm: see `STMBlock`.
+        shift_div: see `TemporalShift`.
     """
 
     def __init__(self, filters, strides=1, shift_div=8, data_format=None, use_batch_norm=True, **kwargs):

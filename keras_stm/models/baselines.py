@@ -1,4 +1,4 @@
-"""The networks that the paper compares STM with: the same ResNet with another block."""
+"""TSN and TSM, the networks that the paper compares STM with: the same ResNet with another block."""
 
 from keras_stm.layers.stm_block import STMBlock
 from keras_stm.layers.tsm_block import TSMBlock
@@ -19,36 +19,38 @@ def TSNResNet(
     dtype=None,
     name="tsn_resnet",
 ):
-    """TSN (Wang et al., 2016), the paper's baseline: frames meet only in the average of their scores.
+    """Returns TSN (Wang et al., 2016), the paper's baseline, which only averages the scores of frames.
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        depths: number of blocks in each of the four stages, `(3, 4, 6, 3)` for ResNet-50.
-        width: filters of the stem and bottleneck width of stage 2; each further stage doubles it.
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        depths: number of blocks in each of the four stages, for example `(3, 4, 6, 3)` for ResNet-50.
+        width: filters of the stem and bottleneck width of stage 2. Each further stage doubles the width.
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
-        `(batch, 32 * width)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
+        pooled features `(batch, 32 * width)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
 
     def block(stage, index, filters, **kwargs):
@@ -83,34 +85,36 @@ def TSNResNet50(
     dtype=None,
     name="tsn_resnet50",
 ):
-    """TSN (Wang et al., 2016) of the depths of ResNet-50, `(3, 4, 6, 3)`: the paper's baseline.
+    """Returns TSN (Wang et al., 2016) with the depths of ResNet-50, `(3, 4, 6, 3)`: the paper's baseline.
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
-        `(batch, 2048)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
+        pooled features `(batch, 2048)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
     return TSNResNet(
         depths=DEPTHS[50],
@@ -141,36 +145,38 @@ def TSMResNet(
     dtype=None,
     name="tsm_resnet",
 ):
-    """TSM (Lin et al., 2019): a temporal shift at the start of each residual branch.
+    """Returns TSM (Lin et al., 2019), with a temporal shift at the start of each residual branch.
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        depths: number of blocks in each of the four stages, `(3, 4, 6, 3)` for ResNet-50.
-        width: filters of the stem and bottleneck width of stage 2; each further stage doubles it.
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        depths: number of blocks in each of the four stages, for example `(3, 4, 6, 3)` for ResNet-50.
+        width: filters of the stem and bottleneck width of stage 2. Each further stage doubles the width.
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
-        `(batch, 32 * width)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
+        pooled features `(batch, 32 * width)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
 
     def block(stage, index, filters, **kwargs):
@@ -205,34 +211,36 @@ def TSMResNet50(
     dtype=None,
     name="tsm_resnet50",
 ):
-    """TSM (Lin et al., 2019) of the depths of ResNet-50, `(3, 4, 6, 3)`.
+    """Returns TSM (Lin et al., 2019) with the depths of ResNet-50, `(3, 4, 6, 3)`.
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
-        `(batch, 2048)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
+        pooled features `(batch, 2048)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
     return TSMResNet(
         depths=DEPTHS[50],

@@ -1,3 +1,5 @@
+"""Multiply-adds of a model."""
+
 import math
 
 import keras
@@ -11,21 +13,21 @@ from keras_stm.layers.temporal_conv import TemporalConv
 
 
 def count_macs(model, input_shape):
-    """Multiply-adds of the convolutions and dense layers for one clip, as the paper counts FLOPs.
+    """Returns the multiply-adds of the convolutions and dense layers for one clip: the paper's FLOPs.
 
-    Counted from the weights and the shapes of what they are applied to, so that the number does not
-    depend on the form in which a backend computes them.
+    They are computed from the shapes of the weights and the inputs. The result does not depend on how a
+    backend computes the layers.
 
     Args:
-        model: a model of this package, or one with further layers in a row behind or before it.
-        input_shape: `(T, H, W, C)`, in the model's own `data_format`, without `None`.
+        model: a model of this package, or a chain of such a model and further layers before or after it.
+        input_shape: `(T, H, W, C)` in the model's `data_format`, without `None`.
 
     Returns:
         An integer.
 
     Raises:
-        ValueError: if `input_shape` is not complete or does not fit the model, or the layers do not
-            form a chain.
+        ValueError: if `input_shape` is incomplete or does not fit the model, or the layers do not form a
+            chain.
     """
     model = functional_model(model)
     expected = model.input_shape[1:]
@@ -34,7 +36,7 @@ def count_macs(model, input_shape):
         is_positive_int(size) and wanted in (None, size)
         for size, wanted in zip(input_shape, expected, strict=True)
     ):
-        raise ArgumentError("input_shape", input_shape, f"must be complete and fit the model's {expected}")
+        raise ArgumentError("input_shape", input_shape, f"must have no None and fit the model's {expected}")
     return _model(model, (1, *input_shape))
 
 
@@ -90,7 +92,7 @@ def _chain(layers, shape):
 
 
 def _stm_block(block, shape):
-    """A block is no chain: both branches start from the reduced features."""
+    """Counts a block, which is not a chain: both branches start from the reduced features."""
     reduced = block.reduce_conv.compute_output_shape(shape)
     encoded = block.cstm.compute_output_shape(reduced)
     parts = [

@@ -1,3 +1,5 @@
+"""BatchNormalization folded into convolutions, for inference."""
+
 import collections
 
 import keras
@@ -10,7 +12,7 @@ from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
 from keras_stm.layers.stm_block import STMBlock
 
-# The layers with weights in each, and the BatchNormalization behind them.
+# For each block, its layers with weights and the BatchNormalization after each of them.
 _CHILDREN = {
     STMBlock: {
         "reduce_conv": "reduce_bn",
@@ -26,21 +28,21 @@ _MODELS = (keras.Function, keras.Sequential)
 
 
 def fold_batch_norm(model):
-    """A model for inference whose convolutions do what BatchNormalization did behind them.
+    """Returns a model for inference with BatchNormalization folded into the convolutions before it.
 
-    With its moving statistics fixed, BatchNormalization is a factor and a shift for each channel: the
-    factor goes into the kernel of the convolution before it, the shift into a new bias.
+    With fixed moving statistics, BatchNormalization is a factor and a shift per channel. The factor is
+    multiplied into the kernel of the convolution before it. The shift is added to its bias, or becomes one.
 
     Args:
-        model: a model of this package, or one with further layers around it. It is not changed.
+        model: a model of this package, or a model with further layers around one. It is not changed.
 
     Returns:
-        A `keras.Model` without BatchNormalization and not compiled, from the same inputs to outputs that
-        are equal but for rounding, its other layers under their names.
+        An uncompiled `keras.Model` without BatchNormalization. Its outputs are the same except for rounding.
+        The other layers keep their names.
 
     Raises:
-        ValueError: if a BatchNormalization follows no convolution or dense layer that it could be folded
-            into, or `model` is neither functional nor a `Sequential` that knows its input.
+        ValueError: if a BatchNormalization cannot be folded because it does not follow a convolution or
+            dense layer, or if `model` is neither functional nor a `Sequential` that knows its input.
     """
     model = functional_model(model)
     batch_norms = _find_convolutions(model)
@@ -65,12 +67,12 @@ def fold_batch_norm(model):
             _fold_block(layer, copy)
         elif not isinstance(layer, _MODELS):
             copy.set_weights(layer.get_weights())
-    # A new model, as a clone is compiled where its original is.
+    # A clone of a compiled model is compiled. The new model is not.
     return keras.Model(folded.input, folded.output, name=model.name)
 
 
 def _clone(layer, with_bias):
-    """A layer of the same kind, its weights still to come, that needs no BatchNormalization."""
+    """Returns a layer of the same kind without BatchNormalization. Its weights are set later."""
     if isinstance(layer, _MODELS):
         return fold_batch_norm(layer)
     config = layer.get_config()
@@ -86,7 +88,7 @@ def _clone(layer, with_bias):
 
 
 def _find_convolutions(model):
-    """`{layer: the BatchNormalization that can be folded into it}` of a functional model."""
+    """Returns `{layer: the BatchNormalization to fold into it}` of a functional model."""
     calls = keras_compat.find_calls(model)
     times = collections.Counter(call.layer for call in calls)
     producers = {id(tensor): call.layer for call in calls for tensor in call.outputs}
@@ -111,7 +113,7 @@ def _find_convolutions(model):
 
 
 def _channel_axis(layer, rank):
-    """Axis of the channels that a linear convolution or dense layer gives, or `None` for any other."""
+    """Returns the channel axis of the output of a linear convolution or dense layer, otherwise `None`."""
     inner = layer.layer if isinstance(layer, PerFrame) else layer
     kinds = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D, keras.layers.Dense)
     if not isinstance(inner, kinds) or inner.activation is not keras.activations.linear:
@@ -125,14 +127,14 @@ def _unfoldable(where, what):
     return ArgumentError(
         "model",
         where,
-        "must have every BatchNormalization right behind a convolution or dense layer without activation "
-        "whose only use that is",
+        "must have each BatchNormalization directly after a convolution or dense layer that has no "
+        "activation and no other use",
         f"a BatchNormalization {what}",
     )
 
 
 def _fold_block(block, copy):
-    """Gives the `copy` of a block, or of a branch, its weights."""
+    """Sets the weights of the `copy` of a block or of a branch."""
     for name in ("cstm", "cmm"):
         if getattr(block, name, None):
             _fold_block(getattr(block, name), getattr(copy, name))
@@ -144,8 +146,8 @@ def _fold_block(block, copy):
 
 
 def _fold(layer, batch_norm, copy):
-    """Gives the `copy` of a layer its weights, those of the `batch_norm` behind it multiplied in."""
-    # A block may itself be without.
+    """Sets the weights of the `copy` of a layer, with the `batch_norm` after the layer folded in."""
+    # A block may already have no BatchNormalization.
     if not isinstance(batch_norm, keras.layers.BatchNormalization):
         copy.set_weights(layer.get_weights())
         return

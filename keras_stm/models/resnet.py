@@ -1,4 +1,4 @@
-"""The one ResNet of all models: stem, four stages of bottlenecks, head. Section 3.3 and Fig. 3."""
+"""The ResNet of all models: stem, four stages of bottlenecks, head (paper, section 3.3 and Fig. 3)."""
 
 import random
 
@@ -36,15 +36,12 @@ def resnet(
     dtype,
     name,
 ):
-    """Builds a ResNet v1.5 on clips around a residual block.
+    """Builds a ResNet v1.5 on clips from residual blocks.
 
-    Args:
-        block: function `(stage, index, filters, strides=, data_format=, dtype=, name=)` that makes the
-            layer at place `index` (from 0) of stage 2 to 5.
-        depths: number of blocks in each of the four stages.
-        width: filters of the stem and bottleneck width of stage 2; each further stage doubles it.
+    `block` is a function `(stage, index, filters, strides=, data_format=, dtype=, name=)`. It returns the
+    layer at position `index` (from 0) of a stage from 2 to 5.
 
-    The other arguments, what is returned and raised: as of `STMResNet`.
+    See `STMResNet` for the other arguments, the return value and the exceptions.
     """
     valid = isinstance(depths, list | tuple) and len(depths) == len(STAGES)
     if not valid or not all(map(is_positive_int, depths)):
@@ -55,14 +52,14 @@ def resnet(
     data_format = standardize_data_format(data_format)
     input_shape = standardize_input_shape(input_shape, data_format)
     shared = {"dtype": standardize_dtype_policy(dtype), "data_format": data_format}
-    # Made in any case, as it checks its arguments.
+    # Also without the top, because this call checks its arguments.
     add_classifier = _make_classifier(classes, classifier_activation, dropout, shared["dtype"])
 
     inputs = keras.Input(input_shape, name="clip")
     x = frame_conv(width, 7, 2, name="conv1_conv", **shared)(inputs)
     x = batch_norm(name="conv1_bn", **shared)(x)
     x = keras.layers.ReLU(name="conv1_relu", dtype=shared["dtype"])(x)
-    # Padded with zeros as PyTorch pads with -inf: the same, behind a ReLU.
+    # PyTorch pads with -inf. After a ReLU, zeros have the same effect.
     x = _per_frame(keras.layers.ZeroPadding2D, 1, name="pool1_pad", **shared)(x)
     x = _per_frame(FrameMaxPool2D, 3, strides=2, name="pool1_pool", **shared)(x)
 
@@ -99,7 +96,7 @@ def _per_frame(layer_class, *args, name, dtype, data_format, **kwargs):
 
 
 def _make_classifier(classes, classifier_activation, dropout, dtype):
-    """Function from features of frames `(batch, T, channels)` to scores `(batch, classes)`."""
+    """Returns a function from features of frames `(batch, T, channels)` to scores `(batch, classes)`."""
     classes = positive_int("classes", classes)
     valid = isinstance(dropout, int | float) and not isinstance(dropout, bool)
     if not valid or not 0 <= dropout < 1:
@@ -112,12 +109,12 @@ def _make_classifier(classes, classifier_activation, dropout, dtype):
         ) from error
 
     def add(x):
-        # Seeded, from what `keras.utils.set_random_seed` sets: else PyTorch would draw from a state of its
-        # own, which no checkpoint of Keras holds.
+        # Draw the seed from `random`, which `keras.utils.set_random_seed` seeds. Without a seed, PyTorch
+        # would use a random state of its own, which Keras checkpoints do not contain.
         x = keras.layers.Dropout(dropout, seed=random.randrange(2**31), dtype=dtype, name="dropout")(x)
         initializer = keras.initializers.RandomNormal(stddev=0.001)
         x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype=dtype, name="predictions")(x)
-        # Scores are averaged before the softmax, and in float32 also under mixed precision.
+        # Average the scores before the softmax, and in float32 even under mixed precision.
         x = keras.layers.GlobalAveragePooling1D(
             data_format="channels_last", dtype="float32", name="consensus"
         )(x)
@@ -129,7 +126,11 @@ def _make_classifier(classes, classifier_activation, dropout, dtype):
 
 
 def standardize_input_shape(input_shape, data_format):
-    """`(T, H, W, C)` (or `(T, C, H, W)`) with three channels by default, all else `None`."""
+    """Returns `input_shape` as a tuple, or by default three channels and `None` for T, H and W.
+
+    Raises:
+        ValueError: if it is not `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`.
+    """
     channels_last = data_format == "channels_last"
     if input_shape is None:
         return (None, None, None, 3) if channels_last else (None, 3, None, None)
@@ -140,6 +141,6 @@ def standardize_input_shape(input_shape, data_format):
         valid = channels is not None and all(size is None or is_positive_int(size) for size in input_shape)
     if not valid:
         raise ArgumentError(
-            "input_shape", input_shape, f"must be {layout} of positive integers, where all but C may be None"
+            "input_shape", input_shape, f"must be {layout} of positive integers, and all except C may be None"
         )
     return tuple(input_shape)

@@ -1,3 +1,5 @@
+"""The STM networks."""
+
 from keras_stm.arguments import one_of, subset_of
 from keras_stm.layers.stm_block import BRANCHES, STMBlock
 from keras_stm.models.resnet import DEPTHS, STAGES, resnet
@@ -23,42 +25,45 @@ def STMResNet(
     dtype=None,
     name="stm_resnet",
 ):
-    """The STM network: a ResNet whose residual blocks are STM blocks (paper, section 3.3).
+    """Returns an STM network: a ResNet whose residual blocks are STM blocks (paper, section 3.3).
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        depths: number of blocks in each of the four stages, `(3, 4, 6, 3)` for ResNet-50.
-        width: filters of the stem and bottleneck width of stage 2; each further stage doubles it.
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        depths: number of blocks in each of the four stages, for example `(3, 4, 6, 3)` for ResNet-50.
+        width: filters of the stem and bottleneck width of stage 2. Each further stage doubles the width.
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        branches: any of `"cstm"` and `"cmm"` (Table 5); `()` is TSN.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).
-        stm_stages: the stages, of 2 to 5, that get STM blocks; the others are ordinary (Table 7).
-        stm_blocks: `"all"` blocks of those stages, or the `"first"` of each (Table 7).
-        temporal_conv: `"channelwise"` or `"ordinary"` (Table 8).
+        stm_stages: stages from 2 to 5 with STM blocks. The other stages have ordinary blocks (Table 7).
+        stm_blocks: `"all"` if all blocks of these stages are STM blocks, or `"first"` if only the first
+            block of each stage is one (Table 7).
+        temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
-        `(batch, 32 * width)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 32 * width)`, or
+        pooled features `(batch, 32 * width)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
     stm_stages = subset_of("stm_stages", stm_stages, STAGES)
     branches = subset_of("branches", branches, BRANCHES)
@@ -110,40 +115,43 @@ def STMResNet50(
     dtype=None,
     name="stm_resnet50",
 ):
-    """STM of the depths of ResNet-50, `(3, 4, 6, 3)`: the network of the paper.
+    """Returns STM with the depths of ResNet-50, `(3, 4, 6, 3)`: the network of the paper.
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        branches: any of `"cstm"` and `"cmm"` (Table 5); `()` is TSN.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).
-        stm_stages: the stages, of 2 to 5, that get STM blocks; the others are ordinary (Table 7).
-        stm_blocks: `"all"` blocks of those stages, or the `"first"` of each (Table 7).
-        temporal_conv: `"channelwise"` or `"ordinary"` (Table 8).
+        stm_stages: stages from 2 to 5 with STM blocks. The other stages have ordinary blocks (Table 7).
+        stm_blocks: `"all"` if all blocks of these stages are STM blocks, or `"first"` if only the first
+            block of each stage is one (Table 7).
+        temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
-        `(batch, 2048)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
+        pooled features `(batch, 2048)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
     return STMResNet(
         depths=DEPTHS[50],
@@ -184,40 +192,43 @@ def STMResNet101(
     dtype=None,
     name="stm_resnet101",
 ):
-    """STM of the depths of ResNet-101, `(3, 4, 23, 3)`.
+    """Returns STM with the depths of ResNet-101, `(3, 4, 23, 3)`.
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        branches: any of `"cstm"` and `"cmm"` (Table 5); `()` is TSN.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).
-        stm_stages: the stages, of 2 to 5, that get STM blocks; the others are ordinary (Table 7).
-        stm_blocks: `"all"` blocks of those stages, or the `"first"` of each (Table 7).
-        temporal_conv: `"channelwise"` or `"ordinary"` (Table 8).
+        stm_stages: stages from 2 to 5 with STM blocks. The other stages have ordinary blocks (Table 7).
+        stm_blocks: `"all"` if all blocks of these stages are STM blocks, or `"first"` if only the first
+            block of each stage is one (Table 7).
+        temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
-        `(batch, 2048)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
+        pooled features `(batch, 2048)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
     return STMResNet(
         depths=DEPTHS[101],
@@ -258,40 +269,43 @@ def STMResNet152(
     dtype=None,
     name="stm_resnet152",
 ):
-    """STM of the depths of ResNet-152, `(3, 8, 36, 3)`.
+    """Returns STM with the depths of ResNet-152, `(3, 8, 36, 3)`.
 
-    It takes clips of any number of frames and any size, prepared by `keras_stm.preprocess_input`.
+    The model accepts clips of any number of frames and any size, preprocessed by
+    `keras_stm.preprocess_input`.
 
     Args:
-        weights: `None` for a random start, `"imagenet"` to start from a 2-D ResNet of the same depth
+        weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
             (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
             `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
-        include_top: whether to end in the classifier.
-        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`; T, H and W may be
-            `None`. Default `(None, None, None, 3)`.
+        include_top: whether the model ends in the classifier.
+        input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
+            `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
+            `"channels_first"`.
         classes: number of classes.
-        classifier_activation: activation of the averaged scores; `None` returns logits.
-        dropout: rate in front of the classifier.
-        pooling: with `include_top=False`: `None` returns features of five dimensions, `"avg"` and
-            `"max"` those pooled over time and space.
-        branches: any of `"cstm"` and `"cmm"` (Table 5); `()` is TSN.
+        classifier_activation: activation of the averaged scores. `None` returns logits.
+        dropout: dropout rate before the classifier.
+        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+            `"max"` return features that are pooled over time and space.
+        branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).
-        stm_stages: the stages, of 2 to 5, that get STM blocks; the others are ordinary (Table 7).
-        stm_blocks: `"all"` blocks of those stages, or the `"first"` of each (Table 7).
-        temporal_conv: `"channelwise"` or `"ordinary"` (Table 8).
+        stm_stages: stages from 2 to 5 with STM blocks. The other stages have ordinary blocks (Table 7).
+        stm_blocks: `"all"` if all blocks of these stages are STM blocks, or `"first"` if only the first
+            block of each stage is one (Table 7).
+        temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
-        data_format: `"channels_last"` or `"channels_first"`; default Keras' global setting.
-        dtype: precision as the name of a dtype policy, such as `"mixed_bfloat16"`, or a
-            `keras.DTypePolicy`; default Keras' global setting. Scores are float32 in any case.
+        data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
+        dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
+            Keras's global setting. Scores are always float32.
         name: name of the model.
 
     Returns:
-        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`; with
-        `include_top=False` to features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
-        `(batch, 2048)` where they are pooled.
+        A `keras.Model` from clips `(batch, T, H, W, C)` to float32 scores `(batch, classes)`. With
+        `include_top=False` it returns features `(batch, T, ceil(H / 32), ceil(W / 32), 2048)`, or
+        pooled features `(batch, 2048)`.
 
     Raises:
-        ValueError: if an argument is not as above, or `weights` does not fit the model.
+        ValueError: if an argument is invalid, or `weights` cannot be loaded or does not fit the model.
     """
     return STMResNet(
         depths=DEPTHS[152],

@@ -1,4 +1,4 @@
-"""Arrays -> figures. What the functions need beside NumPy and Keras they import when they are called."""
+"""Figures of clips, features and results. The functions import matplotlib and scikit-image when called."""
 
 from keras_stm.plots.confusion import plot_confusion
 from keras_stm.plots.curves import plot_curves

@@ -1,18 +1,18 @@
-"""How a training went, epoch by epoch."""
+"""Curves of loss and accuracy over the epochs of a training."""
 
 from keras_stm.plots.figures import new_figure, save_figure
 
 
 def plot_curves(file, history):
-    """Draws loss and accuracy of both sets over the epochs, as PNG.
+    """Draws loss and accuracy of training and validation over the epochs, as PNG.
 
     Args:
         file: path, or file open for writing bytes.
-        history: list of a dictionary for each epoch, of `"epoch"`, which counts from 0, `"loss"`,
+        history: list of one dictionary per epoch, with the keys `"epoch"`, counted from 0, `"loss"`,
             `"accuracy"`, `"val_loss"` and `"val_accuracy"`.
 
     Raises:
-        ImportError: if matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
     epochs = [row["epoch"] + 1 for row in history]
     figure = new_figure(10, 4, layout="constrained")

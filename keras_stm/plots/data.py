@@ -1,4 +1,4 @@
-"""What the clips of a data set are like: how large, how fast, how long, how many of each class."""
+"""Figure of a data set: resolution, frame rate, length and number of its clips."""
 
 import collections
 
@@ -6,10 +6,10 @@ import numpy as np
 
 from keras_stm.plots.figures import new_figure, save_figure
 
-# What the numbers are rounded to.
+# Precision to which the numbers are rounded.
 _STEPS = {"short side": 1, "frames/s": 0.01, "seconds": 0.1, "frames": 1}
-# What a picture has room for: values with a bar of their own, bars of a histogram, class names and their
-# characters.
+# Room in the picture: values with separate bars, bars of a histogram, class names and characters of a
+# class name.
 _VALUES = 8
 _BINS = 40
 _NAMES = 30
@@ -17,17 +17,17 @@ _NAME_LENGTH = 30
 
 
 def plot_data(file, facts, class_sizes, class_names):
-    """Draws resolution, frame rate, length and clips per class, as PNG.
+    """Draws resolution, frame rate, length and number of clips per class, as PNG.
 
     Args:
         file: path, or file open for writing bytes.
-        facts: dictionary of lists, a value for each clip where it is known: `"width x height"` as text,
-            `"short side"` in pixels, `"frames/s"`, `"seconds"` and `"frames"`.
-        class_sizes: dictionary of split -> number of clips of each class.
+        facts: dictionary of lists with one value for each clip whose value is known: `"width x height"` as
+            text, `"short side"` in pixels, `"frames/s"`, `"seconds"` and `"frames"`.
+        class_sizes: dictionary from split to the number of clips of each class.
         class_names: names of the classes.
 
     Raises:
-        ImportError: if matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
     resolution = "width x height" if len(set(facts["width x height"])) <= _VALUES else "short side"
     length = "seconds" if facts["seconds"] else "frames"
@@ -40,22 +40,22 @@ def plot_data(file, facts, class_sizes, class_names):
 
 
 def _plot_values(axes, values, title, name):
-    """A bar for each value where there are few, a histogram otherwise."""
+    """Draws one bar for each value if there are few values, and a histogram otherwise."""
     counts = dict(collections.Counter(values).most_common())
-    axes.set_title(f"{title}, {name}" if values else f"{title}: not known", loc="left")
+    axes.set_title(f"{title}, {name}" if values else f"{title}: unknown", loc="left")
     if not values:
         axes.set_axis_off()
     elif len(counts) > _VALUES:
-        # A few very long clips would leave a single bar for all others.
+        # Otherwise, a few very long clips squeeze all others into a single bar.
         limit = np.percentile(values, 99)
         shown = [value for value in values if value <= limit]
-        # Bars of a whole number of steps: others would hold one value more or less in turn.
+        # A whole number of steps per bar: otherwise, some bars cover one value more than others.
         step = _STEPS[name]
         width = step * max(1, round((max(shown) - min(shown)) / step / _BINS))
         axes.hist(shown, bins=np.arange(min(shown) - step / 2, limit + width, width))
         axes.set(xlabel=name, ylabel="clips")
         if len(shown) < len(values):
-            axes.set_xlabel(f"{name}; the largest 1%, up to {as_text(max(values))}, are not drawn")
+            axes.set_xlabel(f"{name} (the largest 1%, up to {as_text(max(values))}, are not drawn)")
     else:
         bars = axes.barh(range(len(counts)), counts.values(), tick_label=[as_text(value) for value in counts])
         axes.bar_label(bars, [f"{count:,}" for count in counts.values()], padding=3)
@@ -65,7 +65,7 @@ def _plot_values(axes, values, title, name):
 
 
 def _plot_classes(axes, class_sizes, class_names):
-    """Bars of the classes by size, the splits stacked; with names where these can be read."""
+    """Draws stacked bars of the splits for each class, sorted by size, with class names if they fit."""
     below = np.zeros(len(class_names), int)
     class_sizes = {split: np.array(sizes) for split, sizes in class_sizes.items()}
     order = np.argsort(-sum(class_sizes.values(), below), kind="stable")
@@ -84,7 +84,7 @@ def _plot_classes(axes, class_sizes, class_names):
         axes.set(xlabel="clips", ylim=(max(len(names), _VALUES) - 0.5, -0.5))
         axes.xaxis.get_major_locator().set_params(integer=True)
     else:
-        axes.set(xlabel="classes, from the largest to the smallest", ylabel="clips")
+        axes.set(xlabel="classes, from largest to smallest", ylabel="clips")
         axes.margins(x=0)
     axes.set_title("clips per class", loc="left")
     if class_sizes:
@@ -92,5 +92,5 @@ def _plot_classes(axes, class_sizes, class_names):
 
 
 def as_text(value):
-    """A value for a person to read: a number with two digits at most behind the point."""
+    """Returns a value as text; a number has at most two digits after the decimal point."""
     return value if isinstance(value, str) else f"{value:,.2f}".rstrip("0").rstrip(".")

@@ -1,9 +1,9 @@
-"""What a model sees in a clip: arrays -> figures.
+"""Figures of the features, the optical flow and the Grad-CAM of a clip.
 
 Figures need matplotlib, the optical flow needs scikit-image: `pip install matplotlib scikit-image`.
 
-A figure belongs to nobody but the caller: `figure.savefig("clip.png", dpi=150)` writes it, and a notebook
-shows it where it is the last value of a cell.
+Figures are not registered with pyplot. `figure.savefig("clip.png", dpi=150)` writes a figure. A notebook
+shows a figure that is the last value of a cell.
 """
 
 import difflib
@@ -21,7 +21,7 @@ from keras_stm.layers.stm_block import STMBlock
 from keras_stm.plots.figures import new_figure
 from keras_stm.preprocessing import MEAN, STD
 
-# Of a longer clip as many frames are drawn, evenly from the first to the last.
+# Maximum number of frames in a figure. Longer clips show this number, evenly from first to last.
 MAX_FRAMES = 8
 
 # Inches.
@@ -37,12 +37,13 @@ _EMPTY = "0.92"
 
 
 class BlockFeatures(typing.NamedTuple):
-    """What goes into an STM block and what its modules make of it (paper, Fig. 1 and Fig. 3).
+    """Input of an STM block, and outputs of its modules (paper, Fig. 1 and Fig. 3).
 
     Attributes:
         input: float32 array `(T, height, width, channels)`.
-        cstm: output of CSTM, `(T, height / strides, width / strides, filters)`; `None` in a block without it.
-        cmm: output of CMM, of the same shape; `None` in a block without it. It is 0 for the last frame.
+        cstm: output of CSTM, `(T, height / strides, width / strides, filters)`; `None` in a block without
+            CSTM.
+        cmm: output of CMM, of the same shape; `None` in a block without CMM. It is 0 for the last frame.
     """
 
     input: np.ndarray
@@ -51,15 +52,15 @@ class BlockFeatures(typing.NamedTuple):
 
 
 class ClassActivation(typing.NamedTuple):
-    """Where and when a clip looks like a class.
+    """Grad-CAM of a class: the places and frames of a clip that resemble the class.
 
     Attributes:
         label: index of the class.
         score: the model's score of the class.
-        maps: float32 array `(T, height, width)`: how much each place adds to the class's score before the
-            activation. The mean over all of it, plus the class's bias, is that score.
-        frame_scores: float32 array `(T, classes)`: the scores of each frame alone before the activation,
-            of which the model takes the mean.
+        maps: float32 array `(T, height, width)`: contribution of each place to the class's score before
+            the activation. This score is the mean of the array plus the class's bias.
+        frame_scores: float32 array `(T, classes)`: scores of each frame before the activation. The model
+            averages them over the frames.
     """
 
     label: int
@@ -69,19 +70,19 @@ class ClassActivation(typing.NamedTuple):
 
 
 def block_features(model, clip, block="conv2_block1"):
-    """The features of one clip at the input of an STM block, and after its CSTM and its CMM.
+    """Returns the features of one clip at the input of an STM block, and after its CSTM and its CMM.
 
     Args:
         model: a model of this package, of either data format.
-        clip: prepared clip `(1, T, H, W, 3)` as `keras_stm.data.load_clip` gives it.
-        block: name of the block; the default is the first of stage 2, as in the paper's Fig. 1.
+        clip: preprocessed clip `(1, T, H, W, 3)`, as `keras_stm.data.load_clip` returns it.
+        block: name of the block; the default is the first block of stage 2, as in the paper's Fig. 1.
 
     Returns:
         `BlockFeatures`, channels last.
 
     Raises:
-        ValueError: if the model has no such block, the block has neither CSTM nor CMM, or the clip is not
-            as above.
+        ValueError: the model has no such block, the block has neither CSTM nor CMM, or the clip is not as
+            above.
     """
     layer = _get_block(model, block)
     features = _features(model, layer.input, clip, layer.data_format)
@@ -94,19 +95,19 @@ def block_features(model, clip, block="conv2_block1"):
 
 
 def optical_flow(clip):
-    """The motion of each frame's pixels to the next frame by TV-L1, as the paper's Fig. 1 shows it.
+    """Returns the TV-L1 optical flow from each frame to the next, as in the paper's Fig. 1.
 
-    It is computed from the frames as the model sees them, which may be far apart in the video.
+    The flow is computed between the frames of the clip, which may be far apart in the video.
 
     Args:
-        clip: prepared clip `(1, T, H, W, 3)` as `keras_stm.data.load_clip` gives it.
+        clip: preprocessed clip `(1, T, H, W, 3)`, as `keras_stm.data.load_clip` returns it.
 
     Returns:
         float32 array `(T - 1, H, W, 2)`: pixels to the right and pixels down.
 
     Raises:
-        ValueError: if the clip is not as above.
-        ImportError: if scikit-image is not installed.
+        ValueError: the clip is not as above.
+        ImportError: scikit-image is not installed.
     """
     try:
         from skimage import color, registration
@@ -121,23 +122,22 @@ def optical_flow(clip):
 
 
 def flow_colors(flow, largest):
-    """Optical flow as colours: the hue is the direction, the brightness the distance, black is no motion.
+    """Returns optical flow as colours: hue is the direction, brightness is the distance, black is no motion.
 
     Args:
         flow: array `(..., 2)`, pixels to the right and down.
-        largest: the distance in pixels, above 0, that is drawn, as any longer one, in full brightness.
+        largest: distance in pixels, above 0. This distance and longer distances have full brightness.
 
     Returns:
-        RGB array `(..., 3)` from 0 to 1: red to the right, and on by way of yellow-green up, cyan to the
-        left and violet down.
+        RGB array `(..., 3)` from 0 to 1: red is to the right, yellow-green up, cyan to the left, violet down.
 
     Raises:
-        ValueError: if an argument is not as above.
+        ValueError: an argument is not as above.
     """
     from matplotlib import colors
 
     if np.shape(flow)[-1:] != (2,):
-        raise ArgumentError("flow", flow, "must be (..., 2)", f"flow.shape={np.shape(flow)}")
+        raise ArgumentError("flow", flow, "must have shape (..., 2)", f"flow.shape={np.shape(flow)}")
     if not largest > 0:
         raise ArgumentError("largest", largest, "must be above 0")
     right, down = flow[..., 0], flow[..., 1]
@@ -147,27 +147,29 @@ def flow_colors(flow, largest):
 
 
 def plot_block(model, clip, block="conv2_block1", frame_names=None, title=None):
-    """The paper's Figure 1 for any clip and any STM block.
+    """Draws the paper's Figure 1 for any clip and any STM block.
 
-    Its rows are the frames, the features at the input of the block, the output of CSTM, the output of CMM
-    and the TV-L1 optical flow; a row is left out where the block has no such module. Features are drawn as
-    the mean over the channels of their absolute values: most of them are behind a ReLU, and in CMM's, which
-    are not, either sign is motion. All maps of a row have one scale of colours, that ends at its 1st and
-    99th percentile and starts from 0 for CMM, so that frames compare. CMM and the optical flow look at a
-    frame and the one after it in the clip, and so have nothing for the last one.
+    The rows are the frames, the features at the input of the block, the output of CSTM, the output of CMM
+    and the TV-L1 optical flow. A module that the block lacks has no row. The maps show the mean over the
+    channels of the absolute features. Most features come after a ReLU. Those of CMM do not: they have both
+    signs, and either sign is motion. All maps of a row share one colour scale, so that frames can be
+    compared. The scale covers the row's 1st to 99th percentile; for CMM it starts at 0. CMM and the optical
+    flow compare each frame of the clip with the next one, so the last frame has neither.
 
     Args:
-        model, clip, block: as of `block_features`.
-        frame_names: what to write above each of the T frames; default their numbers.
-        title: of the figure.
+        model: see `block_features`.
+        clip: see `block_features`.
+        block: see `block_features`.
+        frame_names: texts above the T frames; `None` numbers the frames.
+        title: title of the figure, or `None`.
 
     Returns:
-        `matplotlib.figure.Figure` with a column for each frame, or for 8 of them, evenly from the first to
-        the last.
+        `matplotlib.figure.Figure` with a column for each frame. Clips of more than 8 frames show 8 frames,
+        evenly from first to last.
 
     Raises:
-        ValueError: as `block_features`; or if `frame_names` are not T.
-        ImportError: if matplotlib or scikit-image is not installed.
+        ValueError: see `block_features`; or the number of `frame_names` is not T.
+        ImportError: matplotlib or scikit-image is not installed.
     """
     features = block_features(model, clip, block)
     frames, flow = _pixels(clip), optical_flow(clip)
@@ -186,12 +188,12 @@ def plot_block(model, clip, block="conv2_block1", frame_names=None, title=None):
         maps = np.abs(maps).mean(axis=-1)
         low, high = np.percentile(maps, (1, 99))
         if name == "output of CMM":
-            # The last is there, and 0 by construction.
+            # The map of the last frame is 0 by construction.
             low, maps = 0, maps[:-1]
         image = sheet.draw(row, maps, cmap="magma", vmin=low, vmax=high, extent=(0, 1, 0, aspect))
         if image:
             sheet.color_bar(row, image)
-    # What does not move would fill the whole scale with noise.
+    # At least one pixel: otherwise, the noise of a clip without motion fills the whole scale.
     largest = max(1, np.percentile(np.hypot(*np.moveaxis(flow, -1, 0)), 99)) if len(flow) else 1
     row = len(rows) + 1
     sheet.label(row, "TV-L1 optical flow\nto the clip's next frame\nhue: direction\nbrightness: distance")
@@ -201,31 +203,31 @@ def plot_block(model, clip, block="conv2_block1", frame_names=None, title=None):
 
 
 def grad_cam(model, clip, label=None):
-    """Grad-CAM of a class over space and time, on the output of the last block.
+    """Returns the Grad-CAM of a class over space and time, on the output of the last block.
 
-    Grad-CAM weighs the channels with the gradient of the class's score, before the softmax, by the features.
-    Here all that comes after the features is linear, average pool, dense and average over time, so that the
-    gradient of class k by each of the T x height x width features of a channel is the dense layer's weight of
-    that channel and k, over T x height x width. It needs no backward pass, and Grad-CAM is what
-    Zhou et al. (CVPR 2016) call CAM. The maps here are not yet cut off at 0.
+    Grad-CAM weights each channel by the gradient of the class's score, before the softmax, with respect to
+    the features. Here, all layers after the features are linear: average pooling, dense, and average over
+    time. Therefore, the gradient for class k is the same at each of the T x height x width features of a
+    channel. It is the dense layer's weight from that channel to k, divided by T x height x width. No backward
+    pass is needed, and Grad-CAM equals the CAM of Zhou et al. (CVPR 2016). The maps keep negative values.
 
     Args:
         model: a model of this package that ends in its classifier.
-        clip: prepared clip `(1, T, H, W, 3)` as `keras_stm.data.load_clip` gives it.
-        label: index of the class; default that with the highest score.
+        clip: preprocessed clip `(1, T, H, W, 3)`, as `keras_stm.data.load_clip` returns it.
+        label: index of the class; `None` is the class with the highest score.
 
     Returns:
         `ClassActivation`.
 
     Raises:
-        ValueError: if the model has another head, or an argument is not as above.
+        ValueError: the model has another head, or an argument is not as above.
     """
     layers = {layer.name: layer for layer in keras_model(model).layers}
     if not {"avg_pool", "predictions", "consensus"} <= set(layers):
         raise ArgumentError(
             "model",
             model,
-            "must end in the classifier of this package: average pool, dense, average over time",
+            "must end in the classifier of this package: average pooling, dense, average over time",
             f"model={model.name!r} with the layers {', '.join(list(layers)[-3:])} at its end",
         )
     dense = layers["predictions"]
@@ -246,33 +248,36 @@ def grad_cam(model, clip, label=None):
 
 
 def plot_grad_cam(model, clip, class_names, class_name=None, frame_names=None, title=None):
-    """Where and when a clip looks like a class, by Grad-CAM.
+    """Draws the Grad-CAM of a class, which shows where and when a clip resembles the class.
 
-    Its rows are the frames; the same in grey under the positive part of the class's maps; and, as bars, the
-    score of each frame before the softmax, of which the model takes the mean, beside those of the best other
-    class. The maps are few pixels, a 32nd of a frame's, and drawn smooth.
+    The first row shows the frames. The second row shows the frames in grey under the positive part of the
+    class's maps. The third row shows bars with the scores of each frame, before the softmax, for the class
+    and for the best other class. The model averages these scores over the frames. The maps have a 32nd of
+    the frames' height and width, and are drawn with interpolation.
 
     Args:
-        model, clip: as of `grad_cam`.
+        model: see `grad_cam`.
+        clip: see `grad_cam`.
         class_names: one name per class, in the order of the scores.
-        class_name: the class; default that with the highest score.
-        frame_names, title: as of `plot_block`.
+        class_name: name of the class; `None` is the class with the highest score.
+        frame_names: see `plot_block`.
+        title: see `plot_block`.
 
     Returns:
-        `matplotlib.figure.Figure` with a column for each frame, or for 8 of them, evenly from the first to
-        the last; all have bars.
+        `matplotlib.figure.Figure` with a column for each frame. Clips of more than 8 frames show 8 frames,
+        evenly from first to last, but bars for all frames.
 
     Raises:
-        ValueError: as `grad_cam`; if `class_names` are not as many as the scores, `class_name` is none of
-            them, or `frame_names` are not T.
-        ImportError: if matplotlib is not installed.
+        ValueError: see `grad_cam`; or `class_names` has another number of names than the model has scores,
+            `class_name` is not one of them, or the number of `frame_names` is not T.
+        ImportError: matplotlib is not installed.
     """
     class_names = lines("class_names", class_names)
     if len(class_names) != keras_model(model).output_shape[-1]:
         raise ArgumentError(
             "class_names",
             class_names,
-            f"must be as many as the model's scores, {model.output_shape[-1]}",
+            f"must have one name per score of the model, {model.output_shape[-1]}",
             f"{len(class_names)} class_names",
         )
     if class_name not in (None, *class_names):
@@ -280,7 +285,7 @@ def plot_grad_cam(model, clip, class_names, class_name=None, frame_names=None, t
         raise ArgumentError(
             "class_name",
             class_name,
-            f"must be one of the {len(class_names)} classes, as {', '.join(map(repr, likely))}",
+            f"must be one of the {len(class_names)} classes, such as {', '.join(map(repr, likely))}",
         )
     found = grad_cam(model, clip, None if class_name is None else class_names.index(class_name))
     name = class_names[found.label]
@@ -308,7 +313,7 @@ def plot_grad_cam(model, clip, class_names, class_name=None, frame_names=None, t
 
 
 def _frame_scores(activation, class_names):
-    """The scores `(T,)` of the class, and of the best other one, by what a legend calls them."""
+    """Returns a dictionary from legend text to scores `(T,)`, of the class and of the best other class."""
     label, scores = activation.label, activation.frame_scores
     named = {f"this class: {class_names[label]}": scores[:, label]}
     others = [other for other in np.argsort(-scores.mean(axis=0)) if other != label]
@@ -318,33 +323,33 @@ def _frame_scores(activation, class_names):
 
 
 def _get_block(model, name):
-    """The STM block of a model by its name."""
+    """Returns the STM block with a name; raises `ValueError` if the model has no such block."""
     layers = keras_model(model).layers
     blocks = {layer.name: layer for layer in layers if isinstance(layer, STMBlock) and layer.branches}
     if not blocks:
         raise ArgumentError(
             "model",
             model.name,
-            "must have blocks with CSTM or CMM; those of TSN and TSM have neither, and `plot_grad_cam` "
-            "alone draws them",
+            "must have blocks with CSTM or CMM. TSN and TSM have no such blocks; `plot_grad_cam` accepts "
+            "these models",
         )
     return blocks[one_of("block", name, tuple(blocks))]
 
 
 def _features(model, tensor, clip, data_format):
-    """The features of a clip at a tensor within a model, in the model's data format."""
+    """Returns the features of a clip at a tensor inside a model, in the model's data format."""
     _check_clip(clip)
     clip = np.asarray(clip, "float32")
     if data_format == "channels_first":
         clip = np.moveaxis(clip, -1, 2)
     until = keras.Model(model.input, tensor)
-    # For one clip compiling would take longer than running.
+    # For a single clip, compiling takes longer than running.
     until.compile(run_eagerly=True)
     return until.predict_on_batch(clip)
 
 
 def _to_frames(features, data_format):
-    """Features `(1, T, ...)` as a float32 array `(T, height, width, channels)`."""
+    """Returns features `(1, T, ...)` as a float32 array `(T, height, width, channels)`."""
     features = ops.convert_to_numpy(ops.cast(features, "float32"))
     return np.moveaxis(features, channel_axis(data_format), -1)[0]
 
@@ -355,13 +360,13 @@ def _check_clip(clip):
         raise ArgumentError(
             "clip",
             clip,
-            "must be one prepared clip (1, T, H, W, 3), as `keras_stm.data.load_clip` gives it",
+            "must be one preprocessed clip (1, T, H, W, 3), as `keras_stm.data.load_clip` returns it",
             f"clip.shape={shape}",
         )
 
 
 def _pixels(clip):
-    """The frames of a prepared clip as RGB from 0 to 1: the inverse of `preprocess_input`."""
+    """Returns the frames of a preprocessed clip as RGB from 0 to 1; the inverse of `preprocess_input`."""
     _check_clip(clip)
     return np.clip(np.asarray(clip[0], "float32") * np.float32(STD) + np.float32(MEAN), 0, 1)
 
@@ -371,7 +376,7 @@ def _shorten(text, length=24):
 
 
 def _heat():
-    """Colours from nothing, through which the frame shows, to yellow."""
+    """Returns a colour map from transparent, so that the frame is visible, to yellow."""
     from matplotlib import colormaps, colors
 
     rgba = colormaps["inferno"](np.linspace(0.25, 1, 256))
@@ -380,13 +385,13 @@ def _heat():
 
 
 class _Sheet:
-    """A figure with a column for each of the chosen frames, names of rows at the left, scales at the right.
+    """Figure with a column for each chosen frame, labels of rows at the left, and colour scales at the right.
 
     Args:
-        num_frames: of the clip; at most `MAX_FRAMES` of them are shown.
-        frame_names: one for each, or `None`.
-        title: of the figure, or `None`.
-        heights: of the rows in inches.
+        num_frames: number of frames of the clip; at most `MAX_FRAMES` of them are shown.
+        frame_names: one name per frame, or `None`.
+        title: title of the figure, or `None`.
+        heights: heights of the rows in inches.
     """
 
     def __init__(self, num_frames, frame_names, title, heights):
@@ -394,7 +399,7 @@ class _Sheet:
             frame_names = [f"frame {i}" for i in range(num_frames)]
         if len(frame_names) != num_frames:
             raise ArgumentError(
-                "frame_names", frame_names, f"must be as many as the clip has frames, {num_frames}"
+                "frame_names", frame_names, f"must have one name per frame of the clip, {num_frames}"
             )
         self.num_frames = num_frames
         self.chosen = np.linspace(0, num_frames - 1, min(num_frames, MAX_FRAMES)).round().astype(int)
@@ -408,7 +413,7 @@ class _Sheet:
         self._names = [frame_names[i] for i in self.chosen]
 
     def label(self, row, text):
-        """Writes at the left of a row what it shows."""
+        """Writes the label of a row at its left."""
         middle = self._bottom(row) + self.heights[row] / 2
         self.figure.text(
             (_LABELS - 0.12) / self.width,
@@ -421,7 +426,7 @@ class _Sheet:
         )
 
     def draw_frames(self, frames):
-        """Draws the frames and their names as the first row."""
+        """Draws the frames and their names in the first row."""
         count, height, width, _ = frames.shape
         some = f"\n{len(self.chosen)} of {count}" if len(self.chosen) < count else ""
         self.label(0, f"frames\n{width} x {height}{some}")
@@ -430,10 +435,15 @@ class _Sheet:
             self._cell(0, column).set_title(name, fontsize=10, parse_math=False)
 
     def draw(self, row, images, **options):
-        """Draws the chosen of the clip's images, with `options` of `imshow`; "none" beyond their last.
+        """Draws the images of the chosen frames; frames without an image show the text "none".
+
+        Args:
+            row: index of the row.
+            images: array of one image per frame, possibly without the last frame.
+            **options: arguments of `imshow`.
 
         Returns:
-            The last of what `imshow` returned, `None` where there is no image to draw.
+            The last result of `imshow`, or `None` if there is no image to draw.
         """
         drawn = None
         for column, frame in enumerate(self.chosen):
@@ -449,13 +459,14 @@ class _Sheet:
         return drawn
 
     def color_bar(self, row, image):
+        """Draws the colour scale of an image at the right of a row."""
         axes = self._axes(row, self._right(), _COLORS)
         bar = self.figure.colorbar(image, cax=axes)
         bar.ax.tick_params(labelsize=8)
         bar.ax.locator_params(nbins=4)
 
     def wheel(self, row, largest):
-        """The colours of all directions and distances up to `largest` pixels."""
+        """Draws the colours of all directions and of distances up to `largest` pixels."""
         side = min(self.heights[row], _RIGHT) - 0.2
         down, right = np.mgrid[-1:1:101j, -1:1:101j]
         flow = np.stack([right, down], axis=-1)
@@ -467,7 +478,7 @@ class _Sheet:
         axes.set_title(f"rim: {largest:.1f} px", fontsize=8, y=-0.3)
 
     def bars(self, row, values):
-        """Bars of `{name: (T,) values}` over time, those of a chosen frame beneath its picture."""
+        """Draws bars of `{name: (T,) values}` over time; bars of a chosen frame are below its picture."""
         axes = self._axes(row, _LABELS, len(self.chosen) * (_COLUMN + _GAP) - _GAP)
         pitch = (self.num_frames - 1) / max(len(self.chosen) - 1, 1) or 1
         places = np.arange(self.num_frames)

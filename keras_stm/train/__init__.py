@@ -1,8 +1,8 @@
-"""Training: a model and a data set -> the folder of a run."""
+"""Training: trains a model on a data set and writes the folder of a run."""
 
 import importlib
 
-# Loaded when first used: training needs TensorFlow, which settings do not.
+# Loaded on first use: training needs TensorFlow, but settings do not.
 _LAZY = {"Config": "config", "PRESETS": "presets", "MODELS": "presets", "fit": "run"}
 
 __all__ = list(_LAZY)

@@ -1,4 +1,4 @@
-"""What happens between the steps of a training: waiting for clips, signals, losses, the end of an epoch."""
+"""Callbacks of a training: the time spent waiting for clips, signals, the loss, the end of an epoch."""
 
 import os
 import signal
@@ -12,19 +12,19 @@ import tensorflow as tf
 from keras_stm.train import schedules
 from keras_stm.train.checkpoints import state
 
-# Waiting longer than this part of the time, the model would gain from a faster loader.
+# The loader is the bottleneck if steps wait for at least this share of their time.
 _NOTABLE = 0.1
 
 _COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class DataWait(keras.callbacks.Callback):
-    """Says after the first epoch that it sees whether the loader or the model is the bottleneck.
+    """Prints after its first epoch whether the loader or the model is the bottleneck.
 
     Args:
         packed: whether the clips come from packed shards.
-        workers: clips read at the same time.
-        cores: processors at hand.
+        workers: number of clips read at the same time.
+        cores: number of available processors.
     """
 
     def __init__(self, packed, workers, cores):
@@ -37,7 +37,7 @@ class DataWait(keras.callbacks.Callback):
         self._finished = False
 
     def watch(self, batches):
-        """The same `tf.data.Dataset`; the time that its reader waits for a batch is added to `waited`."""
+        """Returns the same `tf.data.Dataset`, which adds the time spent waiting for a batch to `waited`."""
 
         def clock(sign):
             def add(step):
@@ -46,10 +46,10 @@ class DataWait(keras.callbacks.Callback):
 
             return tf.data.Dataset.counter().map(lambda step: tf.numpy_function(add, (step,), tf.int64))
 
-        # Asked for an element, a zip asks its parts in turn: one clock before the batch, one after it.
+        # A zip asks its parts in turn: one clock runs before the batch, the other one after it.
         watched = tf.data.Dataset.zip(clock(-1), batches, clock(1)).map(lambda before, batch, after: batch)
         options = tf.data.Options()
-        # Either would read the clocks ahead of the batches.
+        # Either optimization would read the clocks ahead of the batches.
         options.experimental_optimization.map_parallelization = False
         options.experimental_optimization.inject_prefetch = False
         return watched.with_options(options)
@@ -57,10 +57,10 @@ class DataWait(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self._finished:
             return
-        # Waits for the step: until then a device may be busy while its next batch is on the way.
+        # Wait for the step: until it ends, the next batch can load without delaying the device.
         float(logs["loss"])
         if self._start is None:
-            # The first step is compiled and finds no batch ready.
+            # The first step does not count: it is compiled, and no batch is ready for it.
             self._start = time.perf_counter()
             self.waited = 0.0
         self._last = time.perf_counter()
@@ -72,28 +72,28 @@ class DataWait(keras.callbacks.Callback):
         self._finished = True
 
     def verdict(self, share):
-        """A line about the bottleneck, for the share of the time that steps waited."""
+        """Returns a line that names the bottleneck, given the share of time that steps waited."""
         waited = f"Steps waited {share:.0%} of their time for clips: "
         if share < _NOTABLE:
             return (
-                f"{waited}the model is the bottleneck. --mixed_precision=bfloat16 on a recent GPU, fewer "
-                "--num_frames or a smaller --image_size make it faster."
+                f"{waited}the model is the bottleneck. To speed it up, use `mixed_precision` 'bfloat16' on a "
+                "recent GPU, fewer `num_frames` or a smaller `image_size`."
             )
         advice = []
         if not self.packed:
-            advice.append("pack the clips with `keras-stm pack` and give --data_dir the result")
+            advice.append("pack the clips with `keras-stm pack` and pass the packed folder as `data_dir`")
         if self.workers < self.cores:
-            advice.append(f"raise --workers from {self.workers} to {self.cores}")
+            advice.append(f"raise `workers` from {self.workers} to {self.cores}")
         return f"{waited}the loader is the bottleneck: {' or '.join(advice) or 'more processors would help'}."
 
 
 class Interruption(keras.callbacks.Callback):
-    """Ends a training by `KeyboardInterrupt` after the step in which a signal came.
+    """Raises `KeyboardInterrupt` after the step during which a signal arrived.
 
-    All processes end after the same one.
+    All processes end after the same step.
 
-    Raised at once it could come anywhere, also where a library loses it, and the other processes would wait
-    for this one's part of a step. A second Ctrl-C is raised at once all the same.
+    An exception that is raised at once could interrupt any code, and a library could swallow it. The other
+    processes would then wait for this process's part of the step. A second signal still raises at once.
 
     Args:
         devices: `Devices`.
@@ -107,7 +107,7 @@ class Interruption(keras.callbacks.Callback):
         self._before = {}
 
     def __enter__(self):
-        # Several processes of JAX agree on the step at which they end, and it takes SIGTERM for that.
+        # JAX handles SIGTERM itself: it makes several processes agree on the step at which they end.
         numbers = [signal.SIGINT] if self._devices.num_processes > 1 else [signal.SIGINT, signal.SIGTERM]
         for number in numbers:
             self._before[number] = signal.signal(number, self._receive)
@@ -123,7 +123,7 @@ class Interruption(keras.callbacks.Callback):
         self.check()
 
     def check(self):
-        """Called between steps, in all processes between the same ones."""
+        """Raises `KeyboardInterrupt` if all processes stop here; each must call it between the same steps."""
         self._steps += 1
         if self._devices.agree_to_stop(self._steps, self._is_received):
             raise KeyboardInterrupt
@@ -132,13 +132,18 @@ class Interruption(keras.callbacks.Callback):
         if self._is_received:
             signal.default_int_handler(number, frame)
         self._is_received = True
-        print("\nStopping after this step. Ctrl-C stops at once.", file=sys.stderr)
+        print("\nStopping after this step. Press Ctrl-C again to stop at once.", file=sys.stderr)
         if self._devices.num_processes > 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Stops the training at the first loss that is no number."""
+    """Raises `RuntimeError` at the first loss that is not finite.
+
+    Args:
+        data: `RunData`.
+        devices: `Devices`.
+    """
 
     def __init__(self, data, devices):
         super().__init__()
@@ -150,7 +155,7 @@ class FiniteLoss(keras.callbacks.Callback):
         self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        # That of the step before: waiting for this one's would keep the device from the next.
+        # Check the loss of the previous step: waiting for this step's loss would delay the next step.
         self._check()
         self._last = batch, logs["loss"]
 
@@ -169,14 +174,18 @@ class FiniteLoss(keras.callbacks.Callback):
             kept = f"The checkpoint after epoch {epoch} is kept. " if epoch else ""
             raise RuntimeError(
                 f"The loss became {float(loss)} at step {step + 1} of epoch {epoch + 1}, at a learning rate "
-                f"of {rate:.3g}. Clips of that step:\n  {paths}\n{kept}The same command would come to the "
-                "same step: try a lower --learning_rate, a --clip_norm or, if a clip is to blame, --exclude, "
-                "with another --output."
+                f"of {rate:.3g}. Clips of that step:\n  {paths}\n{kept}The same settings would fail at the "
+                "same step. Try a lower `learning_rate`, set `clip_norm` or, if a clip is the cause, list it "
+                "in `exclude`. Pass another `output`."
             )
 
 
 class EpochEnd(keras.callbacks.Callback):
-    """Validates, adds the epoch to the history and to the run's folder, and decides whether to stop early."""
+    """Validates, adds the epoch to the history and to the run's folder, and decides whether to stop early.
+
+    Args:
+        training: `loop.Training`.
+    """
 
     def __init__(self, training):
         super().__init__()
@@ -188,10 +197,10 @@ class EpochEnd(keras.callbacks.Callback):
         result, logs["val_loss"] = training.validate_average()
         logs["val_accuracy"] = result.top1
         row = {"epoch": epoch, **{name: float(logs[name]) for name in _COLUMNS}}
-        # That of the epoch's last step.
+        # The rate of the epoch's last step.
         row["learning_rate"] = schedules.learning_rate(data, (epoch + 1) * data.steps_per_epoch() - 1)
         history.append(row)
-        # In every process, as JAX may ask them for their parts.
+        # In every process, because JAX may need all of them to read a variable.
         arrays = [keras.ops.convert_to_numpy(variable) for variable in state(self.model)]
         for part in devices.gather(data.left_out.reasons):
             data.left_out.reasons.update(part)

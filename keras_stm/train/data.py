@@ -1,4 +1,4 @@
-"""The clips of a run: opened, looked into, in the order of classes that its weights know, as batches."""
+"""The clips of a run: opens them, checks them, puts the classes in the weights' order, makes batches."""
 
 import dataclasses
 import os
@@ -15,37 +15,38 @@ from keras_stm.data.pipeline import batch_paths
 from keras_stm.data.shards import is_packed, read_settings
 from keras_stm.model_file import read_class_names
 
-# Clips of a split that are looked into before training: all of a small set.
+# Largest number of clips of a split that are checked before training.
 _LOOKED_INTO = 1000
 _LISTED = 5
-# Fields of the settings that `make_pipeline` takes under the same name.
+# Fields of the settings that `make_pipeline` accepts under the same name.
 _CLIP = ("num_frames", "image_size", "sampling")
 _AUGMENTATION = ("seed", "scales", "flip", "color_jitter", "random_erasing", "mix_up", "cut_mix")
 
 
 class RunData:
-    """Training and validation clips.
+    """The training and validation clips of a run.
 
     Args:
-        settings: `Config`, its paths absolute.
+        settings: `Config` with absolute paths.
         max_unreadable: share of all clips that may be unreadable.
-        workers: clips read at the same time.
-        devices: `Devices` to share the batches; one where it is `None`.
+        workers: number of clips read at the same time.
+        devices: `Devices` that share the batches; `None` is one device.
 
     Attributes:
-        settings: those given; of packed clips, with the data set that they were packed from.
-        embedded: whether they are those of the embedded data set.
-        is_packed: whether they come from packed shards.
+        settings: the given settings; for packed clips, with the data set that was packed.
+        embedded: whether the clips are from the embedded data set.
+        is_packed: whether the clips come from packed shards.
         train, validation: `Dataset`, without the clips that were found to be unreadable.
-        batch_size: that of the settings, or what there are training clips for.
-        step_size: clips of a training step, over all devices: the batch, or a part of it where gradients
-            are accumulated.
-        left_out: `LeftOut` of both.
-        missing: paths of the clips that the data set's lists name and that are not there.
-        has_head: whether the head of the weights to start from is for these classes.
+        batch_size: batch size of the settings, or less if there are fewer training clips.
+        step_size: clips per training step, over all devices: a batch, or a part of it if gradients are
+            accumulated.
+        left_out: `LeftOut` of both splits.
+        missing: paths of clips that the data set lists but that do not exist.
+        has_head: whether the head of the initial weights is for these classes.
 
     Raises:
-        ValueError: if there is no such data, too little that can be read, or the batches cannot be shared.
+        ValueError: there is no such data, too few clips are readable, or the devices cannot share the
+            batches.
     """
 
     def __init__(self, settings, max_unreadable, workers, devices=None):
@@ -59,21 +60,23 @@ class RunData:
         self.missing = self._report_missing()
         self.left_out = LeftOut(len(self.train.records) + len(self.validation.records), max_unreadable, print)
         if not self.is_packed:
-            # Packing has left out what cannot be read.
+            # Packing already skipped unreadable clips.
             self._look_into(excluded)
         self._take_classes_of_weights()
         self.batch_size = self._fit_batch_size()
         self.step_size = self.batch_size // settings.gradient_accumulation_steps
 
     def steps_per_epoch(self):
+        """Returns the number of training steps in an epoch."""
         return self.settings.gradient_accumulation_steps * steps_per_epoch(self.train, self.batch_size)
 
     @property
     def clip_shape(self):
-        """`(T, H, W, 3)`."""
+        """The shape of a clip, `(T, H, W, 3)`."""
         return self.settings.num_frames, self.settings.image_size, self.settings.image_size, 3
 
     def training_batches(self, initial_epoch):
+        """Returns the training batches from an epoch on, counted from 0, as a `tf.data.Dataset`."""
         return make_pipeline(
             self.train,
             training=True,
@@ -86,7 +89,7 @@ class RunData:
         )
 
     def batch_paths(self, epoch, step):
-        """The clips that this process reads for a training step, both counted from 0."""
+        """Returns paths of the clips that this process reads for a training step; both count from 0."""
         return batch_paths(
             self.train,
             epoch,
@@ -99,10 +102,11 @@ class RunData:
         )
 
     def validation_batches(self):
+        """Returns the validation batches as a `tf.data.Dataset`."""
         return make_pipeline(self.validation, left_out=self.left_out, **self._options())
 
     def one_hot(self):
-        """Whether labels are distributions over the classes."""
+        """Returns whether labels are distributions over the classes."""
         return bool(self.settings.label_smoothing or self.settings.mix_up or self.settings.cut_mix)
 
     def _options(self):
@@ -116,41 +120,41 @@ class RunData:
         }
 
     def _fit_batch_size(self):
-        """That of the settings, or a smaller one where there are not as many clips to train on."""
+        """Returns the batch size of the settings, or a smaller one if there are fewer training clips."""
         parts = self._num_devices * self.settings.gradient_accumulation_steps
         wanted, clips = self.settings.batch_size, len(self.train.records)
         if wanted % parts:
             raise ArgumentError(
                 "batch_size",
                 wanted,
-                f"must be a multiple of {parts}, the devices ({self._num_devices}) times "
-                "--gradient_accumulation_steps; --distribution=none takes one device",
+                f"must be a multiple of {parts}: the number of devices ({self._num_devices}) times "
+                "`gradient_accumulation_steps`. `distribution` 'none' uses one device",
             )
         if clips < parts:
             raise ValueError(
-                f"--data_dir: {clips} clips to train on are too few for {self._num_devices} devices and "
-                f"{self.settings.gradient_accumulation_steps} steps a batch."
+                f"`data_dir` has {clips} clips to train on, too few for {self._num_devices} devices and "
+                f"{self.settings.gradient_accumulation_steps} `gradient_accumulation_steps`."
             )
         if clips < wanted:
             wanted = clips - clips % parts
-            print(f"Batches of {wanted} clips, as there are no more to train on.")
+            print(f"Batches of {wanted} clips are used: there are only {clips} clips to train on.")
         return wanted
 
     def _open(self, exclude):
         return open_splits(self.settings, ("train", "validation"), exclude)
 
     def _report_missing(self):
-        # Where validation is set apart from a list, both know all that the list lacks.
+        # If validation is split off from a list, both splits report all missing clips of the list.
         missing = tuple(dict.fromkeys((*self.train.missing, *self.validation.missing)))
         if missing:
             more = ", ..." if len(missing) > _LISTED else ""
             total = len(self.train.records) + len(self.validation.records) + len(missing)
             listed = ", ".join(missing[:_LISTED]) + more
-            print(f"{len(missing)} of {total} clips are not there: {listed}")
+            print(f"{len(missing)} of {total} clips do not exist: {listed}")
         return missing
 
     def _look_into(self, excluded):
-        """Finds out before anything is written what can be read, and leaves out what cannot."""
+        """Checks clips before anything is written, and skips unreadable ones."""
         for dataset in (self.train, self.validation):
             paths = [path for path, _ in dataset.records]
             paths = paths[:: -(-len(paths) // _LOOKED_INTO)]
@@ -163,33 +167,34 @@ class RunData:
                 self.train, self.validation = self._open([*excluded, *self.left_out.reasons])
             except ValueError as error:
                 count = len(self.left_out.reasons)
-                raise ValueError(
-                    f"{error}. {count} clips had been left out, as they cannot be read."
-                ) from error
+                raise ValueError(f"{error}. {count} unreadable clips were skipped.") from error
 
     def _take_classes_of_weights(self):
-        """Brings the labels into the order of the run that the weights come from."""
+        """Puts the classes in the order of the run that the initial weights come from."""
         self.has_head = True
         weights = self.settings.weights
         if weights in ("none", "imagenet"):
             return
         names = read_class_names(weights)
         if names is None:
-            logging.warning("%s do not tell their classes: a head for as many is taken as it is.", weights)
+            logging.warning(
+                "%s does not name its classes: its head is used if the number of classes is the same.",
+                weights,
+            )
         elif set(names) == set(self.train.class_names):
             self.train, self.validation = (d.with_class_names(names) for d in (self.train, self.validation))
         else:
-            logging.warning("%s are for other classes: their head starts anew.", weights)
+            logging.warning("%s is for other classes: the head starts from random weights.", weights)
             self.has_head = False
 
 
 def open_splits(settings, splits, exclude=()):
-    """Splits of the data set that the settings name.
+    """Opens splits of the data set that the settings name.
 
     Args:
-        settings: `Config`; of packed clips, what `packed_settings` returns.
-        splits: names as `open_dataset` knows them.
-        exclude: paths of clips to leave out.
+        settings: `Config`; for packed clips, the result of `packed_settings`.
+        splits: names of splits, see `open_dataset`.
+        exclude: paths of clips to skip.
 
     Returns:
         List of `Dataset`.
@@ -200,9 +205,12 @@ def open_splits(settings, splits, exclude=()):
     name, root, options = settings.dataset, settings.data_dir, {}
     if root is None:
         if name != "folder":
-            raise ValueError(f"--data_dir is missing: the folder of {name}.")
+            raise ValueError(f"`data_dir` is missing: pass the folder of {name}.")
         root = cache_folder(os.path.join("datasets", f"arrow_of_time-{arrow_of_time.FORMAT}"))
-        print(f"Embedded data set, made in half a minute where it is not there yet: {root}", flush=True)
+        print(
+            f"Using the embedded data set in {root}; creating it the first time takes half a minute.",
+            flush=True,
+        )
         arrow_of_time.make_dataset(root)
     elif is_packed(root):
         name = "packed"
@@ -213,23 +221,23 @@ def open_splits(settings, splits, exclude=()):
     try:
         return [open_dataset(name, root, split=split, exclude=exclude, **options) for split in splits]
     except ValueError as error:
-        raise ValueError(f"--data_dir: {error}") from error
+        raise ValueError(f"`data_dir`: {error}") from error
 
 
 def missing_reasons(paths):
-    """`{path: what is said of it}` of clips that a data set's lists name and that are not there."""
-    return {path: f"{path}: in the data set's lists, but not there" for path in paths}
+    """Returns `{path: reason}` of clips that a data set lists but that do not exist."""
+    return {path: f"{path}: listed by the data set, but does not exist" for path in paths}
 
 
 def packed_settings(settings):
-    """The settings with the data set that was packed; where they name another one, `ValueError`."""
+    """Returns the settings with the packed data set; raises `ValueError` if they name another one."""
     packing = read_settings(settings.data_dir)
     if settings.exclude:
         raise ArgumentError(
-            "exclude", settings.exclude, "is for clips that are not packed yet: give it to `keras-stm pack`"
+            "exclude", settings.exclude, "does not apply to packed clips: pass it to `keras-stm pack`"
         )
     packed = {name: packing[name] for name in ("dataset", "fold", "class_order")}
-    # A folder is what presets say that are for any data.
+    # Presets for any data set say "folder": that does not contradict the packed data set.
     for name, value in packed.items() if settings.dataset != "folder" else ():
         if getattr(settings, name) != value:
             raise ArgumentError(

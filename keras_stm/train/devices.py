@@ -1,6 +1,7 @@
-"""The devices that take part in a run, and the processes that they belong to.
+"""The devices of a run, and the processes that they belong to.
 
-TensorFlow and JAX train on all devices of a machine, JAX also on those of several, with a process on each.
+TensorFlow and JAX train on all devices of a machine. JAX also trains on several machines, with a process on
+each.
 """
 
 import contextlib
@@ -17,14 +18,17 @@ from keras_stm.arguments import ArgumentError
 
 DISTRIBUTIONS = ("auto", "none", "mirrored", "data_parallel")
 
-# How Keras and Slurm tell a process that there are others.
+# Environment variables with which Keras and Slurm tell a process that there are others.
 _NUM_PROCESSES_VARIABLES = ("KERAS_DISTRIBUTION_NUM_PROCESSES", "SLURM_STEP_NUM_TASKS")
 
 
 class Processes(typing.NamedTuple):
-    """How the processes of a run find each other: the flags, or `None` each where the environment tells it.
+    """How the processes of a run find each other.
 
-    `source` is what says that there are several.
+    Attributes:
+        coordinator, num_processes, process_id: arguments of `find_processes`; `None` if the environment
+            defines them.
+        source: the argument or environment variable that asks for several processes.
     """
 
     coordinator: str | None
@@ -34,16 +38,18 @@ class Processes(typing.NamedTuple):
 
 
 def find_processes(coordinator=None, num_processes=None, process_id=None):
-    """Whether this process is one of several, as flags or, without them, the environment tell.
+    """Finds out from the arguments or, without any, the environment whether there are several processes.
 
     Args:
-        coordinator, num_processes, process_id: all or none, see the flags.
+        coordinator: `host:port` of the first process.
+        num_processes: number of processes.
+        process_id: number of this process, from 0.
 
     Returns:
-        `Processes`, or `None`.
+        `Processes`, or `None` if this process is alone.
 
     Raises:
-        ValueError: the arguments do not go together.
+        ValueError: some of the arguments are missing, or `process_id` is too large.
     """
     given = (coordinator, num_processes, process_id)
     if given == (None, None, None):
@@ -55,43 +61,41 @@ def find_processes(coordinator=None, num_processes=None, process_id=None):
         raise ArgumentError(
             "coordinator",
             coordinator,
-            "goes with `num_processes` and `process_id`",
+            "must be passed together with `num_processes` and `process_id`",
             f"coordinator={coordinator!r}, num_processes={num_processes!r}, process_id={process_id!r}",
         )
     if process_id >= num_processes:
-        raise ArgumentError(
-            "process_id", process_id, f"must be less than the {num_processes} of `num_processes`"
-        )
-    return Processes(*given, f"--num_processes={num_processes}") if num_processes > 1 else None
+        raise ArgumentError("process_id", process_id, f"must be less than `num_processes`, {num_processes}")
+    return Processes(*given, f"num_processes={num_processes}") if num_processes > 1 else None
 
 
 def start(distribution="auto", processes=None):
-    """Finds the devices, and the other processes where there are several.
+    """Finds the devices and, if there are several processes, connects to the others.
 
     Args:
         distribution: one of `DISTRIBUTIONS`.
-        processes: what `find_processes` returns; `None` where this process is alone.
+        processes: the result of `find_processes`; `None` if this process is alone.
 
     Returns:
         `Devices`.
 
     Raises:
-        ValueError: the backend cannot do it.
+        ValueError: the backend does not support it.
     """
     backend = keras.backend.backend()
     if processes and (backend != "jax" or distribution not in ("auto", "data_parallel")):
         raise ArgumentError(
             "distribution",
             distribution,
-            f"must be 'data_parallel', with KERAS_BACKEND=jax: {processes.source} asks for several "
-            "processes, in which "
-            "Keras trains with JAX alone",
+            f"must be 'auto' or 'data_parallel', with KERAS_BACKEND=jax: {processes.source} asks for several "
+            "processes, which "
+            "Keras supports only with JAX",
             f"distribution={distribution!r}, backend={backend!r}",
         )
     if backend == "torch":
         return _start_torch(distribution)
     if backend == "tensorflow":
-        import tensorflow as tf  # here, so that other backends predict without it
+        import tensorflow as tf  # here: other backends can predict without it
 
         if distribution == "data_parallel":
             raise _elsewhere(distribution, "jax", "mirrored")
@@ -116,13 +120,14 @@ class Devices:
     """The devices of a run.
 
     Args:
-        count: devices of all processes together.
-        process, num_processes: which of the processes this is, and how many there are.
-        strategy: `tf.distribute.Strategy` or `keras.distribution.Distribution`, `None` for one device.
+        count: number of devices of all processes together.
+        process: number of this process, from 0.
+        num_processes: number of processes.
+        strategy: `tf.distribute.Strategy` or `keras.distribution.Distribution`; `None` for one device.
 
     Attributes:
-        count, process, num_processes: as given.
-        is_first: whether this process is the one that writes.
+        count, process, num_processes: the arguments.
+        is_first: whether this process is the first one, which writes the files.
         shard: `(process, num_processes)`, the part of the data that this process reads.
     """
 
@@ -134,22 +139,25 @@ class Devices:
 
     @property
     def is_first(self):
+        """Whether this process is the first one, which writes the files."""
         return self.process == 0
 
     @property
     def shard(self):
+        """The part of the data that this process reads, as `(process, num_processes)`."""
         return self.process, self.num_processes
 
     @property
     def is_mirrored(self):
+        """Whether the devices have copies of the model under TensorFlow."""
         return self._strategy is not None and keras.backend.backend() == "tensorflow"
 
     def scope(self):
-        """Context in which a model is built, trained and used on the devices."""
+        """Returns the context in which a model is built, trained and used on the devices."""
         return self._strategy.scope() if self._strategy else contextlib.nullcontext()
 
     def check(self, settings):
-        """Raises `ValueError` where a `config.Config` asks for what cannot be done on these devices."""
+        """Raises `ValueError` if these devices do not support a setting of a `config.Config`."""
         if self.is_mirrored:
             for name, is_wrong, reason in (
                 (
@@ -157,11 +165,11 @@ class Devices:
                     lambda n: n > 1,
                     "Keras cannot accumulate gradients over them",
                 ),
-                ("clip_norm", lambda norm: norm, "Keras clips each one's gradient before it adds them"),
+                ("clip_norm", lambda norm: norm, "Keras clips each device's gradient before it adds them"),
                 (
                     "mixed_precision",
                     lambda kind: kind == "float16",
-                    "Keras looks for overflow on the first one alone; bfloat16 goes",
+                    "Keras looks for overflow only on the first device; 'bfloat16' works",
                 ),
             ):
                 value = getattr(settings, name)
@@ -169,14 +177,14 @@ class Devices:
                     raise ArgumentError(
                         name,
                         value,
-                        f"does not go with mirrored devices: {reason}. KERAS_BACKEND=jax with "
-                        "--distribution=data_parallel can, and --distribution=none on one device",
+                        f"is not supported on mirrored devices: {reason}. Use KERAS_BACKEND=jax with "
+                        "`distribution` 'data_parallel', or one device with `distribution` 'none'",
                     )
 
     def synchronize(self, model):
-        """Lets the BatchNormalization of a model see the whole batch, as JAX does by itself.
+        """Lets a model's BatchNormalization see the whole batch of all devices; JAX does so automatically.
 
-        Such a model cannot be saved: it would load under TensorFlow alone.
+        Do not save such a model: it would load only under TensorFlow.
         """
         if self.is_mirrored:
             for layer in keras_compat.flatten_layers(model):
@@ -184,7 +192,7 @@ class Devices:
                     layer.synchronized = True
 
     def gather(self, value):
-        """A list of each process's `value`, anything that can be pickled, in all of them."""
+        """Returns a list of the `value` of each process, in all processes; `value` must be picklable."""
         if self.num_processes == 1:
             return [value]
         from jax.experimental import multihost_utils
@@ -196,14 +204,14 @@ class Devices:
         return [pickle.loads(row[:size].tobytes()) for row, size in zip(contents, sizes, strict=True)]
 
     def from_first(self, function):
-        """What `function()` returns in the first process, or the error that it raises, in all of them."""
+        """Calls `function` in the first process; returns its result or raises its error in all processes."""
         if self.num_processes == 1:
             return function()
         answer = error = None
         if self.is_first:
             try:
                 answer = function()
-            except Exception as raised:  # Any: the others would wait for ever.
+            except Exception as raised:  # Any error: the others would wait forever.
                 error = raised
         answer, error = self.gather((answer, error))[0]
         if error:
@@ -211,7 +219,7 @@ class Devices:
         return answer
 
     def array_from_first(self, array, shape, dtype):
-        """The array that the first process has, in all of them; the others give `None`."""
+        """Returns the first process's array in all processes; the others pass `None`."""
         if self.num_processes == 1:
             return array
         from jax.experimental import multihost_utils
@@ -219,9 +227,10 @@ class Devices:
         return multihost_utils.broadcast_one_to_all(np.zeros(shape, dtype) if array is None else array)
 
     def agree_to_stop(self, step, is_asked):
-        """Whether all processes end after this step. Each asks between all of its steps.
+        """Returns whether all processes end after this step; each must call it between all of its steps.
 
-        One alone does if it `is_asked` to; several soon after SIGTERM came to any of them.
+        A single process ends if `is_asked` is true. Several processes end soon after any of them received
+        SIGTERM.
         """
         if self.num_processes == 1:
             return is_asked
@@ -234,42 +243,42 @@ class Devices:
         return True
 
     def leave(self, message):
-        """Ends this process of several with a message, and so the others."""
+        """Prints a message and ends this process; the other processes end because of that."""
         print(message, file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        # Not `sys.exit`: JAX would wait in it for the others, which wait for this one.
+        # Not `sys.exit`: in it, JAX would wait for the other processes, which wait for this one.
         os._exit(1)
 
 
 def hide_gpus():
-    """Keeps TensorFlow, which only reads data, from the memory of the GPUs."""
+    """Hides the GPUs from TensorFlow: it then only reads data and must not allocate their memory."""
     import tensorflow as tf
 
     tf.config.set_visible_devices([], "GPU")
 
 
 def leave_gpus_to_backend():
-    """Hides the GPUs from TensorFlow where another backend computes."""
+    """Hides the GPUs from TensorFlow if another backend computes."""
     if keras.backend.backend() != "tensorflow":
         hide_gpus()
 
 
 def _start_torch(distribution):
     alternatives = (
-        "KERAS_BACKEND=tensorflow with --distribution=mirrored, or KERAS_BACKEND=jax with "
-        "--distribution=data_parallel, and the same weights"
+        "KERAS_BACKEND=tensorflow with `distribution` 'mirrored', or KERAS_BACKEND=jax with "
+        "`distribution` 'data_parallel'; the weights work with each backend"
     )
     if distribution in ("mirrored", "data_parallel"):
         raise ArgumentError(
             "distribution",
             distribution,
-            f"must be 'none' under PyTorch, which Keras trains on one device. Several: {alternatives}",
+            f"must be 'auto' or 'none': Keras trains PyTorch on one device. For several: {alternatives}",
         )
     import torch
 
     if distribution == "auto" and torch.cuda.device_count() > 1:
-        print(f"One of {torch.cuda.device_count()} GPUs is used. All: {alternatives}.")
+        print(f"One of {torch.cuda.device_count()} GPUs is used. For all: {alternatives}.")
     return Devices()
 
 
@@ -277,6 +286,6 @@ def _elsewhere(distribution, backend, alternative):
     return ArgumentError(
         "distribution",
         distribution,
-        f"{distribution!r} needs KERAS_BACKEND={backend}; with {keras.backend.backend()} it is "
-        f"--distribution={alternative}",
+        f"{distribution!r} needs KERAS_BACKEND={backend}; with KERAS_BACKEND={keras.backend.backend()}, use "
+        f"{alternative!r}",
     )

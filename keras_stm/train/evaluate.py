@@ -1,4 +1,4 @@
-"""How good a run's model is on a data set, by the protocols of the paper, as a folder of results."""
+"""Evaluates a run's model on a data set by the protocols of the paper, and writes a folder of results."""
 
 import dataclasses
 import hashlib
@@ -40,28 +40,37 @@ def evaluate(
     max_unreadable=0.5,
     command=None,
 ):
-    """Evaluates a model and fills the folder `output`.
+    """Evaluates a model and writes the results into the folder `output`.
 
     Args:
-        model: what `keras_stm.inference.load` takes.
-        output: folder that is written, or replaced where it holds an evaluation with the same settings;
-            `None` is one in the run's.
-        data_dir, dataset, fold, class_order, exclude: as of `Config`.
+        model: see `keras_stm.inference.load`.
+        output: folder to write; an evaluation with the same settings in it is replaced. `None` is a folder
+            within the run's folder.
+        data_dir: see `Config`.
+        dataset: see `Config`.
         split: `"train"`, `"validation"` or `"test"`.
-        protocol, clips, crops, frames, seed: as for `keras_stm.data.make_views`. With other `frames` the
-            ordered ones are evaluated too.
-        num_frames, image_size: of a clip; `None` is as in training.
-        batch_size: as for `keras_stm.evaluation.evaluate`.
-        workers: videos read at the same time; `None` is the number of processors.
-        max_unreadable: share of the videos that may turn out to be unreadable.
-        command: what `result.json` says that it was made by.
+        fold: see `Config`.
+        class_order: see `Config`.
+        exclude: see `Config`.
+        protocol: see `keras_stm.data.make_views`.
+        clips: see `keras_stm.data.make_views`.
+        crops: see `keras_stm.data.make_views`.
+        num_frames: frames of a clip; `None` is as in training.
+        image_size: height and width of a clip; `None` is as in training.
+        frames: see `keras_stm.data.make_views`. With another order than `"ordered"`, the ordered frames are
+            evaluated too.
+        seed: see `keras_stm.data.make_views`.
+        batch_size: see `keras_stm.evaluation.evaluate`.
+        workers: number of videos read at the same time; `None` is the number of processors.
+        max_unreadable: share of the videos that may be unreadable.
+        command: the command that `result.json` records, or `None`.
 
     Returns:
-        What is in `result.json`.
+        The content of `result.json`.
 
     Raises:
-        ValueError: the model, the data, the settings and the folder do not go together, or too many videos
-            cannot be read. Nothing is written then.
+        ValueError: the model, the data, the settings and the folder do not fit together, or too many videos
+            are unreadable. Nothing is written then.
     """
     leave_gpus_to_backend()
     trained = inference.load(model)
@@ -116,7 +125,7 @@ def evaluate(
 
 
 def _output_folder(output, settings, trained):
-    """The absolute path of the folder to fill, in the run's where none is given."""
+    """Returns the absolute path of the folder to write; the default is within the run's folder."""
     if not output:
         name = name_evaluation(settings, trained)
         output = os.path.join(os.path.dirname(trained.file), run_folder.EVALUATION, name)
@@ -124,7 +133,7 @@ def _output_folder(output, settings, trained):
 
 
 def _score(trained, orders, class_names, batch_size, folder):
-    """`{order: Evaluation}` of the views of each order of frames; scores of each video go into the folder."""
+    """Returns `{order: Evaluation}` for each order of frames; writes the scores of each video to `folder`."""
     predict_fn = inference.predict_fn(trained.model)
     results = {}
     for order, views_of in orders.items():
@@ -136,7 +145,7 @@ def _score(trained, orders, class_names, batch_size, folder):
 
 
 def data_settings(data_dir, exclude=None, **given):
-    """The `Config` of some data, of packed clips that of what was packed."""
+    """Returns the `Config` of a data set; for packed clips, with the data set that was packed."""
     settings = dataclasses.replace(
         PRESETS["small"],
         data_dir=absolute(data_dir),
@@ -147,11 +156,12 @@ def data_settings(data_dir, exclude=None, **given):
 
 
 def open_data(trained, split, settings, max_unreadable, workers):
-    """The clips with their labels in the model's order, and the `LeftOut` of those that cannot be read."""
+    """Returns the clips, labelled in the model's class order, and the `LeftOut` of the unreadable ones."""
     excluded = read_exclude(settings.exclude) if settings.exclude else ()
     (opened,) = open_splits(settings, (split,), excluded)
     if opened.set_apart:
-        # Training sets apart from the clips that it can read: else some of its own would be here.
+        # Training splits off validation clips from the readable clips. Do the same: otherwise some
+        # training clips would be here.
         of_run = RunData(
             dataclasses.replace(settings, batch_size=1), max_unreadable, workers or os.cpu_count()
         )
@@ -159,23 +169,23 @@ def open_data(trained, split, settings, max_unreadable, workers):
     else:
         left_out = LeftOut(len(opened.records), max_unreadable, print)
         if opened.missing:
-            print(f"{len(opened.missing)} videos are in the data set's lists, but not there.")
+            print(f"{len(opened.missing)} videos are listed by the data set, but do not exist.")
     if any(label is None for _, label in opened.records):
         raise ValueError(
-            f"--split: the {split} videos have no labels to compare with; `keras-stm predict` names what is "
-            "in them."
+            f"`split`: the {split} videos have no labels to compare with; use `keras-stm predict` to predict "
+            "their classes."
         )
     try:
         return opened.with_class_names(trained.class_names), left_out
     except ValueError as error:
         raise ValueError(
-            f"--model was trained for other classes than the data set has: {error}. Give the data set that "
+            f"`model` was trained for other classes than the data set has: {error}. Pass the data set that "
             f"it was trained on, or train it for these classes: keras-stm fit --weights={trained.file}"
         ) from error
 
 
 def describe(settings):
-    """What is evaluated, in words."""
+    """Returns a description of what is evaluated."""
     plural = {name: "" if settings[name] == 1 else "s" for name in ("clips", "crops", "num_frames")}
     return (
         f"{_data_name(settings)} {settings['split']}, {settings['clips']} clip{plural['clips']} x "
@@ -185,13 +195,13 @@ def describe(settings):
 
 
 def sha256(path):
-    """64 hex digits that stand for a file's content."""
+    """Returns the SHA-256 hash of a file's content as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def name_evaluation(settings, trained):
-    """The name of the folder: what is evaluated, and what of it is not as usual."""
+    """Returns the name of the folder: what is evaluated, and each setting that is not the default."""
     views_of = (settings["clips"], settings["crops"])
     is_protocol = views_of == views.PROTOCOLS[settings["protocol"]]
     parts = [
@@ -220,7 +230,7 @@ def _data_name(settings):
 
 
 def summarize(result):
-    """The numbers of an `Evaluation`, as JSON holds them; shares from 0 to 1."""
+    """Returns the numbers of an `Evaluation` for JSON; shares are from 0 to 1."""
     return {
         "videos": result.num_videos,
         "classes_with_videos": int((result.class_counts > 0).sum()),
@@ -235,7 +245,7 @@ def summarize(result):
 
 
 def compare(results, frames):
-    """What hangs on the order of frames: top-1 with and without, and the difference."""
+    """Returns top-1 with ordered and with altered frames, and the difference: the effect of frame order."""
     ordered, altered = results["ordered"], results[frames]
     return {
         "frames": frames,
@@ -246,7 +256,7 @@ def compare(results, frames):
 
 
 def print_report(results, result, output):
-    """Prints how good the model is, what it confuses, and what was left out."""
+    """Prints the accuracies, the most frequent mistakes, and the number of skipped videos."""
     for order, found in results.items():
         print(f"\nFrames {order}:" if len(results) > 1 else "")
         top5 = f", top-5 {found.top5:.1%}" if len(found.class_names) > 5 else ""
@@ -256,9 +266,9 @@ def print_report(results, result, output):
         )
         if found.within_pair_accuracy is not None:
             print(
-                f"within-pair accuracy {found.within_pair_accuracy:.1%}: how often a class scores better "
-                f"than its time reversal, which {found.reversible.sum()} of {len(found.class_names)} classes "
-                "have by their names"
+                f"within-pair accuracy {found.within_pair_accuracy:.1%}: share of videos whose class scores "
+                f"higher than its time reversal; by their names, {found.reversible.sum()} of "
+                f"{len(found.class_names)} classes have one"
             )
         if order == "ordered" and found.worst_confusions():
             print("Most frequent mistakes:")
@@ -271,15 +281,15 @@ def print_report(results, result, output):
     if order:
         altered = results[order["frames"]]
         print(
-            f"\n{100 * order['difference']:.1f} points hang on the order of frames: top-1 "
+            f"\nFrame order accounts for {100 * order['difference']:.1f} points of top-1: "
             f"{order['top1_ordered']:.1%} ordered, {altered.top1:.1%} {order['frames']}"
         )
         if order["frames"] == "reversed" and altered.called_reversal is not None:
             print(
-                f"{altered.called_reversal:.1%} of the reversed clips of these classes are called the time "
-                "reversal of theirs"
+                f"{altered.called_reversal:.1%} of the reversed clips of these classes are predicted as the "
+                "time reversal of their class"
             )
     for what, count in result["left_out"].items():
         if count:
-            print(f"{count:,} videos are {what} and were left out: {run_folder.LEFT_OUT}")
+            print(f"{count:,} videos are {what} and were skipped: {run_folder.LEFT_OUT}")
     print(f"Tables, scores and confusion matrix: {output}")

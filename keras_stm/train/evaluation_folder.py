@@ -1,4 +1,4 @@
-"""The folder of one evaluation: what it holds, and how that gets there."""
+"""The folder of one evaluation: which files it holds, and how they are written."""
 
 import contextlib
 import csv
@@ -12,23 +12,23 @@ from keras_stm.plots.confusion import plot_confusion
 from keras_stm.train.run_folder import LEFT_OUT
 
 RESULT = "result.json"
-# Of each order of frames.
+# One file of each for every order of frames.
 PER_CLASS, SCORES, CONFUSION = "per_class.csv", "scores.csv", "confusion.png"
 
 
 def check(output, settings):
-    """Raises `ValueError` where the folder holds anything but an evaluation with the same settings."""
+    """Raises `ValueError` if the folder holds anything except an evaluation with the same settings."""
     if not os.path.exists(output):
         return
     if not os.path.isdir(output):
-        raise ValueError(f"{output} is a file; give another folder with --output.")
+        raise ValueError(f"{output} is a file; pass another `output`.")
     known = {_file("", name, order) for name in (PER_CLASS, SCORES, CONFUSION) for order in FRAMES}
     present = set(os.listdir(output))
     foreign = sorted(present - known - {RESULT, LEFT_OUT})
     if foreign or (present and RESULT not in present):
         raise ValueError(
-            f"{output} is not the folder of an evaluation, as it holds {(foreign or sorted(present))[0]}; "
-            "give another one with --output."
+            f"{output} is not the folder of an evaluation: it holds {(foreign or sorted(present))[0]}; pass "
+            "another `output`."
         )
     if not present:
         return
@@ -36,18 +36,18 @@ def check(output, settings):
         with open(os.path.join(output, RESULT), encoding="utf-8") as file:
             theirs = dict(json.load(file)["settings"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{output} has no evaluation in its {RESULT} ({error!r}); remove it.") from error
+        raise ValueError(f"{output} has a damaged {RESULT} ({error!r}); remove the folder.") from error
     different = differences(theirs, settings, settings)
     if different:
         raise ValueError(
-            f"{output} holds an evaluation with other settings ({'; '.join(different)}); give another folder "
-            "with --output, or remove that one."
+            f"{output} holds an evaluation with other settings ({'; '.join(different)}); pass another "
+            "`output`, or remove that folder."
         )
 
 
 @contextlib.contextmanager
 def write_scores(folder, order, class_names):
-    """Yields a function of `(path, label, scores)` that adds a video to the table for an order of frames."""
+    """Yields a function of `(path, label, scores)` that adds a video to the table of an order of frames."""
     with open(_file(folder, SCORES, order), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "label", "predicted", *class_names))
@@ -60,7 +60,7 @@ def write_scores(folder, order, class_names):
 
 
 def write_evaluation(folder, order, evaluation, title):
-    """The classes as a table, empty where a share says nothing, and the confusion matrix as a picture."""
+    """Writes the table of classes, with empty cells for NaN, and the picture of the confusion matrix."""
     with open(_file(folder, PER_CLASS, order), "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(ClassResult._fields)
@@ -70,7 +70,7 @@ def write_evaluation(folder, order, evaluation, title):
 
 
 def write_result(folder, result, left_out):
-    """What is known of the evaluation, and a line for each video that was left out."""
+    """Writes the result and, if videos were skipped, a text file with one line for each of them."""
     if left_out:
         with open(os.path.join(folder, LEFT_OUT), "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in left_out)

@@ -1,4 +1,4 @@
-"""The training itself: from the last whole epoch of a run's folder to the last epoch."""
+"""The training itself: from the last completed epoch in a run's folder to the last epoch."""
 
 import os
 import sys
@@ -14,17 +14,17 @@ from keras_stm.train.checkpoints import state
 
 
 class Training:
-    """A model and what it is trained with. All of it happens within the scope of the devices.
+    """Trains and validates a model; to be used within the scope of the devices.
 
     Args:
-        model: compiled `keras.Model`, its optimizer built.
+        model: compiled `keras.Model` with a built optimizer.
         folder: `RunFolder`.
         data: `RunData`.
         devices: `Devices`.
         interruption: `callbacks.Interruption`.
 
     Attributes:
-        history: a dictionary for each epoch so far, the columns of `history.csv`.
+        history: list of a dictionary for each epoch so far; the keys are the columns of `history.csv`.
     """
 
     def __init__(self, model, folder, data, devices, interruption):
@@ -37,18 +37,18 @@ class Training:
         self._predict = inference.predict_fn(model)
 
     def run(self, tensorboard=False, callbacks=()):
-        """Trains from the last whole epoch on.
+        """Trains from the last completed epoch on.
 
-        In the end the model has the weights that the run is for: those of the last epoch, or of the best
-        one with early stopping, averaged ones if asked for.
+        Afterwards the model has the final weights of the run: those of the last epoch or, with early
+        stopping, of the best epoch. They are averaged if `ema_momentum` is set.
 
         Args:
             tensorboard: whether to log for TensorBoard.
-            callbacks: further `keras.callbacks.Callback`, which are called before the run's own.
+            callbacks: additional `keras.callbacks.Callback` objects, called before the run's own.
 
         Raises:
-            RuntimeError: the loss is no longer a number.
-            ValueError: too many clips turned out to be unreadable, or the checkpoint is damaged.
+            RuntimeError: the loss is not finite.
+            ValueError: too many clips are unreadable, or the checkpoint is damaged.
         """
         settings = self.data.settings
         self.history = self.load_checkpoint()
@@ -57,7 +57,7 @@ class Training:
         if len(self.history) < settings.epochs and not self.is_stopped():
             batches = self.data.training_batches(initial_epoch=len(self.history))
             data_wait = DataWait(self.data.is_packed, self.data.workers, os.cpu_count())
-            # The interruption last: a step that it ends was looked at before.
+            # The interruption comes last: the others must see the step after which it raises.
             callbacks = [
                 *callbacks,
                 data_wait,
@@ -75,11 +75,11 @@ class Training:
                     steps_per_epoch=self.data.steps_per_epoch(),
                     callbacks=callbacks,
                     shuffle=False,
-                    # A bar where a person watches it, a line an epoch where a file does.
+                    # A progress bar on a terminal, one line per epoch in a file.
                     verbose=1 if sys.stdout.isatty() else 2,
                 )
             except tf.errors.OpError:
-                # What the pipeline meets in a worker comes back inside TensorFlow's own error.
+                # TensorFlow wraps the errors of pipeline workers: raise the plain error if that is the cause.
                 self.data.left_out.check()
                 raise
         if settings.early_stopping:
@@ -88,23 +88,23 @@ class Training:
             self.take_average()
 
     def is_stopped(self):
-        """Whether early stopping has ended the training."""
+        """Returns whether early stopping has ended the training."""
         patience = self.data.settings.early_stopping
         return bool(patience and self.history and len(self.history) - self.best_epoch() >= patience)
 
     def better_epoch(self):
-        """The row of the epoch with a higher `val_accuracy` than that of the model, or `None`."""
+        """Returns the history of the epoch with a higher `val_accuracy` than the model's, or `None`."""
         if self.data.settings.early_stopping:
             return None
         best = self.history[self.best_epoch() - 1]
         return best if best["val_accuracy"] > self.history[-1]["val_accuracy"] else None
 
     def best_epoch(self):
-        """The epoch with the highest, and of equals the first, `val_accuracy`, counted from 1."""
+        """Returns the first epoch with the highest `val_accuracy`, counted from 1."""
         return 1 + int(np.argmax([row["val_accuracy"] for row in self.history]))
 
     def load_checkpoint(self, epoch=None):
-        """Restores the last epoch, or another, counted from 1; returns the history until then."""
+        """Restores the last or a given epoch, counted from 1; returns the history up to it."""
         variables = state(self.model)
         arrays = [None] * len(variables)
 
@@ -121,28 +121,28 @@ class Training:
         return history
 
     def load_best(self):
-        """Gives the model the weights of its best epoch, averaged ones if asked for."""
+        """Gives the model the weights of its best epoch, averaged if `ema_momentum` is set."""
         self.load_checkpoint(self.best_epoch())
         self.take_average()
 
     def take_average(self):
-        """Gives the model averaged weights, where its optimizer keeps some."""
+        """Gives the model its averaged weights, if its optimizer keeps them."""
         if self.data.settings.ema_momentum:
             variables = self.model.trainable_variables
             self.model.optimizer.finalize_variable_values(variables)
             for variable in variables:
-                # A copy: under JAX it is the average's own array, which using the model would free.
+                # Copy: under JAX the variable shares the average's array, and using the model would free it.
                 variable.assign(keras.ops.convert_to_numpy(variable))
 
     def validate(self):
-        """How good the model is on the validation clips, each of them once, in every process.
+        """Evaluates the model on all validation clips, each of them once.
 
         Returns:
-            `evaluation.Evaluation` and the mean loss.
+            `evaluation.Evaluation` and the mean loss, the same in every process.
         """
         data, num_processes = self.data, self.devices.num_processes
         num_clips = data.step_size // num_processes
-        # All processes take as many steps of as many clips, although they may have left out some.
+        # All processes take equally many steps of equally many clips, even if some skipped clips.
         most = -(-len(data.validation.records) // num_processes)
         batches = data.validation_batches().as_numpy_iterator()
         parts = []
@@ -155,14 +155,14 @@ class Training:
                 parts.append((scores[: len(clips)], labels))
         scores, labels = map(np.concatenate, zip(*sum(self.devices.gather(parts), []), strict=True))
         if not np.isfinite(scores).all():
-            raise RuntimeError("The validation scores are no longer numbers: the weights diverged.")
+            raise RuntimeError("The validation scores are not finite: the weights diverged.")
         losses = keras.ops.convert_to_numpy(self.model.loss.call(labels, scores))
         if data.one_hot():
             labels = labels.argmax(axis=1)
         return evaluation.from_scores(scores, labels, data.validation.class_names), float(losses.mean())
 
     def validate_average(self):
-        """`validate` with the weights that the run would end with, if averaged ones are asked for."""
+        """Does `validate` with averaged weights if `ema_momentum` is set; keeps the model's weights."""
         if not self.data.settings.ema_momentum:
             return self.validate()
         variables = self.model.trainable_variables

@@ -1,4 +1,4 @@
-"""Networks and settings by name."""
+"""Networks and presets of settings by name."""
 
 import dataclasses
 import functools
@@ -21,18 +21,19 @@ MODELS = {
 
 
 def small():
-    """keras-stm fit --data_dir=FOLDER
+    """Returns the settings of `keras-stm fit --data_dir=FOLDER`.
 
-    From scratch in minutes on two cores, for a first try on one's own clips: the recipe of arrow_of_time.
+    For a first try on your own clips: trains from scratch in minutes on two cores. The recipe is that of
+    `arrow_of_time`.
     """
     return arrow_of_time()
 
 
 def finetune():
-    """keras-stm fit --preset=finetune --data_dir=FOLDER
+    """Returns the settings of `keras-stm fit --preset=finetune --data_dir=FOLDER`.
 
-    The paper's network, input and optimizer from ImageNet's weights, for one's own clips; wants a GPU.
-    Clips are not mirrored: nobody knows what a mirror does to an unknown label.
+    For your own clips: the paper's network, input and optimizer, starting from ImageNet weights. Needs a
+    GPU. Clips are not mirrored, because mirroring may change the meaning of a label.
     """
     return Config(
         dataset="folder",
@@ -51,13 +52,14 @@ def finetune():
 
 
 def arrow_of_time():
-    """keras-stm fit --preset=arrow_of_time
+    """Returns the settings of `keras-stm fit --preset=arrow_of_time`.
 
-    A small STM from scratch on the embedded data set, which needs no download; what `keras-stm fit` does
-    without flags. Top-1 97.2% to 99.2% in three runs, measured. The paper has no such data set.
+    Trains a small STM from scratch on the embedded data set, which needs no download. `keras-stm fit`
+    without flags does the same. Measured top-1 is 97.2% to 99.2% in three runs. The paper has no such data
+    set.
 
-    Deviates from the paper in network, size of input and initial weights, and so in the rest: with its
-    optimizer, at a rate of 0.1, the same network was at 27% after 7 epochs.
+    Deviates from the paper in network, input size and initial weights, and therefore in the other settings.
+    With the paper's optimizer at a learning rate of 0.1, the same network had 27% after 7 epochs.
     """
     return Config(
         dataset="folder",
@@ -76,7 +78,7 @@ def arrow_of_time():
 
 
 def something_v1():
-    """keras-stm fit --preset=something_v1 --data_dir=FOLDER
+    """Returns the settings of `keras-stm fit --preset=something_v1 --data_dir=FOLDER`.
 
     | Tables 1 and 9, validation | frames | paper: top-1, top-5 | yours |
     | --- | --- | --- | --- |
@@ -85,13 +87,13 @@ def something_v1():
     | one view | 8 | 47.5 | |
     | one view | 16 | 49.8 | |
 
-    Not measured by us, for want of the data; `keras-stm evaluate` does, --protocol=paper being the 30 views.
-    16 frames as in the paper: --num_frames=16 --batch_size=32 --learning_rate=0.02, as its 0.01 there is for
-    32 clips.
+    Not measured by us, because we do not have the data. `keras-stm evaluate` measures it;
+    `--protocol=paper` is the 30 views. For 16 frames as in the paper, add `--num_frames=16 --batch_size=32
+    --learning_rate=0.02`: the paper's rate of 0.01 is for 32 clips there.
 
-    Deviates from the paper: batch normalisation sees the whole batch of a device, not 8 clips of it. Left
-    open by it, and as TSN and TSM do: the crops' scales and places, no mirroring, dropout 0.5; frames are
-    cropped at their own size, 100 pixels high, and scaled once, to 224.
+    Deviates from the paper: batch normalisation sees the whole batch of a device, not 8 clips of it. The
+    paper does not state some settings; they follow TSN and TSM: scales and positions of crops, no mirroring,
+    dropout 0.5. Frames are cropped at their own size, 100 pixels high, and scaled once, to 224.
     """
     return Config(
         dataset="something_v1",
@@ -111,7 +113,7 @@ def something_v1():
 
 
 def something_v2():
-    """keras-stm fit --preset=something_v2 --data_dir=FOLDER
+    """Returns the settings of `keras-stm fit --preset=something_v2 --data_dir=FOLDER`.
 
     | Table 1, 30 views | frames | paper: top-1, top-5 | yours |
     | --- | --- | --- | --- |
@@ -120,34 +122,37 @@ def something_v2():
     | test | 8 | 61.3, 88.4 | |
     | test | 16 | 63.5, 89.6 | |
 
-    Not measured by us, for want of the data. Recipe, 16 frames and deviations as for something_v1.
+    Not measured by us, because we do not have the data. See `something_v1` for the recipe, 16 frames and
+    deviations.
     """
     return dataclasses.replace(something_v1(), dataset="something_v2")
 
 
 def jester():
-    """keras-stm fit --preset=jester --data_dir=FOLDER
+    """Returns the settings of `keras-stm fit --preset=jester --data_dir=FOLDER`.
 
     | Table 2, validation, 30 views | frames | paper: top-1, top-5 | yours |
     | --- | --- | --- | --- |
     | | 8 | 96.6, 99.9 | |
     | | 16 | 96.7, 99.9 | |
 
-    Not measured by us, for want of the data. Recipe, 16 frames and deviations as for something_v1.
+    Not measured by us, because we do not have the data. See `something_v1` for the recipe, 16 frames and
+    deviations.
     """
     return dataclasses.replace(something_v1(), dataset="jester")
 
 
 def kinetics400():
-    """keras-stm fit --preset=kinetics400 --data_dir=FOLDER
+    """Returns the settings of `keras-stm fit --preset=kinetics400 --data_dir=FOLDER`.
 
     | Table 3, validation, 30 views | frames | paper: top-1, top-5 | yours |
     | --- | --- | --- | --- |
     | | 16 | 73.7, 91.6 | |
 
-    Not measured by us, for want of the data. The paper's 0.01 is for 32 clips of 16 frames, 0.02 for 64.
+    Not measured by us, because we do not have the data. The paper's learning rate of 0.01 is for 32 clips
+    of 16 frames, which is 0.02 for 64 clips.
 
-    Deviates from the paper as something_v1 does; clips are mirrored, as TSN and TSM do.
+    Deviates from the paper like `something_v1`. Clips are mirrored, as in TSN and TSM.
     """
     return dataclasses.replace(
         something_v1(),
@@ -160,17 +165,17 @@ def kinetics400():
 
 
 def ucf101():
-    """keras-stm fit --preset=ucf101 --data_dir=FOLDER --fold=1 --weights=KINETICS_MODEL.keras
+    """Returns the settings of `keras-stm fit --preset=ucf101 --data_dir=FOLDER --fold=1`.
 
     | Table 4, mean of folds 1 to 3, 30 views | frames | paper: top-1 | yours |
     | --- | --- | --- | --- |
     | | 16 | 96.2 | |
 
-    Not measured by us, for want of the data. It starts from the STM that was trained on Kinetics: by default
-    the run of --preset=kinetics400.
+    Not measured by us, because we do not have the data. Starts from an STM that was trained on Kinetics: by
+    default the run of `--preset=kinetics400`, or another one with `--weights=KINETICS_MODEL.keras`.
 
-    Deviates from the paper as kinetics400 does; that the rate of 0.001 is for 32 clips of 16 frames (0.002
-    for 64) is our reading.
+    Deviates from the paper like `kinetics400`. We assume that the paper's learning rate of 0.001 is for 32
+    clips of 16 frames, which is 0.002 for 64 clips.
     """
     return dataclasses.replace(
         kinetics400(),
@@ -183,13 +188,14 @@ def ucf101():
 
 
 def hmdb51():
-    """keras-stm fit --preset=hmdb51 --data_dir=FOLDER --fold=1 --weights=KINETICS_MODEL.keras
+    """Returns the settings of `keras-stm fit --preset=hmdb51 --data_dir=FOLDER --fold=1`.
 
     | Table 4, mean of folds 1 to 3, 30 views | frames | paper: top-1 | yours |
     | --- | --- | --- | --- |
     | | 16 | 72.2 | |
 
-    Not measured by us, for want of the data. Recipe and deviations as for ucf101.
+    Not measured by us, because we do not have the data. See `ucf101` for the recipe, the initial weights
+    and deviations.
     """
     return dataclasses.replace(ucf101(), dataset="hmdb51")
 

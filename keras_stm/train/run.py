@@ -1,4 +1,4 @@
-"""A run: a model and a data set -> a folder with all that is needed to use the model."""
+"""A run: trains a model on a data set and writes a folder with everything needed to use the model."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,7 @@ from keras_stm.train.loop import Training
 from keras_stm.train.presets import MODELS
 from keras_stm.weights import load_weights
 
-_FINISHED = "{} holds this run, finished. --overwrite trains anew."
+_FINISHED = "{} already holds this run, finished. Set `overwrite` to train again."
 
 
 def fit(
@@ -37,25 +37,25 @@ def fit(
     devices=None,
     callbacks=(),
 ):
-    """Trains as a `Config` says, and fills the folder of the run; what `keras-stm fit` does.
+    """Trains with the settings of a `Config` and writes the folder of the run, like `keras-stm fit`.
 
-    An unfinished run in that folder is resumed after its last whole epoch. A finished one is left as it is.
+    An unfinished run in that folder is resumed from its last completed epoch. A finished run is not changed.
 
     Args:
         config: `Config`.
         output: folder of the run.
         overwrite: whether an earlier run in `output` may be replaced.
         tensorboard: whether to log for TensorBoard.
-        workers: clips read at the same time; `None` is the number of processors.
-        max_unreadable: share of the clips that may turn out to be unreadable.
-        max_to_keep: how many of the last epochs' checkpoints are kept during the run.
-        devices: what `devices.start` returns; one device where it is `None`.
-        callbacks: further `keras.callbacks.Callback`, which are called before the run's own.
+        workers: number of clips read at the same time; `None` is the number of processors.
+        max_unreadable: share of the clips that may be unreadable.
+        max_to_keep: number of last epochs whose checkpoints are kept during the run.
+        devices: the result of `devices.start`; `None` is one device.
+        callbacks: additional `keras.callbacks.Callback` objects, called before the run's own.
 
     Raises:
-        ValueError: if the data, the settings and the folder do not go together, and nothing is written
-            then; or if too many clips turn out to be unreadable.
-        RuntimeError: the loss is no longer a number.
+        ValueError: the data, the settings and the folder do not fit together; nothing is written then. Or
+            too many clips are unreadable.
+        RuntimeError: the loss is not finite.
     """
     devices = devices or Devices()
     config = _with_absolute_paths(config)
@@ -77,7 +77,7 @@ def fit(
             devices.synchronize(model)
         devices.from_first(lambda: locked.enter_context(folder.lock()))
         if devices.from_first(folder.is_finished):
-            # By another process, since the question above.
+            # Another process finished it since the check above.
             print(_FINISHED.format(output))
             return
         devices.from_first(lambda: begin(folder, model, data))
@@ -93,7 +93,7 @@ def fit(
 
 
 def _with_absolute_paths(config):
-    """The settings with absolute paths; raises where the weights to start from are not there."""
+    """Returns the settings with absolute paths; raises if the file of initial weights does not exist."""
     config = dataclasses.replace(config, data_dir=absolute(config.data_dir), exclude=absolute(config.exclude))
     if config.weights in ("none", "imagenet"):
         return config
@@ -102,14 +102,14 @@ def _with_absolute_paths(config):
         raise ArgumentError(
             "weights",
             config.weights,
-            "is not a file that exists. Those that ucf101 and hmdb51 start from are written by "
-            "--preset=kinetics400; --weights=imagenet is another start",
+            "must be an existing file. The presets ucf101 and hmdb51 start from the weights that the preset "
+            "kinetics400 writes; `weights` 'imagenet' also works",
         )
     return config
 
 
 def _record(config, data, devices):
-    """What a run is known by: its settings, classes, clips and backend, the same in all processes."""
+    """Returns what identifies a run: settings, classes, clips and backend; equal in all processes."""
     clips = [data.train.clips_fingerprint(), data.validation.clips_fingerprint()]
     facts = (data.train.fingerprint, clips, keras.backend.backend())
     record = {**dataclasses.asdict(config), **dict(zip(RUN_FACTS, facts, strict=True))}
@@ -119,21 +119,21 @@ def _record(config, data, devices):
 
 
 def _load_better_epoch(training):
-    """The row of an epoch that was better than the last, and its weights; `None` each where there is none."""
+    """Returns the history and weights of an epoch better than the last one, or `None` for each."""
     better = training.better_epoch()
     if better:
         try:
             training.load_best()
             return better, training.model.get_weights()
         except ValueError as error:
-            # Not worth the run, which has its last epoch's weights.
-            print(f"{run_folder.BEST_MODEL} is left out: {error}")
+            # Do not lose the run for this: it has its last epoch's weights.
+            print(f"{run_folder.BEST_MODEL} is not written: {error}")
     return None, None
 
 
 @contextlib.contextmanager
 def dtype_policy(mixed_precision):
-    """Context in which layers are made with the policy of `Config.mixed_precision`."""
+    """Sets Keras's dtype policy to that of `Config.mixed_precision` within a `with` block."""
     before = keras.config.dtype_policy()
     if mixed_precision != "none":
         keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
@@ -144,24 +144,25 @@ def dtype_policy(mixed_precision):
 
 
 def begin(folder, model, data):
-    """Writes what is known at the start, where there is room for what the run will write."""
+    """Writes the files of the start; raises `ValueError` if the disk has too little space for the run."""
     folder.begin(data.train.class_names, num_bytes(state(model)), num_bytes(model.variables))
     folder.add_left_out(missing_reasons(data.missing))
 
 
 def num_bytes(variables):
-    """Of all variables together, which have four bytes an element."""
+    """Returns the size of all variables together, at four bytes per element."""
     return 4 * sum(math.prod(variable.shape) for variable in variables)
 
 
 def make_network(settings, data):
+    """Returns a new network of the settings with random weights."""
     return MODELS[one_of("model", settings.model, tuple(MODELS))](
         weights=None, classes=len(data.train.class_names), dropout=settings.dropout
     )
 
 
 def build_model(settings, data):
-    """The compiled model of the settings, with their weights."""
+    """Returns the compiled model of the settings, with its initial weights."""
     model = make_network(settings, data)
     if settings.weights != "none":
         load_weights(model, settings.weights, include_top=data.has_head)
@@ -173,7 +174,7 @@ def build_model(settings, data):
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     else:
         loss = keras.losses.SparseCategoricalCrossentropy()
-        # Not "accuracy", whose variables would only come in the first step: TensorFlow would trace it twice.
+        # With "accuracy", variables would be created in the first step, and TensorFlow would trace it twice.
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     model.compile(
         make_optimizer(settings, data),
@@ -181,19 +182,20 @@ def build_model(settings, data):
         metrics=[accuracy],
         jit_compile=inference.jit_compile(),
     )
-    # For the same reason.
+    # Create the optimizer's variables now, for the same reason.
     model.optimizer.build(model.trainable_variables)
     return model
 
 
 def make_optimizer(settings, data):
+    """Returns the optimizer of the settings with its learning rate schedule."""
     steps = settings.gradient_accumulation_steps
     options = {
         "weight_decay": settings.weight_decay,
         "global_clipnorm": settings.clip_norm or None,
         "gradient_accumulation_steps": steps if steps > 1 else None,
         "use_ema": settings.ema_momentum > 0,
-        # Keras averages after each step, also where the weights have not changed.
+        # Keras averages after each step, even if gradients only accumulated.
         "ema_momentum": settings.ema_momentum ** (1 / steps) if settings.ema_momentum else 0.99,
     }
     schedule = schedules.make_schedule(data)
@@ -208,16 +210,16 @@ def finish(folder, history, weights, best_weights, settings, data):
 
     Args:
         folder: `RunFolder`.
-        history: of the training.
-        weights: list of arrays, the model's.
-        best_weights: those of another epoch with a higher accuracy, or `None`.
+        history: list of a dictionary for each epoch.
+        weights: list of arrays, the model's weights.
+        best_weights: weights of another epoch with a higher accuracy, or `None`.
         settings: `Config`.
         data: `RunData`.
     """
     with folder.replacing(run_folder.CURVES) as path:
         plot_curves(path, history)
     folder.add_left_out(data.left_out.reasons)
-    # A new model: what was trained may be on several devices, and frozen, which is not for the next training.
+    # A new model: the trained one may be on several devices, and its frozen layers should not be saved.
     model = make_network(settings, data)
     names = data.train.class_names
     clip = model_file.ClipSettings(settings.num_frames, settings.image_size, settings.sampling)
@@ -228,36 +230,36 @@ def finish(folder, history, weights, best_weights, settings, data):
     model.set_weights(weights)
     with folder.replacing(run_folder.MODEL) as path:
         save_model(model, path, names, clip)
-    # What an export was writing when it was killed.
+    # Remove the partial export of a process that was killed.
     shutil.rmtree(os.path.dirname(folder.file(run_folder.SERVING)), ignore_errors=True)
     export.save(model, folder.file(run_folder.SERVING), names, **clip._asdict())
 
 
 def save_model(model, path, class_names, clip):
-    """Writes a model without optimizer and loss: it loads under every backend."""
+    """Writes a model without optimizer and loss, so that it loads under every backend."""
     model.save(path)
     model_file.annotate(path, class_names, clip)
 
 
 def report(result, better, config, data, output):
-    """Prints how good the model is, what was left out, and what to try next."""
+    """Prints the accuracy of the model, the number of skipped clips, and what to try next."""
     print(f"\n{config.model}: top-1 {result.top1:.1%} of {result.num_videos} validation clips")
     if data.embedded:
         print(
-            f"within-pair accuracy {result.within_pair_accuracy:.1%}: how often a clip is told from its own "
-            "reversal; a model that is blind to order has 50%"
+            f"within-pair accuracy {result.within_pair_accuracy:.1%}: share of clips whose class scores "
+            "higher than its time reversal; a model that ignores frame order has 50%"
         )
     if better:
         print(f"Epoch {better['epoch'] + 1} had {better['val_accuracy']:.1%}: {run_folder.BEST_MODEL}")
     if data.left_out.reasons:
         count, total = len(data.left_out.reasons), data.left_out.num_clips
-        print(f"{count} of {total} clips could not be read and were left out: {run_folder.LEFT_OUT}")
+        print(f"{count} of {total} clips could not be read and were skipped: {run_folder.LEFT_OUT}")
     print(f"Model, history, curves and SavedModel: {output}\nTry next:")
-    print(f"  keras-stm predict clip.mp4 --model={output}    also evaluate, visualize")
+    print(f"  keras-stm predict clip.mp4 --model={output}    predict; or: evaluate, visualize")
     if data.embedded:
         other = "tsn_small" if config.model.startswith("stm") else "stm_small"
-        print(f"  keras-stm fit --model={other}    the same recipe for another network")
-        print("  keras-stm fit --data_dir=FOLDER    your own clips, a folder for each class")
+        print(f"  keras-stm fit --model={other}    train another network with the same recipe")
+        print("  keras-stm fit --data_dir=FOLDER    train on your own clips: one folder for each class")
     else:
-        print("  --preset=finetune    STM-ResNet-50 from ImageNet weights; wants a GPU")
-        print("  --epochs, --learning_rate, --num_frames: see --help")
+        print("  keras-stm fit --preset=finetune    train STM-ResNet-50 from ImageNet weights; needs a GPU")
+        print("  keras-stm fit --help    other settings: `epochs`, `learning_rate`, `num_frames`")

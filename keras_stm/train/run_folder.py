@@ -1,4 +1,4 @@
-"""The folder of one run: what it holds, who may write into it, and how far the run has come."""
+"""The folder of one run: its files, the lock for writing, and the progress of the run."""
 
 import contextlib
 import csv
@@ -24,20 +24,20 @@ CONFIG = "config.json"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 LEFT_OUT = "left_out.txt"
-# The epoch with the highest accuracy, where the model is another one's.
+# The model of the epoch with the highest accuracy, if that is not the saved model's epoch.
 BEST_MODEL = "best.keras"
 SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"
-# What later commands write into a run's folder.
+# Later commands write these into a run's folder.
 EVALUATION = "evaluation"
 ONNX = "model.onnx"
 _CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
-# All that a run writes, and so all that --overwrite may remove.
+# All files that a run writes; `overwrite` removes only these.
 _CONTENTS = (
     *(CLASS_NAMES, HISTORY, CURVES, MODEL, BEST_MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINTS),
     *(EVALUATION, ONNX),
-    CONFIG,  # last, and written first: without it nobody would know that the rest is a run's
+    CONFIG,  # removed last and written first: it marks the folder as a run's
 )
 
 
@@ -46,36 +46,37 @@ class RunFolder:
 
     Args:
         path: the folder; it need not exist.
-        settings: dictionary that JSON can hold. A folder belongs to the run that has the same.
-        overwrite: whether an earlier run there may be removed.
-        max_to_keep: how many of the last epochs' checkpoints are kept while it runs.
+        settings: dictionary for JSON. The folder belongs to the run with the same settings.
+        overwrite: whether an earlier run in the folder may be removed.
+        max_to_keep: number of last epochs whose checkpoints are kept while it runs.
     """
 
     def __init__(self, path, settings, overwrite=False, max_to_keep=1):
         self.path = os.path.abspath(path)
-        # As they will be read again: JSON knows no tuples.
+        # JSON turns tuples into lists; compare the form that will be read back.
         self.settings = json.loads(json.dumps(settings))
         self.overwrite = overwrite
         self._checkpoints = Checkpoints(self.file(_CHECKPOINTS), max_to_keep)
 
     def file(self, name):
+        """Returns the path of a file in the folder."""
         return os.path.join(self.path, name)
 
     def is_finished(self):
-        """Whether this very run is complete there.
+        """Returns whether the folder holds this run, finished.
 
         Raises:
-            ValueError: if the folder holds something else, or another run that may not be removed.
+            ValueError: the folder holds something else, or another run that may not be removed.
         """
         if os.path.exists(self.path) and not os.path.isdir(self.path):
-            raise ValueError(f"{self.path} is a file; give another folder with --output.")
+            raise ValueError(f"{self.path} is a file; pass another `output`.")
         present = set(os.listdir(self.path)) if os.path.isdir(self.path) else set()
         visible = sorted(name for name in present if not name.startswith("."))
         foreign = sorted(set(visible) - set(_CONTENTS))
         if foreign or (visible and CONFIG not in present):
             raise ValueError(
-                f"{self.path} is not the folder of a run, as it holds {(foreign or visible)[0]}; give "
-                "another one with --output."
+                f"{self.path} is not the folder of a run: it holds {(foreign or visible)[0]}; pass another "
+                "`output`."
             )
         if self.overwrite or CONFIG not in present:
             return False
@@ -84,29 +85,29 @@ class RunFolder:
                 theirs = dict(json.load(file)["settings"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{self.file(CONFIG)} is damaged ({error!r}); give another folder with --output, or replace "
-                "the run with --overwrite."
+                f"{self.file(CONFIG)} is damaged ({error!r}); pass another `output`, or set `overwrite` to "
+                "replace the run."
             ) from error
         different = differences(theirs, self.settings)
         if len(different) == 1 and different[0].startswith("clips "):
             raise ValueError(
-                f"{self.path} holds a run on other clips: some were changed, added or lost since "
-                f"({'; '.join(different)}). Restore them to go on, give another folder with --output, or "
-                "replace that run with --overwrite."
+                f"{self.path} holds a run on other clips: some were changed, added or lost since then "
+                f"({'; '.join(different)}). Restore them to resume it, pass another `output`, or set "
+                "`overwrite` to replace that run."
             )
         if different:
             raise ValueError(
-                f"{self.path} holds a run with other settings ({'; '.join(different)}); give another folder "
-                "with --output, or replace that run with --overwrite."
+                f"{self.path} holds a run with other settings ({'; '.join(different)}); pass another "
+                "`output`, or set `overwrite` to replace that run."
             )
         return os.path.isdir(self.file(SERVING))
 
     @contextlib.contextmanager
     def lock(self):
-        """Keeps other processes out; the system frees the lock when this one dies, however it does.
+        """Keeps other processes out; the system frees the lock when this process ends, even if killed.
 
         Raises:
-            ValueError: if another process writes into the folder.
+            ValueError: another process is writing into the folder.
         """
         os.makedirs(self.path, exist_ok=True)
         lock = filelock.FileLock(self.file(LOCK))
@@ -114,8 +115,7 @@ class RunFolder:
             lock.acquire(timeout=0)
         except filelock.Timeout as error:
             raise ValueError(
-                f"Another process is writing into {self.path}; wait for it, or give another folder with "
-                "--output."
+                f"Another process is writing into {self.path}; wait for it, or pass another `output`."
             ) from error
         try:
             yield
@@ -123,7 +123,7 @@ class RunFolder:
             lock.release()
 
     def begin(self, class_names, state_bytes=0, model_bytes=0):
-        """Writes what is known at the start; removes the run to be overwritten.
+        """Writes the files of the start; removes an earlier run if `overwrite` is set.
 
         Args:
             class_names: names of the classes.
@@ -131,16 +131,16 @@ class RunFolder:
             model_bytes: size of a model's weights.
 
         Raises:
-            ValueError: the disk has not the space that the run will need.
+            ValueError: the disk has too little space for the run.
         """
-        # The checkpoints of the last epochs, the best one's, and one that is being written; then both models
-        # and the one for serving.
+        # Checkpoints: the last epochs, the best one, and one that is being written. Models: the last, the
+        # best and the one for serving.
         needed = (self._checkpoints.max_to_keep + 2) * state_bytes + 3 * model_bytes
         free = shutil.disk_usage(self.path).free + self._checkpoints.num_bytes()
         if free < needed:
             raise ValueError(
-                f"{self.path} is on a disk with {free / 1e6:,.0f} MB free; checkpoints and models will take "
-                f"{needed / 1e6:,.0f}. Make room, lower --max_to_keep, or give another folder with --output."
+                f"{self.path} is on a disk with {free / 1e6:,.0f} MB free; checkpoints and models need "
+                f"{needed / 1e6:,.0f} MB. Make room, lower `max_to_keep`, or pass another `output`."
             )
         if self.overwrite:
             for name in _CONTENTS:
@@ -153,24 +153,24 @@ class RunFolder:
             file.write(to_lines(class_names))
 
     def replacing(self, name):
-        """Gives a path to write; what is there becomes `name` once the block ends without an error."""
+        """Yields a path to write to; the file becomes `name` if the block ends without an error."""
         return replacing(self.file(name))
 
     def save_checkpoint(self, arrays, history, best):
-        """Keeps the whole state of training after an epoch; see `Checkpoints.save`."""
+        """Saves the whole training state after an epoch; see `Checkpoints.save`."""
         self._checkpoints.save(arrays, history, best)
         self._write_history(history)
 
     def load_checkpoint(self, epoch=None):
-        """The state after the last or another epoch; see `Checkpoints.load`."""
+        """Loads the training state after the last or a given epoch; see `Checkpoints.load`."""
         arrays, history = self._checkpoints.load(epoch)
         if history and epoch is None:
-            # The process may have died between the checkpoint and the table.
+            # The process may have died between writing the checkpoint and writing the table.
             self._write_history(history)
         return arrays, history
 
     def add_left_out(self, reasons):
-        """Adds clips that could not be read, `{path: reason}`, to those of the run so far."""
+        """Adds unreadable clips, `{path: reason}`, to the run's list of them."""
         lines = {}
         if os.path.exists(self.file(LEFT_OUT)):
             with open(self.file(LEFT_OUT), encoding="utf-8") as file:
@@ -181,7 +181,7 @@ class RunFolder:
                 file.writelines(f"{line}\n" for line in lines)
 
     def drop_checkpoints(self):
-        """Removes what only an unfinished run needs."""
+        """Removes the checkpoints: only an unfinished run needs them."""
         shutil.rmtree(self.file(_CHECKPOINTS), ignore_errors=True)
 
     def _write_history(self, history):
@@ -197,11 +197,11 @@ def _remove(path):
 
 
 def environment(commit=None):
-    """Versions, hardware and commit, found if not given: what a result may depend on beside the settings."""
+    """Returns backend, versions, commit (found if not given) and hardware, which may affect a result."""
     backend = keras.backend.backend()
     versions = {"python": platform.python_version(), "keras_stm": __version__}
     for name in ("keras", "numpy", "av", "tensorflow", backend):
-        # What reads no video and trains without tf.data needs not all of them.
+        # Not all of them need to be installed: some uses read no video and train without tf.data.
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return {
@@ -218,9 +218,9 @@ def environment(commit=None):
 
 
 def find_commit():
-    """The commit of the code, with "-dirty" behind it where it was changed since, or `None`.
+    """Returns the commit of the code, with "-dirty" after it if there are uncommitted changes, or `None`.
 
-    Of an installed package it is `None`, also where a repository of something else encloses it.
+    It is `None` for an installed package, even within the repository of another project.
     """
     folder = os.path.dirname(os.path.abspath(__file__))
 
@@ -237,7 +237,7 @@ def find_commit():
 
 
 def _processor():
-    # Python knows its name on few systems.
+    # Python knows the processor's name only on a few systems.
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as file:
         for line in file:
             if line.startswith("model name"):
@@ -248,7 +248,7 @@ def _processor():
 def _devices(backend):
     if backend != "torch":
         return keras.distribution.list_devices()
-    # Keras does not list PyTorch's.
+    # Keras does not list PyTorch's devices.
     import torch
 
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] or ["cpu"]

@@ -1,13 +1,13 @@
-"""Learning rates over the steps of a training."""
+"""Learning rate schedules over the steps of a training."""
 
 import keras
 
-# Clips in the batch that a learning rate is stated for: the paper's.
+# Learning rates are stated for a batch of this many clips, the paper's batch size.
 REFERENCE_BATCH = 64
 
 
 def warmed_up_cosine(peak, steps):
-    """Rises to `peak` in a tenth of the steps, where that is at least one, and falls to 0 in the others."""
+    """Returns a schedule that rises to `peak` in the first tenth of the steps, then falls to 0."""
     warmup_steps = steps // 10
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warmup_steps else peak,
@@ -18,20 +18,20 @@ def warmed_up_cosine(peak, steps):
 
 
 def make_schedule(data):
-    """The schedule of a run's settings, its rate in proportion to the batch.
+    """Returns the schedule of a run's settings; the learning rate is in proportion to the batch size.
 
     Args:
         data: `RunData`.
 
     Returns:
-        `keras.optimizers.schedules.LearningRateSchedule` over the steps, of which several are one update
-        where gradients are accumulated.
+        `keras.optimizers.schedules.LearningRateSchedule` over the steps. Several steps are one update if
+        gradients are accumulated.
     """
     settings = data.settings
     updates = data.steps_per_epoch() // settings.gradient_accumulation_steps
     learning_rate = settings.learning_rate * data.batch_size / REFERENCE_BATCH
     if settings.schedule == "steps":
-        # Keras keeps a value for the step of the boundary itself, which is here the last of an epoch.
+        # Keras uses a value up to and including the boundary step: here the last step of an epoch.
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
             [epoch * updates - 1 for epoch in settings.decay_epochs],
             [learning_rate / 10**i for i in range(len(settings.decay_epochs) + 1)],
@@ -42,12 +42,12 @@ def make_schedule(data):
 
 
 def learning_rate(data, step):
-    """That of a step, counted over the whole run."""
+    """Returns the learning rate of a step, counted from 0 over the whole run."""
     return float(make_schedule(data)(step))
 
 
 class _PerUpdate(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule over updates for an optimizer that counts the steps between them as well."""
+    """A schedule over updates, for an optimizer that counts every step of gradient accumulation."""
 
     def __init__(self, schedule, steps):
         self.schedule = schedule

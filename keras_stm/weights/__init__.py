@@ -1,4 +1,4 @@
-"""Weights of our own, of the published PyTorch code and of ImageNet, into and out of a model."""
+"""Loads and saves weights: of this package, of the published PyTorch code and of ImageNet."""
 
 from keras_stm.weights.load import load_weights
 from keras_stm.weights.save import save_safetensors

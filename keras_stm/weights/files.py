@@ -1,4 +1,4 @@
-"""Weight files as dictionaries of arrays. What is wrong with a file is said with its name."""
+"""Reads weight files as dictionaries of arrays. Errors name the file."""
 
 import io
 import os
@@ -11,12 +11,12 @@ from keras_stm.arguments import ArgumentError
 KERAS_SUFFIXES = (".weights.h5", ".keras")
 TORCH_SUFFIXES = (".pth", ".pt", ".pth.tar")
 SUFFIXES = (*KERAS_SUFFIXES, ".safetensors", *TORCH_SUFFIXES)
-# Weights hardly compress: what is so many times larger than its file is made to fill the memory.
+# Weights hardly compress. A file that expands by more than this factor is made to fill the memory.
 _MAX_EXPANSION = 10
 
 
 def check_expansion(path):
-    """Raises `ValueError` where a zip archive would unpack to many times its size."""
+    """Raises `ValueError` if a zip archive would unpack to many times its size."""
     with zipfile.ZipFile(path) as archive:
         _check_stated(path, sum(info.file_size for info in archive.infolist()))
 
@@ -24,17 +24,20 @@ def check_expansion(path):
 def _check_stated(path, stated):
     size = os.path.getsize(path)
     if stated > _MAX_EXPANSION * size:
-        raise ValueError(f"it would be {stated:,} bytes, out of {size:,}")
+        raise ValueError(f"it would be {stated:,} bytes in memory, but the file has {size:,}")
 
 
 def read_keras(path):
-    """`{owner's path/index: array}` of a `.weights.h5` or `.keras` file, see `keras_compat.find_datasets`."""
+    """Returns `{owner's path/index: array}` of a `.weights.h5` or `.keras` file.
+
+    See `keras_compat.find_datasets` for the keys.
+    """
     import h5py
 
     try:
         if path.endswith(".keras"):
             check_expansion(path)
-            # The weights alone: a configuration from elsewhere is not run.
+            # Read only the weights: the configuration of an untrusted file could run code.
             with zipfile.ZipFile(path) as archive:
                 source = io.BytesIO(archive.read(keras_compat.WEIGHTS_OF_ARCHIVE))
         else:
@@ -45,12 +48,12 @@ def read_keras(path):
             return {name: keras_compat.read_dataset(dataset) for name, dataset in datasets.items()}
     except MemoryError:
         raise
-    except Exception as error:  # h5py and zipfile raise all other kinds of a damaged file
-        raise unreadable(path, "is damaged or holds no Keras weights", error) from error
+    except Exception as error:  # h5py and zipfile raise many kinds of errors for a damaged file
+        raise unreadable(path, "is damaged or contains no Keras weights", error) from error
 
 
 def read_safetensors(path):
-    """`{name: array}` of a `.safetensors` file; needs no PyTorch."""
+    """Returns `{name: array}` of a `.safetensors` file, without PyTorch."""
     import safetensors.numpy
 
     try:
@@ -60,12 +63,12 @@ def read_safetensors(path):
 
 
 def read_torch(path):
-    """`{name: array}` of a PyTorch checkpoint, out of its `state_dict` where it is wrapped in one."""
+    """Returns `{name: array}` of a PyTorch checkpoint, from its entry `state_dict` if it has one."""
     try:
         import torch
     except ImportError as error:
         raise ImportError(
-            f"Reading {path} needs PyTorch: `pip install torch`, or convert it to .safetensors."
+            f"Reading {path} requires PyTorch. Run `pip install torch`, or convert the file to .safetensors."
         ) from error
     try:
         with open(path, "rb") as file:
@@ -75,13 +78,14 @@ def read_torch(path):
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # a damaged pickle raises all other kinds
-        # PyTorch's own advice is left out: it is to run what the file says.
+    except Exception as error:  # a damaged pickle raises many kinds of errors
+        # Omit PyTorch's advice: it suggests to run the code in the file.
         if isinstance(error, pickle.UnpicklingError) and is_checkpoint:
             raise unreadable(
                 path,
-                "holds more than tensors and is not read, as it could run code. Whoever trusts it can save "
-                "the `state_dict` alone: torch.save(torch.load(path, weights_only=False)['state_dict'], new)",
+                "contains more than tensors and is not read, because it could run code. If you trust it, "
+                "save the `state_dict` alone: "
+                "torch.save(torch.load(path, weights_only=False)['state_dict'], new)",
             ) from error
         reason = error if isinstance(error, OSError | ValueError) else None
         raise unreadable(path, "is damaged or not a PyTorch checkpoint", reason) from error
@@ -90,18 +94,19 @@ def read_torch(path):
     if not isinstance(checkpoint, dict) or not all(
         isinstance(name, str) and torch.is_tensor(tensor) for name, tensor in checkpoint.items()
     ):
-        raise unreadable(path, "holds no `state_dict` of tensors")
+        raise unreadable(path, "contains no `state_dict` of tensors")
     try:
-        # A tensor may repeat the little that is stored.
+        # A tensor can be much larger than its stored data, if it repeats them.
         _check_stated(path, sum(tensor.nbytes for tensor in checkpoint.values()))
         return {
             name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
             for name, tensor in checkpoint.items()
         }
     except (ValueError, TypeError, RuntimeError) as error:
-        raise unreadable(path, "holds tensors that are no plain arrays", error) from error
+        raise unreadable(path, "contains tensors that are not plain arrays", error) from error
 
 
 def unreadable(path, what, error=None):
+    """Returns the `ArgumentError` for a weight file that cannot be read."""
     reason = f" ({str(error).splitlines()[0]})" if error and str(error) else ""
     return ArgumentError("weights", path, f"cannot be read: {os.path.basename(path)} {what}{reason}")

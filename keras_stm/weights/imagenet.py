@@ -1,3 +1,5 @@
+"""ImageNet weights of 2-D ResNets."""
+
 import http.client
 import os
 import ssl
@@ -9,14 +11,14 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.cache import cache_folder
 from keras_stm.replacing import replacing
 
-# torchvision's first weights, of ResNet v1.5, as timm hosts them.
+# torchvision's first weights of ResNet v1.5, hosted by timm.
 _NAMES = {
     (3, 4, 6, 3): "resnet50.tv_in1k",
     (3, 4, 23, 3): "resnet101.tv_in1k",
     (3, 8, 36, 3): "resnet152.tv_in1k",
 }
 _URL = "https://huggingface.co/timm/{name}/resolve/main/model.safetensors"
-# What a network raises; any other `OSError` is the disk's.
+# Errors of the network. Any other `OSError` is an error of the disk.
 _OF_THE_NETWORK = (
     ConnectionError,
     TimeoutError,
@@ -27,11 +29,13 @@ _OF_THE_NETWORK = (
 
 
 def imagenet_file(model):
-    """Path of the 2-D ResNet's weights for `model`, downloaded into Keras' cache the first time.
+    """Returns the path of the 2-D ResNet's weights for `model`, and downloads them the first time.
+
+    The file is in Keras's cache.
 
     Raises:
-        ValueError: if there are none for a network of this size, or they cannot be downloaded.
-        OSError: if they cannot be written, as where the disk is full.
+        ValueError: if there are no weights for a network of this size, or they cannot be downloaded.
+        OSError: if they cannot be written, for example because the disk is full.
     """
     layers = [layer.name for layer in model.layers]
     depths = tuple(sum(layer.startswith(f"conv{stage}_block") for layer in layers) for stage in (2, 3, 4, 5))
@@ -40,13 +44,13 @@ def imagenet_file(model):
         raise ArgumentError(
             "weights",
             "imagenet",
-            "exist for width 64 and the depths of ResNet-50, 101 and 152, not for "
+            "are available for width 64 and the depths of ResNet-50, 101 and 152, but not for "
             f"width {width} and depths {depths}",
         )
     folder = cache_folder("models")
     path = os.path.join(folder, f"{_NAMES[depths]}.safetensors")
     if not os.path.exists(path):
-        # First, as get_file would use a temporary folder in its place.
+        # If the folder did not exist, get_file would use a temporary folder instead.
         os.makedirs(folder, exist_ok=True)
         _download(_URL.format(name=_NAMES[depths]), path)
     return path
@@ -55,17 +59,17 @@ def imagenet_file(model):
 def _download(url, path):
     try:
         with replacing(path, shared=True) as partial:
-            # Into a folder that cannot be written get_file would not write either, but elsewhere.
+            # This fails if the folder is not writable. get_file would write to another folder instead.
             open(partial, "wb").close()
             folder, file = os.path.split(partial)
             keras.utils.get_file(file, url, cache_dir=folder, cache_subdir="", force_download=True)
     except Exception as error:
-        # Of a server that does not answer, get_file makes an error of no class of its own.
+        # If the server does not answer, get_file raises a plain `Exception`.
         if type(error) is not Exception and not isinstance(error, _OF_THE_NETWORK):
             raise
         raise ArgumentError(
             "weights",
             "imagenet",
-            f"could not be downloaded ({error}). Fetch {url} elsewhere and save it as {path}, or give its "
-            "path as `weights`",
+            f"could not be downloaded ({error}). Download {url} on another machine and save it as {path}, or "
+            "pass its path as `weights`",
         ) from error

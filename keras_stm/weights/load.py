@@ -1,3 +1,5 @@
+"""Loads weights into a model."""
+
 import os
 import typing
 from collections import defaultdict
@@ -19,22 +21,22 @@ def load_weights(model, weights, include_top=True):
     Args:
         model: a model of this package.
         weights: one of
-            - `"imagenet"`: the 2-D ResNet of the same depth, downloaded once. The head stays random.
+            - `"imagenet"`: the 2-D ResNet of the same depth, downloaded once. Its head is not loaded.
             - a `.weights.h5` or `.keras` file that was saved from such a model.
             - a `.safetensors` file, or a PyTorch `.pth`, `.pt` or `.pth.tar` checkpoint, with the names of
-              the published STM code, of TSM's or of torchvision's ResNet. A 2-D ResNet is inflated:
-              what it lacks, the temporal convolutions and CMM, stays at its initial values.
+              the published STM code, of TSM's code or of torchvision's ResNet. A 2-D ResNet is inflated:
+              it has no temporal convolutions and no CMM, and these keep their current values.
 
-        include_top: if false, the head stays at its initial values.
+        include_top: if false, the head is not loaded.
 
-    A head of another number of classes is left at its initial values, with a line in the log; a model
-    without a head takes none.
+    A head that is not loaded keeps its current values. If the head in the file has another number of
+    classes, it is not loaded and a warning is logged. A model without a head ignores the head in the file.
 
     Raises:
-        ValueError: if the file does not exist, cannot be read, does not fit the model or has weights
-            that are no finite floating point numbers. Nothing is changed then, and nothing that the
-            file may hold of code is run.
-        ImportError: if a PyTorch checkpoint is read without PyTorch.
+        ValueError: if the file does not exist, is unreadable, does not fit the model, or has weights that
+            are not finite floating point numbers. The model is unchanged then. Code in the file is never
+            run.
+        ImportError: if PyTorch is not installed and the file is a PyTorch checkpoint.
     """
     keras_model(model)
     one_of("include_top", include_top, (True, False))
@@ -49,14 +51,14 @@ def load_weights(model, weights, include_top=True):
 
 
 class _File(typing.NamedTuple):
-    """What a file of weights has, and what a model wants of it, by the names that the file uses.
+    """The weights of a file and the weights of a model, by the names that the file uses.
 
     Attributes:
         found: `{name: array}` of the file.
         wanted: `{name: variable}` of the model.
-        shapes: `{name: shape}` of what is wanted, as it is in a file.
+        shapes: `{name: shape}` of the wanted weights in the layout of the file.
         head: names of the head's kernel and bias.
-        convert: function of a variable and its array in the file that returns the variable's value.
+        convert: function of a variable and its array in the file. It returns the variable's value.
     """
 
     found: dict
@@ -82,7 +84,7 @@ def _find_file(model, weights):
     if not os.path.isfile(path):
         raise ArgumentError("weights", weights, "is not a file that exists")
     try:
-        # Here, as not every reader tells the reason.
+        # Open it here, because not every reader reports the reason.
         open(path, "rb").close()
     except OSError as error:
         raise files.unreadable(path, "cannot be opened", error) from error
@@ -96,7 +98,7 @@ def _read_keras(model, path):
 
 
 def _read_reference(model, path):
-    """Of a file with the names of the published code, or of a 2-D ResNet."""
+    """Reads a file with the names of the published code or of a 2-D ResNet."""
     is_safe = path.endswith(".safetensors")
     arrays = (files.read_safetensors if is_safe else files.read_torch)(path)
     try:
@@ -118,13 +120,13 @@ def _read_reference(model, path):
 
 
 def _is_head_wanted(file, path):
-    """Whether the model has a head, and not one of another number of classes."""
+    """Returns whether to load the head. Logs a warning if its number of classes differs."""
     kernel, bias = file.head
     if kernel not in file.wanted:
         return False
     if bias in file.found and file.found[bias].ndim == 1 and file.found[bias].shape != file.shapes[bias]:
         logging.warning(
-            "%s has a head of %d classes, this model one of %d: it is left at its initial values.",
+            "%s has a head of %d classes, but the head of this model has %d. The head is not loaded.",
             os.path.basename(path),
             *(file.found[bias].shape + file.shapes[bias]),
         )
@@ -133,7 +135,7 @@ def _is_head_wanted(file, path):
 
 
 def _keras_names(model):
-    """`{owner's path/index: variable}`, the keys of `files.read_keras`."""
+    """Returns `{owner's path/index: variable}`, with the keys of `files.read_keras`."""
     owners = defaultdict(list)
     for variable in model.weights:
         owners[variable.path.rpartition("/")[0]].append(variable)
@@ -150,8 +152,8 @@ def _check(file, path, weights):
     problems = {
         "missing": [name for name in shapes if name not in found],
         "unexpected": [name for name in found if name not in shapes],
-        "misshapen": [
-            f"{name} {found[name].shape} for {shapes[name]}"
+        "of another shape": [
+            f"{name} {found[name].shape} instead of {shapes[name]}"
             for name in there
             if found[name].shape != shapes[name]
         ],
@@ -169,7 +171,7 @@ def _check(file, path, weights):
             if items
         )
         raise ArgumentError(
-            "weights", weights, f"must fit this model, which {os.path.basename(path)} does not: {listed}"
+            "weights", weights, f"must fit this model, but {os.path.basename(path)} does not: {listed}"
         )
 
 
@@ -179,6 +181,6 @@ def _is_finite(array):
 
 
 def _shorten(name):
-    """A name from a file, as a terminal can show it."""
+    """Returns a name from a file in a form that a terminal can show."""
     name = name if name.isprintable() else repr(name)
     return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}..."

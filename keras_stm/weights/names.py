@@ -1,11 +1,11 @@
-"""The names of the published PyTorch checkpoints for the weights of our models, and their layouts."""
+"""Converts weights between our names and layouts and those of the published PyTorch checkpoints."""
 
 import re
 
 from keras_stm.arguments import ArgumentError
 
-# Our path within a block -> the published name within a block. `cmm` is called `mb` there and the
-# temporal convolution `shift`. `fusion` is ours: the concatenation of Table 6 was not published.
+# Our path within a block -> the published name within a block. The published code calls CMM `mb` and the
+# temporal convolution `shift`. The name `fusion` is ours: the concatenation of Table 6 was not published.
 _IN_BLOCK = {
     "reduce_conv/conv": "conv1",
     "reduce_bn": "bn1",
@@ -37,10 +37,10 @@ KERAS_HEAD = ("predictions/0", "predictions/1")
 
 
 def reference_names(model):
-    """`{published name: variable}` of all weights of a model.
+    """Returns `{published name: variable}` of all weights of a model.
 
     Raises:
-        ValueError: if the model has a weight that is not of this package.
+        ValueError: if the model has a weight that does not belong to this package.
     """
     return {_reference_name(variable.path, model): variable for variable in model.weights}
 
@@ -54,24 +54,24 @@ def _reference_name(path, model):
         prefix = f"layer{int(block[1]) - 1}.{int(block[2]) - 1}.{_IN_BLOCK[block[3]]}"
     else:
         raise ArgumentError(
-            "model", model, "must be one of keras_stm's, without further layers", f"a weight {path!r}"
+            "model", model, "must be a model of keras_stm without further layers", f"a weight {path!r}"
         )
     return f"{prefix}.{_VARIABLE[variable]}"
 
 
 def is_temporal(name):
-    """Whether a published name belongs to what a 2-D ResNet lacks."""
+    """Returns whether a published name belongs to a layer that a 2-D ResNet lacks."""
     return re.search(r"^layer\d\.\d+\.(shift|mb|fusion)\.", name) is not None
 
 
 def clean_names(arrays):
-    """Published names without the prefixes and suffixes that training codes add.
+    """Removes the prefixes and suffixes that training code adds to the published names.
 
-    Checkpoints prefix every name with `module.` or `module.base_model.`; TSM's add `.net` to the
-    convolution behind its shift and call the head `new_fc`. Counters of BatchNorm are dropped.
+    Checkpoints prefix every name with `module.` or `module.base_model.`. TSM's checkpoints add `.net` to the
+    convolution after the shift and call the head `new_fc`. Counters of BatchNorm are dropped.
 
     Raises:
-        ValueError: if two of the names are the same without.
+        ValueError: if two names become the same.
     """
     cleaned = {}
     for name, array in arrays.items():
@@ -86,7 +86,7 @@ def clean_names(arrays):
 
 
 def to_reference(path, array):
-    """A weight of ours, found at `path`, in PyTorch's layout (filters first)."""
+    """Converts our weight at `path` to PyTorch's layout (filters first)."""
     if path.endswith("temporal_conv/kernel"):
         return array.T[:, None] if array.ndim == 2 else array.T
     if path.endswith("motion_conv/conv/kernel"):
@@ -97,7 +97,7 @@ def to_reference(path, array):
 
 
 def from_reference(path, array, shape):
-    """The inverse of `to_reference`, to a weight of ours of `shape`."""
+    """Converts a weight to the layout of our weight at `path` with `shape`; the inverse of `to_reference`."""
     if path.endswith("temporal_conv/kernel"):
         return array[:, 0].T if len(shape) == 2 else array.T
     if path.endswith("motion_conv/conv/kernel"):

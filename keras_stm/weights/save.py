@@ -1,3 +1,5 @@
+"""Saves the weights of a model under the published names."""
+
 import numpy as np
 from keras import ops
 
@@ -7,16 +9,16 @@ from keras_stm.weights import names
 
 
 def save_safetensors(model, path):
-    """Writes a model's weights as safetensors with the names of the published PyTorch code.
+    """Writes a model's weights to a safetensors file with the names of the published PyTorch code.
 
-    `load_weights` reads them back exactly. The file is complete or not there at all.
+    `load_weights` restores them exactly. The file is written completely or not at all.
 
     Args:
         model: a model of this package.
-        path: where to write, ending in `.safetensors`.
+        path: the file to write. It must end in `.safetensors`.
 
     Raises:
-        ValueError: if `path` ends otherwise, or the model has weights that are not of this package.
+        ValueError: if `path` has another ending, or a weight of the model does not belong to this package.
     """
     import safetensors.numpy
 

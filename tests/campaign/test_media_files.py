@@ -1,4 +1,4 @@
-"""What media files take of the memory; `tests/data/test_broken_files.py` has what is read of them."""
+"""The memory that reading media files takes; see `tests/data/test_broken_files.py` for what is read."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def write_table(folder):
 
 
 def write_many_frames(folder):
-    """Three million bytes that take no room on the disk, each a frame."""
+    """Writes a sparse MP4 file whose tables state three million frames of one byte each."""
     count = 3_000_000
     path = pathlib.Path(write_stated_frames(folder / "a.mp4", count))
     data = bytearray(path.read_bytes().replace(b"mdat", b"free"))
@@ -83,7 +83,7 @@ TOO_LARGE = [
 ]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the memory of a process is not known")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux states the memory of a process in /proc")
 def test_a_clip_takes_at_most_five_times_its_frames_and_what_is_too_large_less_than_a_gigabyte(tmp_path):
     assert 5 * MAX_BYTES == 10 * 2**30
     small, large = (
@@ -109,11 +109,11 @@ def in_new_process(function, *arguments):
 
 
 def measure(good, small, large, *too_large):
-    """What reading and preparing takes.
+    """Measures the memory that reading and preprocessing take.
 
     Returns:
-        Dictionary of `peak`: the bytes that the frames of one video take more than those of another;
-        and `kinds`: path -> kind of the error, with no more than a gigabyte of memory left.
+        Dictionary of `peak`: the bytes that the large video takes in addition to the small one;
+        and `kinds`: path -> kind of the error, with only a gigabyte more of memory allowed.
     """
     import resource
 

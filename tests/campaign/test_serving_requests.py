@@ -1,4 +1,4 @@
-"""Wrong requests to an exported model: each gets an error that says why, and the next one is served."""
+"""Wrong requests to an exported model: each gets an error with the reason, and the next request is served."""
 
 import resource
 
@@ -9,7 +9,7 @@ from tests.test_export import SIZE, T, ask, encode, random_frames
 
 tf = pytest.importorskip("tensorflow")
 
-# More than any request here needs.
+# Bytes, more than any request here needs.
 ALLOWED = 2**29
 
 
@@ -31,7 +31,7 @@ def jpegs(count=T, height=16, width=16):
 
 
 def stating(height, width):
-    """A JPEG file of few bytes that states another size."""
+    """Returns a small JPEG file that states another size."""
     (image,) = jpegs(1)
     start = image.index(b"\xff\xc0") + 5
     return image[:start] + height.to_bytes(2) + width.to_bytes(2) + image[start + 4 :]
@@ -41,7 +41,7 @@ def half(image):
     return image[: len(image) // 2]
 
 
-# A signature and what it takes.
+# Signatures and their inputs.
 FRAMES, FILES, FLOATS = ("serving_default", "clip"), ("jpeg", "images"), ("float", "clip")
 GOOD = {
     FRAMES: lambda: random_frames(6, 40, 50)[np.newaxis],
@@ -50,7 +50,7 @@ GOOD = {
 }
 WRONG_SHAPE = "is not compatible with expected shape"
 NO_CLIPS = "must have clips "
-# What is asked with what, and what is said.
+# Signature and input, the wrong value, and a part of the error.
 BAD = {
     "float frames": (FRAMES, lambda: float32(1, 2, 8, 8, 3), "to be a uint8 tensor"),
     "text for frames": (FRAMES, lambda: np.array([b"clip"]), "to be a uint8 tensor"),

@@ -1,4 +1,4 @@
-"""Weight files that are damaged, lie or would do harm: each is refused in one line, and changes nothing."""
+"""Damaged, misleading and malicious weight files: each is rejected in one line, and changes nothing."""
 
 import contextlib
 import io
@@ -29,23 +29,23 @@ pytestmark = pytest.mark.slow
 
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 3}
 CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="segments")
-# The weight that cases change, by its published name, by ours and by its place in an HDF5 file.
+# The weight that cases change: its published name, its name in Keras files, its group in an HDF5 file.
 NAME, SHAPE = "bn1.weight", (16,)
 KERAS_NAME = "conv1_bn/0"
 GROUP = "layers/batch_normalization/vars"
 HUGE = 2**40
-# What unpacks to so much would be seen in the memory of the process. One is of this size, others smaller.
+# Unpacked bytes of the bombs. One case uses the large size, which would exceed the allowed memory.
 BOMB, SMALL_BOMB = 2**29, 2**25
 ALLOWED = 2**27
 
 
 class Files:
-    """Makes bad files out of good ones."""
+    """Makes bad files from good ones."""
 
     def __init__(self, good, folder):
         self.good = good
         self.folder = folder
-        # Beside it, as nothing may be left in it.
+        # Next to the folder, as no file may be left in the folder.
         self.marker = folder.parent / f"{folder.name}.ran"
         self.elsewhere = folder.parent / f"{folder.name}.h5"
 
@@ -68,13 +68,13 @@ class Files:
         return {name: array for name, array in arrays.items() if array is not None}
 
     def safetensors(self, changed):
-        """The good weights with some changed, added, or left out where they are `None`."""
+        """Writes the good weights with some changed or added, and without those that are `None`."""
         path = self.folder / "bad.safetensors"
         safetensors.numpy.save_file(self.arrays(changed), path)
         return path
 
     def header(self, change):
-        """The good weights under a header that `change` returns, as a dictionary or as bytes."""
+        """Writes the good weights with the header that `change` returns, a dictionary or bytes."""
         content = (self.good / "good.safetensors").read_bytes()
         (length,) = struct.unpack("<Q", content[:8])
         header = change(json.loads(content[8 : 8 + length]))
@@ -82,7 +82,7 @@ class Files:
         return self.write(".safetensors", struct.pack("<Q", len(header)) + header + content[8 + length :])
 
     def entry(self, **changed):
-        """`header` with another entry for one weight."""
+        """Writes the good weights with another entry for one weight in the header."""
         return self.header(lambda header: header | {NAME: header[NAME] | changed})
 
     def torch(self, content, suffix=".pth", **options):
@@ -104,7 +104,7 @@ class Files:
         return path
 
     def replace(self, make):
-        """A .weights.h5 file in which `make(group, name)` makes one weight anew."""
+        """Writes a .weights.h5 file in which `make(group, name)` creates one weight."""
 
         def change(file):
             del file[GROUP]["0"]
@@ -113,13 +113,13 @@ class Files:
         return self.h5(change)
 
     def other_h5(self):
-        """Another HDF5 file, and raw numbers."""
+        """Writes another HDF5 file, which also serves as raw numbers; returns its path."""
         with h5py.File(self.elsewhere, "w") as file:
             file["0"] = np.ones(SHAPE, "float32")
         return str(self.elsewhere)
 
     def zip(self, change, compression=zipfile.ZIP_STORED):
-        """A .keras file whose parts, `{name: bytes}`, `change` has changed."""
+        """Writes a .keras file after `change` has changed its parts, `{name: bytes}`."""
         with zipfile.ZipFile(self.good / "good.keras") as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
         change(parts)
@@ -133,7 +133,7 @@ class Files:
         return self.zip(lambda parts: parts.update({name: content}))
 
     def bomb(self, name, size=SMALL_BOMB):
-        """A .keras file of which a part is zeros, well packed."""
+        """Writes a .keras file in which one part is compressed zeros."""
         path = self.zip(lambda parts: parts.pop(name))
         with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as part:
             for _ in range(size // 2**20):
@@ -141,7 +141,7 @@ class Files:
         return path
 
     def config(self, change):
-        """A .keras file whose model is what `change` makes of the configuration."""
+        """Writes a .keras file with the configuration that `change` returns."""
 
         def change_parts(parts):
             parts["config.json"] = json.dumps(change(json.loads(parts["config.json"]))).encode()
@@ -149,7 +149,7 @@ class Files:
         return self.zip(change_parts)
 
     def layer(self, config):
-        """A .keras file with another layer in the place of one."""
+        """Writes a .keras file with another configuration for one layer."""
 
         def change(model):
             layers = model["config"]["layers"]
@@ -159,7 +159,7 @@ class Files:
         return self.config(change)
 
     def loaded_h5(self, change):
-        """A .keras file whose weights `change` has changed."""
+        """Writes a .keras file after `change` has changed its weights."""
         with open(self.h5(change), "rb") as file:
             content = file.read()
         os.remove(self.folder / "bad.weights.h5")
@@ -179,7 +179,7 @@ def full(value, dtype="float32"):
 
 
 def old_pickle(files):
-    """Protocol 0, by hand: what `os.system` is called with is text."""
+    """Writes a pickle of protocol 0 by hand, in which the argument of `os.system` is text."""
     return files.write(".pth", f"cos\nsystem\n(S'touch {files.marker}'\ntR.".encode())
 
 
@@ -202,7 +202,7 @@ def script(files):
 
 
 def packed_torch(files):
-    """A checkpoint whose storage is zeros, well packed, as PyTorch's reader would unpack it."""
+    """Writes a checkpoint whose storage is compressed zeros, which PyTorch's reader would unpack."""
     path = files.torch({"conv1.weight": torch.zeros(4)})
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
@@ -216,9 +216,9 @@ def packed_torch(files):
 
 
 def huge_storage(files):
-    """A checkpoint of the old format that states a storage of terabytes."""
+    """Writes a checkpoint of the old format that states a storage of 8 GiB."""
     content = files.torch({"conv1.weight": torch.zeros(77)}, _use_new_zipfile_serialization=False)
-    # Numbers of 77 are stated as one byte, those of terabytes as a text.
+    # The pickle stores 77 as a one-byte integer (K), and 2**31 - 1 as a four-byte integer (J).
     spoilt = content.read_bytes().replace(b"K\x4d", b"J\xff\xff\xff\x7f")
     return files.write(".pth", spoilt)
 
@@ -228,7 +228,7 @@ def hard_link_circle(file):
 
 
 def hard_link_avalanche(file):
-    """Twice as many paths with each of many groups: more than can be gone along."""
+    """Adds groups that each double the number of paths: there are too many paths to visit."""
     below = file["layers/batch_normalization"]
     for depth in range(60):
         group = file.create_group(f"layers/level{depth}")
@@ -249,7 +249,7 @@ def packed_dataset(group, name):
 
 
 def lead_elsewhere(file, path):
-    """Links the layers to those of another file, which are the right ones."""
+    """Replaces the layers with a link to the right layers in another file."""
     del file["layers"]
     file["layers"] = h5py.ExternalLink(str(path), "layers")
 
@@ -270,7 +270,7 @@ def same_name(file):
 
 
 def encrypted(files):
-    """A .keras file whose parts are marked as encrypted."""
+    """Writes a .keras file whose parts are marked as encrypted."""
     content = files.write(".keras").read_bytes()
     for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         start = -1
@@ -279,35 +279,35 @@ def encrypted(files):
     return files.write(".keras", content)
 
 
-# What is given to `load_weights`, and what is said of it.
 SUFFIXES = (".safetensors", ".pth", ".weights.h5", ".keras")
+# The file for `load_weights`, and a part of the error.
 WEIGHTS = {
     # Pickles that would run code.
-    "a hook in a checkpoint": (lambda f: f.torch({"hook": f.attack()}), "holds more than tensors"),
+    "a hook in a checkpoint": (lambda f: f.torch({"hook": f.attack()}), "contains more than tensors"),
     "a hook in a checkpoint of the old format": (
         lambda f: f.torch({"hook": f.attack()}, ".pt", _use_new_zipfile_serialization=False),
-        "holds more than tensors",
+        "contains more than tensors",
     ),
     "a hook among tensors": (
         lambda f: f.torch({"state_dict": {"conv1.weight": f.attack()}}, ".pth.tar"),
-        "holds more than tensors",
+        "contains more than tensors",
     ),
-    "a bare pickle": (lambda f: f.write(".pth", pickle.dumps(f.attack())), "holds more than tensors"),
+    "a bare pickle": (lambda f: f.write(".pth", pickle.dumps(f.attack())), "contains more than tensors"),
     "a pickle by hand": (old_pickle, "not a PyTorch checkpoint"),
-    "an npz archive called a checkpoint": (lambda f: npz_in_disguise(f, ".pt"), "not a PyTorch checkpoint"),
-    "an npz archive called safetensors": (lambda f: npz_in_disguise(f, ".safetensors"), "not a safetensors"),
-    "an npz archive called a model": (lambda f: npz_in_disguise(f, ".keras"), "no Keras weights"),
-    "an npy file called a checkpoint": (npy_in_disguise, "not a PyTorch checkpoint"),
+    "an npz archive as a checkpoint": (lambda f: npz_in_disguise(f, ".pt"), "not a PyTorch checkpoint"),
+    "an npz archive as safetensors": (lambda f: npz_in_disguise(f, ".safetensors"), "not a safetensors"),
+    "an npz archive as a model": (lambda f: npz_in_disguise(f, ".keras"), "no Keras weights"),
+    "an npy file as a checkpoint": (npy_in_disguise, "not a PyTorch checkpoint"),
     "an npz archive": (lambda f: npz_in_disguise(f, ".npz"), "`weights` must be None, 'imagenet' or a file"),
     "a script": (script, "not a PyTorch checkpoint"),
-    # What is not all there, or not what it is called.
+    # Incomplete files, and files with another content than their name says.
     **{
         f"{part} of a {suffix} file": (lambda f, s=suffix, p=part: f.cut(s, p), "damaged")
         for suffix in SUFFIXES
         for part in (0.001, 0.999)
     },
     **{
-        f"text called {suffix}": (lambda f, s=suffix: f.write(s, b"weights: see below\n" * 99), "damaged")
+        f"text named {suffix}": (lambda f, s=suffix: f.write(s, b"weights: see below\n" * 99), "damaged")
         for suffix in SUFFIXES
     },
     "a damaged byte in a model": (lambda f: f.flip(".keras", 0.5), "Bad CRC-32"),
@@ -318,14 +318,14 @@ WEIGHTS = {
     "a model whose weights are text": (lambda f: f.part("model.weights.h5", b"text"), "file signature"),
     "an encrypted model": (encrypted, "encrypted"),
     "another format": (lambda f: f.write(".onnx", b"x"), "`weights` must be None, 'imagenet' or a file"),
-    # Weights that are none.
+    # Missing, unexpected and wrong weights.
     "a missing weight": (lambda f: f.safetensors({NAME: None}), f"1 missing: {NAME}"),
     "no weights": (lambda f: f.torch({}), "missing: "),
     "an unexpected weight": (lambda f: f.safetensors({"x": full(0)}), "1 unexpected: x"),
-    "a wrong shape": (lambda f: f.safetensors({NAME: np.ones(17)}), r"bn1.weight \(17,\) for \(16,\)"),
+    "a wrong shape": (lambda f: f.safetensors({NAME: np.ones(17)}), r"bn1.weight \(17,\) instead of \(16,\)"),
     "a transposed kernel": (
         lambda f: f.safetensors({"fc.weight": np.ones((512, 3), "float32")}),
-        r"fc.weight \(512, 3\) for \(3, 512\)",
+        r"fc.weight \(512, 3\) instead of \(3, 512\)",
     ),
     **{
         f"{value} in {where}": (make, f"1 not finite: {name}")
@@ -355,28 +355,28 @@ WEIGHTS = {
     ),
     "nothing in HDF5": (
         lambda f: f.replace(lambda group, name: group.create_dataset(name, dtype="float32")),
-        rf"{KERAS_NAME} \(\) for \(16,\)",
+        rf"{KERAS_NAME} \(\) instead of \(16,\)",
     ),
     "a folder for a weight in HDF5": (
         lambda f: f.replace(lambda group, name: group.create_group(name)),
         f"missing: {KERAS_NAME}",
     ),
-    # Checkpoints of what is no plain tensor.
+    # Checkpoints of other things than plain tensors.
     "a list for a checkpoint": (lambda f: f.torch([torch.ones(1)]), "no `state_dict` of tensors"),
     "a number for a weight": (lambda f: f.torch({"conv1.weight": 1.0}), "no `state_dict` of tensors"),
     "a number for a name": (lambda f: f.torch({1: torch.ones(1)}), "no `state_dict` of tensors"),
     "nothing for a state": (lambda f: f.torch({"state_dict": None}), "no `state_dict` of tensors"),
-    "a sparse tensor": (lambda f: f.state({NAME: torch.eye(4).to_sparse()}), "no plain arrays"),
-    "a tensor without numbers": (lambda f: f.state({NAME: torch.ones(16, device="meta")}), "no plain arrays"),
+    "a sparse tensor": (lambda f: f.state({NAME: torch.eye(4).to_sparse()}), "not plain arrays"),
+    "a tensor without numbers": (lambda f: f.state({NAME: torch.ones(16, device="meta")}), "plain arrays"),
     # Names.
     "a name that is a path": (lambda f: f.safetensors({"../../x": full(0)}), r"unexpected: \.\./\.\./x\."),
     "no name": (lambda f: f.safetensors({"": full(0)}), "1 unexpected: "),
     "an endless name": (lambda f: f.safetensors({"x" * 10**5: full(0)}), r"unexpected: x{80}\.\.\."),
-    "a name for a terminal": (
+    "a name with control characters": (
         lambda f: f.safetensors({"\x1b[2J\n\u202e": full(0)}),
         r"unexpected: '\\x1b\[2J\\n\\u202e'",
     ),
-    "names that are one": (
+    "two names for one weight": (
         lambda f: f.safetensors({f"module.{NAME}": full(0)}),
         f"is ambiguous .it has two weights {NAME}",
     ),
@@ -386,7 +386,7 @@ WEIGHTS = {
     ),
     "one name for two layers in HDF5": (lambda f: f.h5(same_name), "it has two weights conv1_bn/0"),
     "no name of a layer in HDF5": (lambda f: f.h5(lambda file: file[GROUP].attrs.clear()), "name"),
-    # Headers that lie.
+    # Headers with wrong statements.
     "a header of exabytes": (lambda f: f.write(".safetensors", b"\xff" * 8 + b"{}"), "not a safetensors"),
     "a header of a gigabyte": (
         lambda f: f.write(".safetensors", struct.pack("<Q", 2**30) + b"{}"),
@@ -396,16 +396,16 @@ WEIGHTS = {
     "a header of text": (lambda f: f.header(lambda header: b"weights"), "not a safetensors"),
     "a header without end": (lambda f: f.header(lambda header: b'{"a":' * 10**5), "not a safetensors"),
     "overlapping weights": (lambda f: f.entry(data_offsets=[0, 64]), "not a safetensors"),
-    "a weight behind the end": (lambda f: f.entry(data_offsets=[HUGE, HUGE + 64]), "not a safetensors"),
+    "a weight after the end": (lambda f: f.entry(data_offsets=[HUGE, HUGE + 64]), "not a safetensors"),
     "a shape of terabytes": (lambda f: f.entry(shape=[HUGE]), "not a safetensors"),
     "a negative shape": (lambda f: f.entry(shape=[-16]), "not a safetensors"),
     "an unknown type": (lambda f: f.entry(dtype="F31"), "not a safetensors"),
     "a storage of gigabytes in a checkpoint": (huge_storage, "not a PyTorch checkpoint"),
     "a tensor that repeats one number": (
         lambda f: f.torch({"conv1.weight": torch.ones(1).half().expand(HUGE)}),
-        "no plain arrays .it would be 2,199,023,255,552 bytes",
+        "not plain arrays .it would be 2,199,023,255,552 bytes",
     ),
-    # What unpacks to more than fits, and what leads elsewhere.
+    # Files that unpack to too many bytes, and files that refer to other files.
     "a checkpoint that is a bomb": (packed_torch, "it would be 33,"),
     "a model that is a bomb": (lambda f: f.bomb("model.weights.h5", BOMB), "it would be 53"),
     "HDF5 of a shape of terabytes": (lambda f: f.replace(shape_bomb), "it would be 4,398,"),
@@ -428,7 +428,7 @@ WEIGHTS = {
         lambda f: f.replace(lambda group, name: hard_link_circle(group.file)),
         "1 missing",
     ),
-    # What is no file.
+    # Paths that are not regular files.
     "a folder": (lambda f: made(f, os.mkdir), "`weights` is not a file that exists"),
     "a pipe": (lambda f: made(f, os.mkfifo), "`weights` is not a file that exists"),
     "a device": (lambda f: made(f, lambda p: os.symlink("/dev/zero", p)), "`weights` is not a file that"),
@@ -474,7 +474,7 @@ def files(good, tmp_path):
 
 @contextlib.contextmanager
 def nothing_happens(files):
-    """Nothing appears in the folder, no code ran and little memory was taken."""
+    """Checks that the block leaves the folder unchanged, runs no code of a file, and takes little memory."""
     before = [(path.name, path.lstat().st_size) for path in sorted(files.folder.iterdir())]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
@@ -507,7 +507,7 @@ def test_a_model_is_not_built_with_a_bad_file(files):
 
 
 def test_a_file_that_must_not_be_read_is_refused(model, good):
-    """As another user where this one may read everything."""
+    """Root may read every file, so the test switches to another user if root runs it."""
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
@@ -580,7 +580,7 @@ def without_clip(parts):
     del parts["clip.json"]
 
 
-# What is given to `inference.load`, and the reason that is told.
+# The file for `inference.load`, and a part of the error.
 MODELS = {
     **{
         f"{part} of a model": (lambda f, p=part: f.cut(".keras", p), "not a zip file")
@@ -645,7 +645,7 @@ MODELS = {
         lambda f: f.config(lambda config: class_config("keras.layers", "Dense", units=3)),
         "no model that can be loaded",
     ),
-    # TensorFlow waits ten seconds for memory where the number is one that it can count to.
+    # With fewer units, which do not overflow, TensorFlow would wait ten seconds for memory.
     "a layer beyond all memory": (
         lambda f: f.layer(class_config("keras.layers", "Dense", units=2**62)),
         "no model that can be loaded",
@@ -698,7 +698,7 @@ def test_a_bad_model_is_refused_in_one_line_and_none_of_its_code_runs(case, file
 def test_a_part_that_would_lie_outside_of_the_archive_is_not_written(name, files):
     path = files.part(name, b"outside")
     with nothing_happens(files):
-        # Keras unpacks the archive where there are assets, and refuses such a name then.
+        # Keras unpacks the archive only if it has assets, and then rejects such a name.
         with contextlib.suppress(ValueError):
             inference.load(path)
     assert not list(files.folder.parent.rglob("outside.txt"))
@@ -706,7 +706,7 @@ def test_a_part_that_would_lie_outside_of_the_archive_is_not_written(name, files
 
 
 def test_the_weights_of_a_model_are_read_without_its_code(files):
-    """A configuration from elsewhere is not even looked at."""
+    """Loading weights does not read the configuration of the file."""
     lambdas = lambda_model(files)
     with zipfile.ZipFile(lambdas) as archive:
         config = archive.read("config.json")

@@ -1,4 +1,4 @@
-"""`keras-stm` in a process of its own."""
+"""Runs `keras-stm` in a separate process."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ def keras_stm(*arguments, cwd, **environment):
 
 
 def run_python(*arguments, cwd, **environment):
-    """Runs Python, as `keras_stm`."""
+    """Runs Python in the folder `cwd`; returns a `subprocess.CompletedProcess`."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         capture_output=True,

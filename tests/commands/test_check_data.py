@@ -19,7 +19,7 @@ def messy(made_once):
 
 @pytest.fixture(scope="module")
 def command(messy, tmp_path_factory):
-    """A process that has checked `messy`, and the folder that it ran in."""
+    """The finished process that checked `messy`, and the folder in which it ran."""
     folder = tmp_path_factory.mktemp("work")
     return keras_stm("check-data", f"--data_dir={messy}", cwd=folder), folder
 
@@ -31,7 +31,7 @@ def output(command):
 
 @pytest.fixture(scope="module")
 def report(command):
-    """What is printed about `messy`."""
+    """The printed report about `messy`."""
     return command[0].stdout
 
 
@@ -45,7 +45,7 @@ def test_the_report_is_a_screenful_that_names_all_of_it(report, messy):
     assert len(report.splitlines()) < 50
     for text in (
         "16 clips, 12 of them can be read",
-        "1 (push) to 6 (clap) a class, median 2.5, ratio 6",
+        "1 (push) to 6 (clap) per class, median 2.5, ratio 6",
         "none of push",
         "LEAKAGE (1)",
         "train/pull/h.mp4 (pull) = train/pull/leaks.mp4 (pull) = val/pull/leaked.mp4 (pull)",

@@ -1,4 +1,4 @@
-"""The command that evaluates: what it writes and says, that it is right, and what it refuses."""
+"""`keras-stm evaluate`: what it writes and prints, whether it is correct, and what it rejects."""
 
 import csv
 import functools
@@ -27,7 +27,7 @@ FILES = ["confusion.png", "per_class.csv", "result.json", "scores.csv"]
 
 @pytest.fixture(scope="module")
 def finished(trained_run, tmp_path_factory):
-    """A folder with the model of a run, for evaluations to be written into."""
+    """A folder with the model of a run, into which evaluations are written."""
     output = tmp_path_factory.mktemp("run") / "finished"
     output.mkdir()
     shutil.copy(trained_run / "model.keras", output)
@@ -36,7 +36,7 @@ def finished(trained_run, tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once():
-    """Most tests ask the same model."""
+    """Loads and compiles once: most tests use the same model."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("load", "predict_fn"):
             patch.setattr(inference, name, functools.cache(getattr(inference, name)))
@@ -113,7 +113,7 @@ def test_the_scores_are_the_models(finished, clips, result):
 
 
 def test_the_same_command_again_gives_the_same_numbers(finished, clips, tmp_path):
-    # Batches of a shape that is compiled already.
+    # Batches of this shape are already compiled.
     arguments = {"data_dir": clips, "split": "test", "clips": 2, "frames": "shuffled", "batch_size": 8}
     folder = folder_of(finished, "clips-test-2x1-shuffled")
     found, scores = [], []
@@ -126,7 +126,7 @@ def test_the_same_command_again_gives_the_same_numbers(finished, clips, tmp_path
 
 
 def test_reversed_clips_are_compared_with_the_ordered_ones(finished, clips, capsys):
-    """Each clip of the embedded data's validation is there backwards, as one of its class's partner."""
+    """The embedded data set's validation split also has each clip backwards, in the partner class."""
     found = evaluate.evaluate(finished, data_dir=clips, num_frames=8, frames="reversed")
     folder = folder_of(finished, "clips-validation-efficient-8frames-reversed")
     assert sorted(os.listdir(folder)) == sorted(
@@ -150,8 +150,10 @@ def test_reversed_clips_are_compared_with_the_ordered_ones(finished, clips, caps
         for name in CLASS_NAMES:
             assert float(row[name]) == pytest.approx(float(partner[name]), abs=1e-5)
     printed = capsys.readouterr().out
-    assert f"{100 * found['order']['difference']:.1f} points hang on the order of frames" in printed
-    assert f"{altered['called_reversal']:.1%} of the reversed clips of these classes are called" in printed
+    assert f"Frame order accounts for {100 * found['order']['difference']:.1f} points of top-1" in printed
+    assert (
+        f"{altered['called_reversal']:.1%} of the reversed clips of these classes are predicted as" in printed
+    )
 
 
 def test_labels_follow_the_models_order_of_classes(finished, clips, result, tmp_path):
@@ -185,7 +187,7 @@ def test_what_cannot_be_read_is_left_out_counted_and_named(finished, clips, tmp_
     assert found["left_out"] == {"missing": 0, "unreadable": 1}
     (line,) = (tmp_path / "output" / "left_out.txt").read_text().splitlines()
     assert line.startswith(f"{data}/val/recede/notes.mp4: ")
-    assert "1 videos are unreadable and were left out: left_out.txt" in capsys.readouterr().out
+    assert "1 videos are unreadable and were skipped: left_out.txt" in capsys.readouterr().out
     with pytest.raises(ValueError, match="1 of 9 clips cannot be read"):
         evaluate.evaluate(finished, tmp_path / "other", data_dir=str(data), max_unreadable=0.1)
     assert not (tmp_path / "other").exists()
@@ -197,7 +199,7 @@ def test_validation_is_what_training_set_apart_although_some_clips_cannot_be_rea
     first = sorted(data.glob("recede/*.mp4"))[0]
     for i in range(10):
         shutil.copy(first, data / "recede" / f"copy{i}.mp4")
-    # Of 12 clips a fifth is two, of 13 three.
+    # A fifth of 12 clips is two, a fifth of 13 clips is three.
     (data / "recede" / "notes.mp4").write_text("no video")
     found = evaluate.evaluate(finished, tmp_path / "output", data_dir=str(data))
     settings = evaluate.data_settings(str(data), None)
@@ -263,12 +265,12 @@ def test_a_data_set_of_other_classes_is_refused_in_a_line_that_says_what_to_do(f
 
 def test_a_test_set_without_labels_is_refused(finished, tmp_path):
     root = shipped.write(tmp_path / "jester", shipped.jester(CLASS_NAMES))
-    with pytest.raises(ValueError, match="--split: "):
+    with pytest.raises(ValueError, match="`split`: "):
         evaluate.evaluate(finished, data_dir=root, dataset="jester", split="test")
 
 
 def test_the_command_evaluates(finished, clips, tmp_path):
-    # Two batches of one shape: 4 videos of 2 clips of 3 crops each.
+    # Two batches of the same shape: 4 videos with 2 clips of 3 crops each.
     flags = ["--protocol=paper", "--clips=2", "--batch_size=24", "--output=o"]
     command = [sys.executable, str(EVALUATE), f"--model={finished}", f"--data_dir={clips}", *flags]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
@@ -301,6 +303,3 @@ def test_a_folder_is_named_for_what_is_not_as_usual(settings, expected):
     }
     trained = inference.Trained(None, (), 8, 56, "segments", "/model.keras")
     assert evaluate.name_evaluation({**usual, **settings}, trained) == expected
-
-
-# Of 60 classes a cell is as small as of any more.

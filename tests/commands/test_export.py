@@ -1,4 +1,4 @@
-"""`keras-stm export`: what it writes where, what it says, and what it refuses."""
+"""`keras-stm export`: what it writes and where, what it prints, and what it rejects."""
 
 import os
 
@@ -19,9 +19,9 @@ CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A file as `keras-stm fit` writes it, of a model that needs little time."""
+    """A file like that of `keras-stm fit`, with a fast model."""
     path = tmp_path_factory.mktemp("trained") / "model.keras"
-    # With the clips of the file alone: others would not fit the model.
+    # The model accepts only clips with the settings that the file records.
     clip = keras.Input((CLIP.num_frames, CLIP.image_size, CLIP.image_size, 3))
     x = keras.layers.GlobalAveragePooling3D(data_format="channels_last")(clip)
     head = keras.layers.Dense(3, "softmax")
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """The folder of a run that has exported version 1 and, as a person would, is kept beside others."""
+    """The folder of a run that has exported version 1."""
     folder = tmp_path / "my run"
     (folder / "serving" / "1").mkdir(parents=True)
     os.link(trained, folder / "model.keras")
@@ -50,7 +50,7 @@ def test_the_next_version_is_written_and_the_commands_that_serve_it_are_shown(ru
     assert f'"@{path}/assets.extra/request.json" http://localhost:8501/v1/models/my_run:predict' in out
 
     loaded = tf.saved_model.load(str(path))
-    # Those that the file's sampling takes are red.
+    # The frames that the file's sampling selects are red.
     frames = np.zeros((1, 100, 40, 50, 3), "uint8")
     frames[:, segments.dense_indices(100, 4), ..., 0] = 255
     model = keras.saving.load_model(run / "model.keras")
@@ -93,7 +93,7 @@ def test_a_served_folder_of_any_name_names_the_model(capsys):
 
 
 def test_the_command_refuses_an_existing_path_in_one_line_and_leaves_it_alone(run, tmp_path):
-    """In a process of its own."""
+    """In a separate process."""
     existing = run / "serving" / "1"
     process = keras_stm("export", f"--model={run}", f"--output={existing}", cwd=tmp_path)
     assert process.returncode == 1

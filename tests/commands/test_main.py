@@ -1,4 +1,4 @@
-"""The command line of a command: what it takes, what it refuses, and that it is its own."""
+"""The command line of a command: what it accepts and rejects; its flags are independent of others."""
 
 import os
 import re
@@ -71,7 +71,7 @@ def test_help_tells_what_a_command_does_and_its_flags(name, capsys):
 
 
 def keras_stm(monkeypatch, *arguments):
-    """What `keras-stm` ends with."""
+    """Returns the exit status or message of `keras-stm`."""
     monkeypatch.setattr("sys.argv", ["keras-stm", *arguments])
     with pytest.raises(SystemExit) as stop:
         keras_stm_command.main()
@@ -133,7 +133,7 @@ def test_ctrl_c_ends_the_process_with_all_that_was_printed(monkeypatch, capfd):
 
     monkeypatch.setattr(find_command("export"), "main", stop)
     monkeypatch.setattr(os, "_exit", leave)
-    # Not closed, which would write what a buffer holds.
+    # The stream is not closed: closing would also write the buffer.
     monkeypatch.setattr(sys, "stdout", os.fdopen(os.dup(1), "w", closefd=False))
     with pytest.raises(SystemExit) as end:
         keras_stm_command.run("export", ["keras-stm export"])

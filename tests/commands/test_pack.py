@@ -1,4 +1,4 @@
-"""`keras-stm pack`: what it says, and what it refuses."""
+"""`keras-stm pack`: what it prints, and what it rejects."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_every_flag_reaches_what_packs(monkeypatch, capsys):
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     pack.main(["pack.py", *arguments, "--split=train,test", "--worker=3/16"])
     assert given == {**flags, "splits": ["train", "test"], "worker": (3, 16)}
-    # Other workers are not done.
+    # There is no advice: other workers are not finished.
     assert capsys.readouterr().out == ""
 
 

@@ -1,4 +1,4 @@
-"""`keras-stm predict`: what it prints and writes, its exit status, and what it refuses."""
+"""`keras-stm predict`: what it prints and writes, its exit status, and what it rejects."""
 
 import functools
 import json
@@ -33,7 +33,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once():
-    """Most tests ask the same model."""
+    """Loads and compiles once: most tests use the same model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predicting, "VideoClassifier", functools.cache(VideoClassifier))
         yield
@@ -98,7 +98,7 @@ def test_where_nothing_is_answered_there_is_one_line(run, tmp_path, capsys):
 
 @pytest.mark.parametrize("window", [[], ["--window=1", "--batch_size=1"]])
 def test_a_damaged_video_is_not_drawn_and_its_damage_told_once(window, run, tmp_path, capsys):
-    """Without windows only drawing meets it."""
+    """Without windows, only drawing reads the damaged part."""
     path = write_video(tmp_path / "damaged.mp4", 60, options={"g": "1", "bf": "0"})
     damage(path, 59)
     assert command(path, f"--model={run}", f"--render={tmp_path / 'drawn.mp4'}", *window) == 2
@@ -211,13 +211,13 @@ def test_the_command_writes_the_scores_of_a_runs_model(trained_run, clips, tmp_p
 
 
 def test_the_command_answers_by_the_main_jobs_model_and_ends_with_its_status(run, videos, tmp_path):
-    """In a process of its own."""
+    """In a separate process."""
     shutil.copytree(run, tmp_path / "saved_models" / "small-stm_small")
     shutil.copytree(videos / "sub", tmp_path / "some broken")
     (tmp_path / "some broken" / "notes.mp4").write_bytes(b"no video")
     write_audio(tmp_path / "some broken" / "sound.mp4")
     arguments = ("some broken", "--json=scores.json", "--top_k=2", "--batch_size=2")
-    # As on a terminal that knows no letters but those of English.
+    # Like a terminal that supports only ASCII.
     result = keras_stm("predict", *arguments, cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert result.returncode == 2, result.stderr
     assert len(result.stdout.splitlines()) == 2 * 3

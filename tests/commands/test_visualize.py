@@ -1,4 +1,4 @@
-"""`keras-stm visualize`: where it writes, and what it refuses."""
+"""`keras-stm visualize`: where it writes, and what it rejects."""
 
 import os
 
@@ -14,7 +14,7 @@ FEATURES = "features-conv2_block1.png"
 
 
 def test_both_pictures_are_written_where_the_command_says(trained_run, tmp_path):
-    """In a process of its own."""
+    """In a separate process."""
     video = write_video(tmp_path / "my.clip.mp4", num_frames=12)
     process = keras_stm("visualize", video, f"--model={trained_run}", "--class_name=recede", cwd=tmp_path)
     assert (process.returncode, process.stderr) == (0, "")

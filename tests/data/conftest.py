@@ -8,7 +8,7 @@ from tests.data.videos import KINDS, write_video
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory):
-    """Ten videos of several containers and lengths: upright, square and lying."""
+    """Ten videos of several containers and lengths, in portrait, square and landscape format."""
     folder = tmp_path_factory.mktemp("videos")
     kinds = itertools.cycle(KINDS.values())
     records = []

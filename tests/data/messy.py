@@ -1,4 +1,4 @@
-"""A data set with one of each of the things that `keras-stm check-data` finds."""
+"""A data set with an example of each finding of `keras-stm check-data`."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from tests.data.videos import write_audio, write_video
 
 
 def good(path, num_frames=12):
-    """A video that is like no other, as its name gives its brightness."""
+    """Writes a video that differs from the others, as its brightness depends on its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return write_video(path, num_frames, brightness=sum(path.name.encode()) % 200)
 
@@ -18,7 +18,7 @@ def cut(path):
 
 
 def write_messy(root):
-    """Four classes, of 6, 3, 2 and 1 clips that can be read; of the last none for validation."""
+    """Writes four classes with 6, 3, 2 and 1 readable training clips, the last without validation clips."""
     train, val = root / "train", root / "val"
     for name in "abcd":
         good(train / "clap" / f"{name}.mp4")

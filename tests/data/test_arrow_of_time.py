@@ -12,11 +12,11 @@ from keras_stm.data.arrow_of_time import CLASS_NAMES, REVERSED, SHAPES, make_cli
 from tests.data import videos
 from tests.data.errors import argument_error
 
-# Those of the fixture `clips`.
+# Arguments of the fixture `clips`.
 SIZES = {"num_train": 16, "num_validation": 8, "num_test": 8, "progress": False}
 SMALLEST = {**SIZES, "num_train": 8}
 
-# The others are these backwards.
+# The other classes are these backwards.
 DRAWN = ("approach", "move_left", "move_up", "turn_clockwise")
 
 decode_all = functools.cache(videos.decode_all)
@@ -33,7 +33,7 @@ def rows(root):
 
 
 def pairs(root):
-    """Decoded frames of every file of val and test beside those of its partner."""
+    """Yields the decoded frames of each val and test file, and those of its partner."""
     for row in rows(root):
         if row["split"] != "train":
             yield tuple(decode_all(os.path.join(root, row[n])) for n in ("file", "reversed_file"))
@@ -72,7 +72,7 @@ def test_same_seed_gives_the_partner_the_same_frames_backwards(name, hard):
 
 
 def object_masks(name, seed):
-    """The shape's pixels `(24, 64, 64)`, found by drawing the same clip without it."""
+    """Returns masks `(24, 64, 64)` of the shape: where the clip differs from a drawing without the shape."""
     clip = make_clip(name, seed).frames.astype(int)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrow_of_time, "overlay", lambda frames, canvas, path: frames.repeat(24, 0))
@@ -117,7 +117,7 @@ def clip_center(mask):
 
 
 def overlap(points, degrees, mask):
-    """How many points (x, y) fall on a mask, turned about its centroid; y points down."""
+    """Counts the points (x, y) that fall on a mask after a turn about the mask's centroid; y points down."""
     angle = np.radians(degrees)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     x, y = np.clip(np.round(points @ turn.T + clip_center(mask)), 0, 63).astype(int).T
@@ -125,7 +125,7 @@ def overlap(points, degrees, mask):
 
 
 def paths_of(name, seed, hard):
-    """The paths of a clip's shapes, the last one that of the shape which the class is about."""
+    """Returns the paths of a clip's shapes. The last path is that of the shape that shows the class."""
     paths = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrow_of_time, "overlay", lambda frames, canvas, path: paths.append(path) or frames)
@@ -156,7 +156,7 @@ def test_hard_clips_hold_smaller_shapes_that_do_the_opposite_while_all_drift_and
         for other in others:
             assert other.center[-1, 0] - other.center[0, 0] > 0.1
             assert other.radius.max() < main.radius.min()
-        # Without the wobble it stands still; the fastest step is many times the slowest.
+        # In a pause only the wobble and the drift move it: the fastest step is many times the slowest.
         steps = abs(np.diff(main.center[:, 0]))
         assert steps.max() > 3 * np.sort(steps)[:3].max()
 
@@ -199,7 +199,7 @@ def test_reversed_file_is_its_partner_frame_by_frame(root):
     for frames, partner in pairs(root):
         assert len(frames) == 24
         np.testing.assert_array_equal(frames, partner[::-1])
-        # Only the order differs, and that it does.
+        # The order itself must differ.
         assert (frames != partner).any()
 
 
@@ -211,7 +211,7 @@ def test_file_sizes_do_not_tell_the_direction(root):
 
 
 def test_what_ignores_order_is_right_for_exactly_one_of_each_pair(root):
-    """Any function of the set of frames alone, here random ones, answers both of a pair alike."""
+    """A function of the unordered frames, here a random one, gives both clips of a pair the same answer."""
     rng = np.random.default_rng(0)
     weights = rng.normal(size=(5, 64 * 64 * 3, 2))
     hits = []
@@ -294,7 +294,7 @@ def test_wrong_numbers_of_clips_are_named(tmp_path):
 
 
 def test_clips_and_their_frames_need_no_tensorflow(monkeypatch):
-    # Importing it is an error.
+    # With this entry, importing TensorFlow raises an error.
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     clip = make_clip("approach", 0)
     assert len(clip.frames[segments.center_indices(24, 8)]) == 8

@@ -101,14 +101,14 @@ def test_three_boxes_lie_along_the_longer_side(height, width, places):
         (340, 256, 224, (256, 224, 192, 168)),
         (240, 320, 224, (240, 210, 180, 158)),
         (100, 176, 224, (100, 87, 75, 66)),
-        # Less than 3 pixels from `size`, on both sides of it.
+        # Sides less than 3 pixels from `size`, above and below it.
         (226, 300, 224, (224, 197, 169, 149)),
         (227, 300, 224, (227, 198, 170, 149)),
         (300, 341, 224, (300, 262, 224, 198)),
         (297, 341, 224, (297, 259, 224, 196)),
         (296, 341, 224, (296, 259, 224, 195)),
         (295, 341, 224, (295, 258, 221, 194)),
-        # No larger than the frame.
+        # A side is never larger than the frame.
         (223, 300, 224, (223, 195, 167, 147)),
         (1, 8, 224, (1, 1, 1, 1)),
     ],
@@ -122,9 +122,9 @@ def test_multi_scale_sides_differ_by_one_scale_at_most(height, width, size, side
 @pytest.mark.parametrize(
     "height,width,box_height,box_width,tops,lefts",
     [
-        # Free space 88 and 148.
+        # The free space is 88 and 148 pixels.
         (256, 340, 168, 192, (0, 22, 44, 66, 88), (0, 37, 74, 111, 148)),
-        # Free space 35 and 87: the far corner is 3 pixels short.
+        # The free space is 35 and 87 pixels: the far corner stays 3 pixels from the border.
         (227, 314, 192, 227, (0, 8, 16, 24, 32), (0, 21, 42, 63, 84)),
         (100, 103, 100, 100, (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
     ],
@@ -164,7 +164,7 @@ def test_multi_scale_box_depends_on_the_generator_alone():
 
 
 def pairs(class_names):
-    """The twins that `mirror_labels` finds, after a check that each one's twin is the other."""
+    """Returns the pairs that `mirror_labels` finds, after a check that the twin of a twin is the class."""
     labels = augment.mirror_labels(class_names)
     assert (labels[labels] == np.arange(len(class_names))).all()
     return [(label, twin) for label, twin in enumerate(labels.tolist()) if label < twin]
@@ -185,7 +185,7 @@ def pairs(class_names):
 def test_mirror_twins_of_the_published_class_names(name, in_order, expected):
     path = LABELS / f"{name}.txt"
     if not path.exists():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"{path} does not exist")
     assert pairs(in_order(path.read_text().splitlines())) == expected
 
 
@@ -224,7 +224,7 @@ def test_mirror_twins_have_the_other_side_in_their_names(name, twin):
         ("turn left", "turned right"),
         ("pulling it right out", "pulling it out"),
         ("clockwise", "counter"),
-        # These have no words.
+        # These names contain no words.
         ("\N{THUMBS UP SIGN}", "\N{THUMBS DOWN SIGN}"),
         ("wave!", "wave?"),
     ],

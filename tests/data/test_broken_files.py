@@ -1,4 +1,4 @@
-"""Media files that are damaged, lie or are none: the right frames or an error that names the file."""
+"""Damaged, misleading and false media files: reading returns the right frames or an error with the path."""
 
 import contextlib
 import faulthandler
@@ -35,7 +35,7 @@ from tests.data.videos import (
     write_webm,
 )
 
-# Bytes that are damaged, lost, moved.
+# Number of bytes that are damaged, lost or moved.
 SIZE = 200
 PLACES = 3
 CUTS = 20
@@ -56,13 +56,13 @@ CONTAINERS = {
     "avi": write_avi,
     "mkv": write_mkv,
 }
-# A cut between two fragments or clusters leaves a file that is whole.
+# If such a file is cut between two fragments or clusters, the rest is a valid file.
 WITHOUT_LENGTH = ("fragmented mp4", "live webm")
 
 
 @functools.cache
 def source(container):
-    """A whole file's bytes, its frames and its extension."""
+    """Returns the bytes of an undamaged file, its frames and its extension."""
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(CONTAINERS[container](pathlib.Path(folder)))
         return path.read_bytes(), decode_all(str(path)), path.suffix
@@ -70,14 +70,14 @@ def source(container):
 
 @functools.cache
 def jpegs():
-    """The bytes of eight frames of noise, 48x64."""
+    """Returns eight frames of noise as JPEG files, 48x64."""
     noise = np.random.default_rng(0).integers(0, 256, (8, 6, 8, 3), "uint8")
     return [tf.io.encode_jpeg(image.repeat(8, axis=0).repeat(8, axis=1)).numpy() for image in noise]
 
 
 @contextlib.contextmanager
 def nothing_left(folder):
-    """Fails where a block hangs, leaves files in a folder, or files open."""
+    """Fails if the block hangs, changes files in the folder, or leaves files open."""
     before, num_open = files_in(folder), psutil.Process().num_fds()
     faulthandler.dump_traceback_later(HANGS, exit=True, file=sys.__stderr__)
     try:
@@ -93,7 +93,7 @@ def files_in(folder):
 
 
 def read(path, folder):
-    """All frames, or the `VideoError` after a check of what it says."""
+    """Returns all frames, or the `VideoError` after a check of its message."""
     with nothing_left(folder):
         try:
             found = frames.read_frames(path, range)
@@ -126,7 +126,7 @@ def flip_bit(data, start, rng):
 
 FAULTS = {
     "cut off": lambda data, start, rng: data[:start],
-    "without its front": lambda data, start, rng: data[start:],
+    "without its start": lambda data, start, rng: data[start:],
     "a wrong bit": flip_bit,
     "noise": lambda data, start, rng: data[:start] + rng.bytes(SIZE) + data[start + SIZE :],
     "zeros": lambda data, start, rng: data[:start] + bytes(SIZE) + data[start + SIZE :],
@@ -143,7 +143,7 @@ FAULTS = {
 
 
 def damaged(data, fault):
-    """The data with a fault at each of several places."""
+    """Yields the data with the fault, at another place each time."""
     for place in range(PLACES):
         start = round((len(data) - 2 * SIZE) * (place + 0.5) / PLACES)
         yield FAULTS[fault](data, start, np.random.default_rng(place))
@@ -158,12 +158,12 @@ def test_damage_in_a_video_gives_frames_or_an_error(tmp_path, container):
         for content in damaged(data, fault):
             path.write_bytes(content)
             errors.append(isinstance(read(path, tmp_path), VideoError))
-    # Much of a file may be damaged unnoticed, and not all.
+    # Some damage is found, and some goes unnoticed.
     assert any(errors) and not all(errors)
 
 
 def write_folder(folder, **changes):
-    """A folder of frames, those of the numbers `f1` to `f8` changed."""
+    """Writes a folder of frames; `f1` to `f8` replace the files of single frames."""
     path = folder / "frames"
     path.mkdir(exist_ok=True)
     for i, image in enumerate(jpegs(), 1):
@@ -184,7 +184,7 @@ def test_damage_in_a_frame_gives_frames_or_an_error(tmp_path, fault):
 
 
 def write_shard(folder):
-    """A shard of three clips: its path and where each starts."""
+    """Writes a shard of three clips; returns its path and the offset of each clip."""
     clips = [(i, f"{i}.mp4", i, shards.PackedClip(jpegs()[i : i + 5], 48, 64)) for i in range(3)]
     settings = {"fingerprint": "", "num_shards": 1}
     shards.write_shard(str(folder), "train", 0, settings, clips)
@@ -203,12 +203,12 @@ def test_damage_in_a_shard_gives_the_frames_or_an_error(tmp_path, fault):
                 np.testing.assert_array_equal(found, jpeg.decode(jpegs()[clip : clip + 5]))
 
 
-# File names that FFmpeg, a shell, a pattern or an encoding could take for something else.
+# File names that FFmpeg, a shell, a glob pattern or an encoding could misread.
 NAMES = [
     *("a\nb.mp4", "a b.mp4", '"a".mp4', "$(a).mp4", "a\\b.mp4", "-i.mp4", "10:30.mp4", "pipe:0.mp4"),
     *("concat:a|b.mp4", "http:a.mp4", "a?b#c.mp4", "a.tfrecord#7.mp4", "%03d.mp4", "*.mp4", "[a].mp4"),
     *("~.mp4", ".mp4", "ÄÖ\u0308.mp4", "🎬.mp4", "a" * 251 + ".mp4", os.fsdecode(b"\xff\xfe.mp4"), "a.MP4"),
-    # Of other containers.
+    # Extensions of other containers.
     *("a.avi", "a.webm"),
 ]
 
@@ -259,7 +259,7 @@ def write_table_alone():
     return data.replace(b"mdat", b"free", 1)[:32] + data[data.index(b"moov") - 4 :]
 
 
-# What is named like a video but is none.
+# Files that are named like a video but are none: kind of the error, and content.
 CONTENTS = {
     "page of a site": ("unreadable", lambda: b"<!DOCTYPE html><html><body>404 Not Found</body></html>"),
     "pointer to a large file": (
@@ -290,7 +290,7 @@ def test_what_is_only_named_like_a_video_is_told_apart(tmp_path, name):
 
 
 def write_large_key_frame(folder):
-    """VP8 whose first frame is 12000x12000 where the header says 48x32."""
+    """Writes VP8 whose first frame is 12000x12000, although the header says 48x32."""
     path = pathlib.Path(write_video(folder / "a.webm", codec="libvpx"))
     key = packet_bytes(path)[0]
     side = (12000).to_bytes(2, "little")
@@ -341,13 +341,13 @@ def write_folder_named_shard(folder):
     return f"{folder}/a.tfrecord#0"
 
 
-# Name -> kind of the error, and what makes it.
+# Name -> kind of the error, and function that makes the path.
 SPECIAL = {
-    "sound alone": ("no video stream", lambda folder: write_audio(folder / "a.avi", "pcm_s16le")),
+    "only sound": ("no video stream", lambda folder: write_audio(folder / "a.avi", "pcm_s16le")),
     "a folder named .mp4": ("unreadable", write_named_folder),
     "a link to itself": ("missing", write_link("a.mp4")),
     "a link to nothing": ("missing", write_link("none.mp4")),
-    "a device without end": ("missing", write_link("/dev/zero")),
+    "an endless device": ("missing", write_link("/dev/zero")),
     "a pipe": ("missing", write_pipe),
     "nothing": ("missing", write_nothing),
     "a folder that is a file": ("missing", write_below_a_file),
@@ -360,14 +360,14 @@ SPECIAL = {
     "a shard that is gone": ("missing", lambda folder: f"{folder}/train-00000-of-00001.tfrecord#0"),
     "an empty shard": ("truncated", write_empty_shard),
     "a shard that is a folder": ("unreadable", write_folder_named_shard),
-    "behind the end of a shard": ("truncated", lambda folder: f"{write_shard(folder)[0]}#{10**9}"),
+    "after the end of a shard": ("truncated", lambda folder: f"{write_shard(folder)[0]}#{10**9}"),
 }
 
 
 @pytest.mark.parametrize("name", SPECIAL)
 def test_what_cannot_be_a_clip_is_named(tmp_path, name):
     if name == "no permission" and not os.getuid():
-        pytest.skip("the administrator may read all files")
+        pytest.skip("root may read all files")
     kind, make = SPECIAL[name]
     error = read(make(tmp_path), tmp_path)
     assert isinstance(error, VideoError) and kind in (None, error.kind)
@@ -384,7 +384,7 @@ def test_a_link_to_a_video_and_a_header_that_lies_about_its_size_change_no_frame
     np.testing.assert_array_equal(read(tmp_path / "a.mp4", tmp_path), expected)
 
 
-# In the place of the fourth frame.
+# Contents that replace the fourth frame.
 FRAMES = {
     "empty": lambda: b"",
     "text": lambda: b"This is no picture.",
@@ -417,8 +417,8 @@ def test_hidden_files_beside_frames_are_no_frames(tmp_path):
 
 
 def test_a_data_set_leaves_out_what_cannot_be_read_and_no_other_clip(tmp_path):
-    """Damaged videos and what else can lie in a class folder, among good ones."""
-    # The folder for validation, so that none are set apart.
+    """The class folders contain good videos, damaged videos, and other files that can be there."""
+    # With a validation folder, no training clips are set apart for validation.
     for folder in ("train/bad", "train/good", "val"):
         (tmp_path / folder).mkdir(parents=True)
     bad = tmp_path / "train" / "bad"

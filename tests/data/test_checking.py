@@ -1,4 +1,4 @@
-"""The data doctor: what it finds, what it leaves behind, and its statistics."""
+"""The check of a data set: its findings, the files that it writes, and its statistics."""
 
 import json
 import os
@@ -35,7 +35,7 @@ def found(messy, output):
 @pytest.fixture(scope="module")
 def findings(found, output):
     content = json.loads((output / "check_data.json").read_text())
-    # JSON has lists for tuples.
+    # JSON turns tuples into lists.
     assert content == json.loads(json.dumps(found.findings))
     return content
 
@@ -151,7 +151,7 @@ def write_frames(folder, num_frames=9, brightness=100):
 
 
 def test_frame_folders_with_missing_and_damaged_and_copied_clips(tmp_path):
-    """Jester: 1000 is missing, 1001 damaged, 1002 and 1003 are the same; test clips have no labels."""
+    """Jester: 1000 is missing, 1001 is damaged, 1003 is a copy of 1002. Test clips have no labels."""
     class_names = [f"Swiping {name}" for name in "ABCDE"]
     root = tmp_path / "jester"
     shipped.write(root, shipped.jester(class_names, clips="20bn-jester-v1/"))
@@ -175,7 +175,7 @@ def test_frame_folders_with_missing_and_damaged_and_copied_clips(tmp_path):
 
 
 def test_a_folder_named_like_a_video_and_a_split_of_two_names(tmp_path):
-    """UCF-101: validation is test, which must not look like leakage."""
+    """UCF-101 uses its test set for validation. The check must not report this as leakage."""
     root = tmp_path / "ucf101"
     shipped.write(root, shipped.ucf101(["Archery", "Bowling"]))
     videos = sorted(root.rglob("*.avi"))

@@ -10,7 +10,7 @@ from keras_stm.data import frame_folder, frames, shards, video
         ("missing.avi", video),
         ("folder", frame_folder),
         ("folder.mp4", frame_folder),
-        # Names may hold what also marks a place in a shard.
+        # Names may contain the characters that mark a place in a shard.
         ("clip #3.mp4", video),
         ("a.tfrecord#12.mp4", video),
         ("folder #3", frame_folder),

@@ -120,7 +120,7 @@ def test_size_is_read_as_tensorflow_reads_it(options, mode):
 
 def test_header_that_is_not_ordinary_is_left_to_tensorflow():
     usual = encode(image(20, 30))
-    # Any number of bytes may fill the space before a marker.
+    # The format allows any number of fill bytes before a marker.
     filled = usual[:2] + b"\xff\xff" + usual[2:]
     assert jpeg.stated_size(filled) is None
     np.testing.assert_array_equal(jpeg.decode([filled]), jpeg.decode([usual]))

@@ -13,14 +13,14 @@ CLASSES = 5
 
 @pytest.fixture(scope="module")
 def clip():
-    """Three frames that are alike, of colours and greys from black to white."""
+    """Three equal frames with colours, and with greys from black to white."""
     frame = np.random.default_rng(0).integers(0, 256, (20, 30, 3))
     frame[0], frame[1], frame[2] = 0, 255, np.arange(30)[:, np.newaxis] * 8
     return np.stack([frame] * 3).astype("float32")
 
 
 def numbered_batch(batch, height=20, width=30):
-    """Clips `(batch, 2, height, width, 3)`, each of the number of its label, and labels."""
+    """Returns clips `(batch, 2, height, width, 3)`, all pixels equal to the label, and one-hot labels."""
     labels = np.arange(batch) % CLASSES
     clips = np.broadcast_to(labels.reshape(-1, 1, 1, 1, 1), (batch, 2, height, width, 3))
     return tf.constant(clips, tf.float32), tf.one_hot(labels, CLASSES)
@@ -31,7 +31,7 @@ def seeds(count, first=0):
 
 
 def augmented(make, clip, seeds, workers=1):
-    """What a `tf.data` pipeline makes of a clip, or of a batch of it, with each of several seeds."""
+    """Augments a clip, or a batch of it, in a `tf.data` pipeline, once for each seed."""
     augment = make(0.5)
 
     def apply(seed):
@@ -46,7 +46,7 @@ def augmented(make, clip, seeds, workers=1):
 
 @pytest.fixture(scope="module", params=OF_CLIPS + OF_BATCHES, ids=lambda make: make.__name__)
 def expected(request, clip):
-    """A function, and what it makes of twelve seeds, one after the other."""
+    """A function, and its results for twelve seeds, one after the other."""
     return request.param, augmented(request.param, clip, seeds(12))
 
 
@@ -55,7 +55,7 @@ def test_a_seed_gives_the_same_whatever_came_before_the_number_of_workers_and_th
     make, found = expected
     policy, data_format = keras.config.dtype_policy(), keras.config.image_data_format()
     try:
-        # Settings of a model.
+        # These settings of a model must not change the result.
         keras.config.set_dtype_policy("mixed_float16")
         keras.config.set_image_data_format("channels_first")
         other = augmented(make, clip, seeds(7, first=5), workers=4)
@@ -68,7 +68,7 @@ def test_a_seed_gives_the_same_whatever_came_before_the_number_of_workers_and_th
 
 def test_other_seeds_give_other_clips(expected):
     different = {array.tobytes() for array in expected[1]}
-    assert len(different) > 4  # half of the clips are not erased, and so alike
+    assert len(different) > 4  # half of the clips are not erased, so they are equal
 
 
 def test_frames_that_are_alike_stay_alike(expected, clip):
@@ -116,7 +116,7 @@ def test_random_erasing_puts_noise_into_one_rectangle(clip):
     for erased in (keras_augment.random_erasing(1)(clip, seed).numpy() for seed in seeds(20)):
         rows, columns = ((erased[0, ..., 0] != 100.5).any(axis=axis) for axis in (1, 0))
         np.testing.assert_array_equal(erased[0, ..., 0] != 100.5, np.outer(rows, columns))
-        # Of 2 to 33% of the area, but for rounding to pixels.
+        # 2 to 33% of the area, with a margin for rounding to pixels.
         assert 0.01 < rows.mean() * columns.mean() < 0.4
         assert np.unique(erased).size > 2
 
@@ -140,7 +140,7 @@ def test_mix_up_mixes_pixels_and_labels_with_the_same_weights():
         np.testing.assert_allclose(mixed, expected, atol=1e-5)
         np.testing.assert_allclose(tf.reduce_sum(mixed_labels, axis=1), 1, atol=1e-6)
         weights.append(tf.linalg.diag_part(mixed_labels))
-    # Of every size, and of each clip its own.
+    # Weights cover the whole range, and differ between the clips of a batch.
     assert np.ptp(weights) > 0.9
     assert (np.ptp(weights, axis=1) > 0.1).all()
 
@@ -153,7 +153,7 @@ def test_cut_mix_mixes_labels_by_the_area_of_one_rectangle():
         np.testing.assert_array_equal(mixed, mixed[:, :1, ..., :1] * tf.ones_like(mixed))
         for number, image, label in zip(range(CLASSES), mixed[:, 0, ..., 0], mixed_labels, strict=True):
             area = np.bincount(np.ravel(image).astype(int), minlength=CLASSES) / image.numpy().size
-            # To within a pixel of each side of the rectangle.
+            # The tolerance is a pixel on each side of the rectangle.
             np.testing.assert_allclose(label, area, atol=1 / 40 + 1 / 60)
             cut = image.numpy() != number
             np.testing.assert_array_equal(cut, np.outer(cut.any(axis=1), cut.any(axis=0)))

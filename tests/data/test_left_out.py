@@ -10,7 +10,7 @@ def test_a_clip_is_named_once_however_often_it_is_found():
     for _ in range(3):
         left_out.add("a.mp4", "a.mp4: no such file")
     left_out.add("b.mp4", "b.mp4: holds no video stream")
-    assert lines == ["Left out: a.mp4: no such file", "Left out: b.mp4: holds no video stream"]
+    assert lines == ["Skipped: a.mp4: no such file", "Skipped: b.mp4: holds no video stream"]
     assert list(left_out.reasons) == ["a.mp4", "b.mp4"]
 
 

@@ -1,4 +1,4 @@
-"""Packing: what comes out, how it goes on after it was stopped, and what it refuses."""
+"""Packing: its output, resuming after an interruption, and rejected input."""
 
 import concurrent.futures
 import json
@@ -18,7 +18,7 @@ from tests.data.videos import KINDS, write_video
 
 
 def write_frames(folder, num_frames=6, height=32, width=48, seed=0):
-    """A folder of JPEGs of grey noise: of colours, JPEG loses more than is to be compared here."""
+    """Writes JPEGs of grey noise. JPEG loses too much of coloured noise for the comparisons here."""
     folder.mkdir(parents=True)
     images = np.random.default_rng(seed).integers(0, 256, (num_frames, height // 8, width // 8, 1), "uint8")
     for i, image in enumerate(images.repeat(8, axis=1).repeat(8, axis=2).repeat(3, axis=3)):
@@ -28,7 +28,7 @@ def write_frames(folder, num_frames=6, height=32, width=48, seed=0):
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """Class folders of videos of all kinds and of folders of frames, one clip of each class broken."""
+    """Class folders of videos of all kinds and of frame folders, with one broken training clip a class."""
     root = tmp_path_factory.mktemp("clips")
     for split in ("train", "val"):
         (root / split / "clap").mkdir(parents=True)
@@ -49,7 +49,7 @@ BROKEN = {"train/clap/broken.mp4", "train/wave/2"}
 
 @pytest.fixture(scope="module")
 def whole(clips, tmp_path_factory):
-    """What a run that nothing disturbs writes into three shards."""
+    """The output of an uninterrupted run with three shards."""
     output = tmp_path_factory.mktemp("packed") / "whole"
     pack(str(clips), str(output), num_shards=3)
     return output
@@ -76,7 +76,7 @@ def test_packed_clips_are_those_of_the_data_set_in_its_order_but_for_the_broken(
         for (path, _), (original_path, _) in zip(dataset.records, readable, strict=True):
             ours, theirs = read_all(path), read_all(original_path)
             assert ours.shape == theirs.shape
-            # Every frame is where it was: others differ by a multiple of this.
+            # Frames keep their order: other frames would differ by a multiple of this.
             assert np.abs(ours - theirs).mean(axis=(1, 2, 3)).max() < 4
 
 
@@ -84,19 +84,19 @@ def test_the_manifest_and_the_output_name_each_clip_that_was_left_out_once(clips
     with open(whole / "train.json") as file:
         left_out = json.load(file)["left_out"]
     assert set(left_out) == BROKEN
-    assert left_out["train/wave/2"] == "00004.jpg is no JPEG, or damaged"
+    assert left_out["train/wave/2"] == "00004.jpg is not a JPEG, or is damaged"
     pack(str(clips), str(tmp_path), splits=["train"])
     out = capsys.readouterr().out
     for path in BROKEN:
         assert out.count(f"{clips / path}") == 1
-    assert "train: 8 clips, 73 frames" in out and "2 clips could not be read and were left out" in out
+    assert "train: 8 clips, 73 frames" in out and "2 clips could not be read and were skipped" in out
 
 
 def test_more_broken_clips_than_allowed_stop_it_with_a_list(clips, tmp_path):
     with pytest.raises(ValueError, match="2 of 10 clips .*:\n.*\n.*\nReceived: max_unreadable=0.15"):
         pack(str(clips), str(tmp_path), splits=["train"], max_unreadable=0.15)
     assert os.listdir(tmp_path) == []
-    # Neither of two workers has too many by itself.
+    # Neither of the two workers alone has too many unreadable clips.
     for number in (1, 2):
         run = {"splits": ["train"], "num_shards": 2, "worker": (number, 2), "max_unreadable": 0.15}
         if number == 1:
@@ -125,7 +125,7 @@ def test_frames_are_scaled_down_to_the_short_side_and_never_up(size, short_side,
         assert (clip.height, clip.width) == expected
         decoded = np.stack([tf.io.decode_jpeg(image) for image in clip.frames]).astype("float32")
         assert decoded.shape[1:3] == expected
-        # As TensorFlow does it, but for what the JPEG loses, which is much more of a moved picture.
+        # Equal to TensorFlow's resize, except for JPEG's loss. A shifted image would differ much more.
         reference = tf.image.resize(frames.read_frames(path, range), expected, "bicubic", antialias=True)
         assert np.abs(decoded - reference).mean() < 6
 
@@ -157,7 +157,7 @@ def test_a_video_that_is_to_be_turned_is_packed_upright(tmp_path):
 def test_a_folder_with_frames_of_several_sizes_is_no_clip(tmp_path):
     folder = write_frames(tmp_path / "clip", 3)
     (tmp_path / "clip" / "00002.jpg").write_bytes(tf.io.encode_jpeg(np.zeros((64, 96, 3), "uint8")).numpy())
-    with pytest.raises(VideoError, match="clip: frame 1 is not as large as frame 0"):
+    with pytest.raises(VideoError, match="clip: frame 1 differs in size from frame 0"):
         read_clip(folder, 256, 95)
 
 
@@ -168,7 +168,7 @@ def test_quality_is_that_of_the_jpegs(clips):
 
 
 def stop_in_the_middle(clips, output, patch, clip="1"):
-    """Packs until it comes to a clip, as if the user pressed Ctrl-C there."""
+    """Packs until it reaches a clip, then stops as if the user pressed Ctrl-C."""
 
     def stop(path, *args):
         if path.endswith(os.path.join("wave", clip)):
@@ -197,7 +197,7 @@ def test_a_run_that_was_stopped_keeps_whole_shards_and_ends_with_the_same_bytes(
 def test_what_a_kill_leaves_is_replaced_and_the_run_ends_with_the_same_bytes(
     clips, whole, tmp_path, monkeypatch
 ):
-    """A process that is killed has no time to remove the shard that it has begun."""
+    """A killed process has no time to remove its unfinished shard."""
     with monkeypatch.context() as patch:
         patch.setattr(os, "remove", lambda path: os.truncate(path, 10))
         stop_in_the_middle(clips, tmp_path, monkeypatch)
@@ -209,7 +209,7 @@ def test_what_a_kill_leaves_is_replaced_and_the_run_ends_with_the_same_bytes(
 
 def test_workers_that_share_the_work_write_what_one_would(clips, whole, tmp_path, capsys):
     assert not pack(str(clips), str(tmp_path), num_shards=3, worker=(2, 2))
-    assert "train: 1 of 3 shards are there" in capsys.readouterr().out
+    assert "train: 1 of 3 shards are finished" in capsys.readouterr().out
     assert not (tmp_path / "train.json").exists()
     assert pack(str(clips), str(tmp_path), num_shards=3, worker=(1, 2))
     assert contents(tmp_path) == contents(whole)
@@ -259,14 +259,14 @@ def test_other_clips_or_classes_in_the_same_folder_are_refused(clips, whole, tmp
 
 
 def test_a_packed_data_set_is_not_packed_again(whole, tmp_path):
-    with pytest.raises(ValueError, match=f"--data_dir: {whole} "):
+    with pytest.raises(ValueError, match=f"`data_dir` .* Received: data_dir='{whole}'"):
         pack(str(whole), str(tmp_path / "again"))
 
 
 def test_excluded_clips_are_not_packed_and_not_named(clips, tmp_path, capsys):
     (tmp_path / "exclude.txt").write_text("\n".join(BROKEN))
     pack(str(clips), str(tmp_path / "packed"), exclude=str(tmp_path / "exclude.txt"))
-    assert "eft out" not in capsys.readouterr().out
+    assert "kipped" not in capsys.readouterr().out
     assert json.loads((tmp_path / "packed" / "train.json").read_text())["left_out"] == {}
 
 
@@ -283,7 +283,7 @@ def test_the_test_set_of_ucf101_is_packed_once_and_validates(tmp_path):
     assert not list((tmp_path / "packed").glob("validation*"))
     validation = open_dataset("packed", tmp_path / "packed", "validation")
     assert [label for _, label in validation.records] == [0, 1]
-    with pytest.raises(ValueError, match="--data_dir: .*trainlist02.txt"):
+    with pytest.raises(ValueError, match="`data_dir`: .*trainlist02.txt"):
         pack(str(root), str(tmp_path / "packed"), dataset="ucf101", fold=2)
 
 

@@ -113,7 +113,7 @@ def test_frames_and_crops_of_a_video_depend_on_the_seed_and_the_place(tmp_path):
 
 @pytest.fixture
 def spoiled(dataset, tmp_path):
-    """The videos with four that cannot be read among them."""
+    """The data set with four unreadable videos added."""
     records = list(dataset.records)
     for i, place in enumerate((0, 4, 5, 13)):
         broken = tmp_path / f"broken_{i}.mp4"
@@ -184,7 +184,7 @@ def test_nothing_readable_is_an_error_and_no_endless_loop(training, tmp_path):
 
 
 def test_the_shards_of_a_training_batch_together_are_the_batch(dataset):
-    # Without those that mix clips, which they do with others of the same shard.
+    # Without MixUp and CutMix, which mix only clips of the same shard.
     augmentation = {"flip": "plain", "random_erasing": 0.5, "sampling": "dense"}
     arguments = {"batch_size": 4, "training": True, "epochs": 2, **augmentation}
     whole = batches(dataset, **arguments)
@@ -205,7 +205,7 @@ def test_the_shards_of_an_evaluation_give_every_clip_once(dataset, evaluated):
 
 
 def test_the_paths_of_a_batch_are_those_that_are_read_for_it(spoiled):
-    """Also past clips that are left out, and where an epoch goes on from its front."""
+    """Also after skipped clips, and if an epoch starts again with its first clips."""
     places = {path: i for i, (path, _) in enumerate(spoiled.records)}
     labelled = Dataset([(path, i) for path, i in places.items()], [str(i) for i in places.values()])
     left_out = LeftOut(14)
@@ -244,7 +244,7 @@ def test_mixing_mixes_clips_and_labels_of_a_batch_by_other_weights_in_each(datas
 
 
 def test_colours_of_a_clip_depend_on_the_seed_the_epoch_and_the_place(tmp_path):
-    # Of one frame, and of one crop.
+    # The video has one frame and one possible crop, so only colours can differ.
     path = write_video(tmp_path / "video.mp4", num_frames=1, height=32, width=32)
     one_video = Dataset([(path, 0)] * 2, ("a",))
     clips = {
@@ -269,7 +269,7 @@ def write_jpegs(folder, frames):
 @pytest.mark.parametrize("flip", ["none", "plain", "labels"])
 def test_flipping_mirrors_half_of_the_clips_and_their_labels_only_where_asked(tmp_path, flip):
     names = ("pan_left", "pan_right", "wave")
-    # Bright on the left, each class by another brightness.
+    # Bright on the left, with another brightness for each class.
     frames = np.zeros((3, 6, 32, 32, 3), "uint8")
     frames[..., :16, :] = np.reshape([100, 150, 200], (3, 1, 1, 1, 1))
     paths = [write_jpegs(tmp_path / name, frames[label]) for label, name in enumerate(names)]
@@ -286,7 +286,7 @@ def test_flipping_mirrors_half_of_the_clips_and_their_labels_only_where_asked(tm
     for label in range(3):
         share = mirrored[source == label].mean()
         assert share == 0 if flip == "none" else 0.2 < share < 0.8
-    # A mirrored "pan_left" is a "pan_right"; "wave" stays itself.
+    # A mirrored "pan_left" is a "pan_right"; "wave" keeps its label.
     twin = np.array([1, 0, 2])[source]
     np.testing.assert_array_equal(labels, np.where(mirrored, twin, source) if flip == "labels" else source)
 
@@ -299,7 +299,7 @@ def test_dense_sampling_takes_its_frames_from_a_window(tmp_path):
         ):
             brightness = ((clips * STD + MEAN) * 255).mean(axis=(2, 3, 4))
             frames = brightness[:, [0, -1]] - 20
-            # From the first of 4 frames to the last it is 48 of 200 frames, brightness grows by 1 a frame.
+            # The first and the last of 4 frames are 48 frames apart. Brightness grows by 1 a frame.
             np.testing.assert_allclose(frames[:, 1] - frames[:, 0], 48, atol=6)
             assert training == (np.ptp(frames[:, 0]) > 6)
 

@@ -1,4 +1,4 @@
-"""What holds for every video, frame, set of class names and annotation file, tried on many drawn ones."""
+"""Properties of every video, frame, set of class names and annotation file, tested on random examples."""
 
 import fractions
 import os
@@ -18,7 +18,7 @@ from keras_stm.export import graph
 from keras_stm.twin_classes import time_reversal_labels
 from tests.data.catalog import shipped
 
-# The same draws every time and everywhere.
+# Use the same examples in every run and on every machine.
 settings.register_profile("reproducible", max_examples=50, derandomize=True, deadline=None, database=None)
 settings.load_profile("reproducible")
 
@@ -33,7 +33,7 @@ def rng(seed):
     return np.random.default_rng(seed)
 
 
-# Which frames
+# Frames
 
 
 @given(total=frames, length=lengths, seed=st.none() | seeds, sampling=st.sampled_from(segments.SAMPLING))
@@ -116,7 +116,7 @@ def test_windows_leave_no_frame_out(total, rate, window, overlap):
     seed=seeds,
 )
 def test_views_show_the_frames_of_their_clip_in_every_crop(total, length, clips, crops, sampling, seed):
-    # Each frame is of one colour, its number.
+    # All pixels of a frame have its number as their value.
     video = np.broadcast_to(np.arange(total, dtype="uint8")[:, None, None, None], (total, 3, 4, 3))
     views = read_views(video, length, 2, clips, crops, sampling, rng(seed))
     assert views.shape == (clips * crops, length, 2, 2, 3)
@@ -133,7 +133,7 @@ def test_views_show_the_frames_of_their_clip_in_every_crop(total, length, clips,
     assert (shown[..., 0, 0, 0] == np.repeat(expected, crops, axis=0)).all()
 
 
-# Which pixels
+# Pixels
 
 
 @given(height=pixels, width=pixels, size=pixels, factors=scales, seed=seeds)
@@ -162,7 +162,7 @@ def test_a_random_crop_has_thirteen_places_up_to_all_borders(box_height, box_wid
     for axis, space in enumerate((above, beside)):
         offsets = [place[axis] for place in places]
         assert min(offsets) == 0 and 0 <= space - max(offsets) <= 3
-        # As many on one side of the middle as on the other.
+        # The places are symmetric about the middle.
         assert sorted(max(offsets) - offset for offset in offsets) == sorted(offsets)
 
 
@@ -210,7 +210,7 @@ def test_an_exported_model_takes_the_same_pixels(height, width, size):
     assert tuple(map(int, box)) == preprocessing.center_box(*shape, size)
 
 
-# Which labels
+# Labels
 
 WORDS = (
     *("left", "right", "Left", "RIGHT", "clockwise", "counter", "anti", "counterclockwise", "up", "down"),
@@ -301,7 +301,7 @@ def test_what_is_set_apart_and_the_rest_are_all_and_have_none_in_common(dataset,
     assert train | validation == set(dataset.records) and not train & validation
     for label in {label for _, label in dataset.records}:
         count, apart = (sum(other == label for _, other in of) for of in (dataset.records, validation))
-        # Neither side is empty where there are two.
+        # Neither side is empty if the class has two clips or more.
         assert apart == 0 if count == 1 else 1 <= apart < count and abs(apart - count * part) <= 1
 
 
@@ -329,9 +329,9 @@ def test_one_clip_less_moves_at_most_one_other(dataset, part, seed, data):
     assert len((before - {gone}) ^ after) <= 1
 
 
-# Which files
+# Annotation files
 
-# Those of Jester are as those of Something-Something v1.
+# Jester is absent, as its files have the format of Something-Something v1.
 CLASSES = ["Bending", "Pulling"]
 FILES = {
     "something_v1": ("something-something-v1-labels.csv", "something-something-v1-train.csv"),
@@ -364,7 +364,7 @@ pieces = st.binary(max_size=6) | st.sampled_from(
 
 @pytest.fixture(scope="module", params=[(name, file) for name in FILES for file in FILES[name]])
 def shipped_file(request, tmp_path_factory):
-    """A data set, the path of one of its files, and what is in it."""
+    """The name of a data set, the path of one of its files, and the content of that file."""
     name, file = request.param
     root = shipped.write(tmp_path_factory.mktemp(name), shipped.WRITERS[name](CLASSES))
     path = os.path.join(root, file)
@@ -383,7 +383,7 @@ def test_a_file_with_a_few_wrong_bytes_is_refused_in_a_line_or_gives_clips_of_it
     try:
         dataset = open_dataset(name, os.path.dirname(path))
     except ValueError as error:
-        # No UnicodeDecodeError and no JSONDecodeError, which are ValueErrors too.
+        # Exclude UnicodeDecodeError and JSONDecodeError, which are ValueErrors too.
         assert type(error) in (ValueError, ArgumentError) and str(error).isprintable()
     else:
         assert {label for _, label in dataset.records} <= set(range(len(dataset.class_names)))

@@ -78,7 +78,7 @@ DENSE = [
     (300, 8, 118, 8, 236),
     (300, 16, 118, 4, 236),
     (300, 7, 118, 9, 236),
-    # Shorter than the window: all of the video.
+    # A video shorter than the window: the clip covers the whole video.
     (63, 8, 0, 7, 0),
     (16, 8, 0, 2, 0),
     (15, 8, 0, 1, 0),
@@ -118,8 +118,7 @@ def test_dense_takes_the_centers_of_videos_shorter_than_the_clip(total_frames):
         (300, 1, [0]),
         (300, 3, [0, 118, 236]),
         (300, 10, [0, 26, 52, 78, 104, 131, 157, 183, 209, 236]),
-        # The float form that truncates i * (49 / 49) is one off here for some i.
-        # In floats the eighth is one less.
+        # In floating point, the eighth and the last start would be one less.
         (186, 15, [0, 8, 17, 26, 34, 43, 52, 61, 69, 78, 87, 95, 104, 113, 122]),
         (66, 10, [0, 0, 0, 0, 0, 1, 1, 1, 1, 2]),
     ],

@@ -16,13 +16,13 @@ SETTINGS = {"fingerprint": Dataset([], CLASS_NAMES).fingerprint, "num_shards": 2
 
 
 def make_jpegs(num_frames, seed=0, height=24, width=32):
-    """The bytes of JPEGs of noise, each of another size in bytes."""
+    """Returns JPEG files of noise; each has another length in bytes."""
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (num_frames, height // 8, width // 8, 3), "uint8")
     return [tf.io.encode_jpeg(image.repeat(8, axis=0).repeat(8, axis=1)).numpy() for image in images]
 
 
-# Position, path, label and frames; the fourth is left out.
+# Position, path, label and frames; the fourth clip is skipped.
 CLIPS = [
     (0, "clap/a.mp4", 0, make_jpegs(5, 0)),
     (1, "clap/b.mp4", 0, make_jpegs(1, 1)),
@@ -229,7 +229,7 @@ def clip_error(path):
 
 
 def test_a_place_where_no_clip_starts_is_an_error(root):
-    """Every byte of a small shard but those of its headers, and beyond its end."""
+    """Every seventh byte of a small shard, and bytes after its end, except where clips start."""
     shard = os.path.join(root, shards.shard_name("train", 0, 2))
     starts = {
         int(path.rpartition("#")[2]) for path, _ in open_dataset("packed", root).records if shard in path
@@ -266,7 +266,7 @@ def test_a_header_that_lies_is_an_error_before_anything_is_read_by_it(tmp_path, 
     with tf.io.TFRecordWriter(shard) as writer:
         writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
         writer.write(bytes(20))
-    with pytest.raises(VideoError, match="no clip starts there, or it is damaged|cut off within the clip"):
+    with pytest.raises(VideoError, match="no clip starts there, or .* damaged|truncated within the clip"):
         shards.count_frames(f"{shard}#0")
 
 
@@ -314,7 +314,7 @@ def test_a_header_that_is_too_large_is_not_read(root):
     start = os.path.getsize(shard)
     with open(shard, "ab") as file:
         file.write((2**30).to_bytes(8, "little"))
-    # Zeros that take no room on the disk.
+    # The file is sparse: the zeros take no disk space.
     os.truncate(shard, start + 2**30 + 16)
     error = clip_error(f"{shard}#{start}")
     assert error.kind == "too large" and "a header of 1,073,741,824 bytes" in str(error)

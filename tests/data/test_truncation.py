@@ -43,9 +43,9 @@ def test_what_follows_a_video_is_no_part_of_it(tmp_path, extension, appended):
         b"",
         b"This is no video.",
         b"RIFF\xff\xff\xff\xffAVI LIST",
-        # The length of the segment is unknown, as of a broadcast.
+        # The length of the segment is unknown, like in a broadcast.
         b"\x1aE\xdf\xa3\x83abc\x18S\x80g\x01\xff\xff\xff\xff\xff\xff\xffclusters",
-        # One box of the length that is left.
+        # A box that extends to the end of the file.
         b"\x00\x00\x00\x00mdatframes",
     ],
 )
@@ -61,7 +61,7 @@ def test_files_that_state_no_size_are_not_truncated(tmp_path, content):
         b"RIFF\x09\x00\x00\x00AVI LIST",
         b"\x1aE\xdf\xa3\x83abc\x18S\x80g\x89clusters",
         b"\x00\x00\x00\x08free\x00\x00\x00\x11mdatclusters",
-        # A length of eight bytes.
+        # A length that is stored in eight bytes.
         b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x17frames",
     ],
 )

@@ -33,7 +33,7 @@ GROUPED = {
     "mpeg4": ("mpeg4", {"g": "10", "sc_threshold": "1000000000"}, ".avi"),
     "vp9": ("libvpx-vp9", {"g": "10", "auto-alt-ref": "1", "lag-in-frames": "16"}, ".webm"),
 }
-# Those whose time stamps or key frames do not say what they seem to, and some that do.
+# Kinds whose time stamps or key frames can mislead, and a few regular ones.
 UNUSUAL = {
     "h264 in avi": ("libx264", {"bf": "2", "g": "10"}, ".avi"),
     "h264 refreshed bit by bit": ("libx264", {"bf": "0", "g": "10", "intra-refresh": "1"}, ".mp4"),
@@ -47,7 +47,7 @@ ALL_KINDS = {
     **UNUSUAL,
 }
 
-# What MPEG-4 has in the place of a frame.
+# MPEG-4 stores this in place of a frame that is not coded.
 NO_FRAME = b"\x00\x00\x01\xb6\x50\x00\x80"
 
 
@@ -62,9 +62,9 @@ def write_xvid(folder):
 
 
 def write_packed(folder):
-    """As DivX 5 and Xvid write AVI: the first of two B-frames is in the packet of the frame before it.
+    """Writes AVI like DivX 5 and Xvid: the first of two B-frames is in the packet of the frame before it.
 
-    So that there are as many packets as frames, one that holds nothing comes after the second.
+    An empty packet follows the second B-frame, so there are as many packets as frames.
     """
     options = {"bf": "2", "g": "10", "b_strategy": "0", "sc_threshold": "1000000000"}
     plain = write_video(folder / "plain.avi", codec="mpeg4", options=options, num_frames=31)
@@ -94,7 +94,7 @@ def write_variable_rate(folder):
 
 
 def write_shifted(folder, frames=5):
-    """An mp4 with an edit list that begins in the middle of a group of pictures."""
+    """Writes mp4 with an edit list that starts in the middle of a group of pictures."""
 
     def shift(packets):
         for packet in packets:
@@ -107,13 +107,13 @@ def write_shifted(folder, frames=5):
 
 
 def write_open_start(folder):
-    """Begins with frames that are shown before the first key frame and depend on those cut away."""
+    """Writes a video that starts with frames shown before the first key frame; these need removed frames."""
     path = write_kind(folder, GROUPED["h264 of open groups"])
     return copy_video(path, folder / "open.mkv", lambda packets: packets[9:])
 
 
 def write_equal_times(folder):
-    """Frames that are shown for less than the unit of time."""
+    """Writes frames with a display time shorter than the unit of time, so that time stamps repeat."""
 
     def hasten(packets):
         for packet in packets:
@@ -125,7 +125,7 @@ def write_equal_times(folder):
 
 
 def write_skipped(folder):
-    """As DivX writes AVI where it leaves out frames: a packet in their place that holds none."""
+    """Writes AVI like DivX with dropped frames: a packet without a frame replaces each of them."""
     path = write_kind(folder, GROUPED["mpeg4"])
 
     def skip(packets):
@@ -141,7 +141,7 @@ def write_skipped(folder):
 
 
 def write_hidden(folder):
-    """As VP8 is encoded in two passes: a frame that is not shown and others depend on."""
+    """Writes VP8 like a two-pass encoder: other frames depend on a frame that is not shown."""
     codec, options, _ = UNUSUAL["vp8"]
     path = pathlib.Path(write_video(folder / "vp8.webm", codec=codec, options=options))
     packet = packet_bytes(path)[11]
@@ -152,13 +152,13 @@ def write_hidden(folder):
 
 
 def write_without_start(folder):
-    """Begins in the middle of a group of pictures, whose other frames cannot be decoded."""
+    """Writes a video that starts inside a group of pictures; the rest of that group cannot be decoded."""
     path = write_kind(folder, GROUPED["h264"])
     return copy_video(path, folder / "startless.mkv", lambda packets: packets[4:])
 
 
 def write_wrong_times(folder):
-    """AVI copied to mp4: time stamps in the order in which frames are stored."""
+    """Copies AVI to mp4: time stamps follow the storage order of the frames."""
     path = write_kind(folder, UNUSUAL["h264 in avi"])
     return copy_video(path, folder / "copied.mp4")
 
@@ -181,7 +181,7 @@ WRITERS = [
     scope="module", params=[*ALL_KINDS, *WRITERS], ids=lambda kind: getattr(kind, "__name__", kind)
 )
 def video(request, tmp_path_factory):
-    """The path of a file, and all its frames."""
+    """The path of a file, and all of its frames."""
     folder = tmp_path_factory.mktemp("video")
     make = (
         request.param
@@ -272,7 +272,7 @@ def test_other_groups_of_pictures_are_not_decoded(tmp_path, kind):
     ]:
         data = whole
         needed = range(starts[first], starts[last + 1])
-        # Nonsense of the same size, which no decoder takes.
+        # Replace other frames with bytes of the same size that no decoder accepts.
         for i, packet in enumerate(coded):
             if i not in needed and i > 0:
                 assert data.count(packet) == 1
@@ -287,7 +287,7 @@ def test_other_groups_of_pictures_are_not_decoded(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["h264", "mpeg4", "h264 in avi"])
 def test_damage_within_a_group_of_pictures_is_not_passed_on(tmp_path, kind):
     path = pathlib.Path(write_kind(tmp_path, {**GROUPED, **UNUSUAL}[kind], height=128, width=128))
-    # In the second group; what is left of the frame can be decoded.
+    # Zero half of a frame in the second group. FFmpeg can still decode the rest of the frame.
     packet = packet_bytes(path)[11]
     half = len(packet) // 2
     path.write_bytes(path.read_bytes().replace(packet, packet[:half] + bytes(len(packet) - half)))
@@ -378,7 +378,7 @@ CODECS = {".mp4": "libx264", ".avi": "mpeg4", ".mkv": "libx264", ".webm": "libvp
         (lambda folder: folder / "missing.mp4", "missing", "no such file"),
         (named_like_a_video, "missing", "no such file"),
         (lambda folder: write_audio(folder / "audio.mp4"), "no video stream", "holds no video stream"),
-        *((cut(extension), "truncated", "cut off") for extension in CODECS),
+        *((cut(extension), "truncated", "truncated") for extension in CODECS),
     ],
 )
 def test_broken_files_are_named_with_the_reason(tmp_path, make, kind, message):
@@ -419,7 +419,7 @@ def test_file_that_vanishes_is_missing(tmp_path, monkeypatch):
 def test_cut_is_found_without_the_size_of_the_file(tmp_path):
     path = pathlib.Path(write_kind(tmp_path, GROUPED["mpeg4"]))
     frames = decode_all(str(path))
-    # As FFmpeg writes to a pipe.
+    # FFmpeg writes this in place of the size if it writes to a pipe.
     with open(path, "r+b") as file:
         file.seek(4)
         file.write(b"\xff" * 4)
@@ -466,12 +466,12 @@ def test_size_that_a_header_states_is_checked_before_what_does_not_fit_it_is_dec
 def test_frames_larger_than_the_header_says_are_not_decoded(tmp_path, read):
     path = pathlib.Path(write_video(tmp_path / "video.webm", codec="libvpx"))
     data = bytearray(path.read_bytes())
-    # A key frame of VP8: its start code, width, height.
+    # A key frame of VP8 holds its start code, width and height.
     start = data.index(b"\x9d\x01\x2a") + 3
     assert struct.unpack_from("<HH", data, start) == (48, 32)
     struct.pack_into("<HH", data, start, 8192, 4098)
     path.write_bytes(data)
-    # As FFmpeg reads it where nothing limits it.
+    # Without a limit, FFmpeg decodes the larger size.
     with av.open(str(path)) as container:
         container.streams.video[0].codec_context.thread_count = 1
         frame = next(container.decode(video=0))

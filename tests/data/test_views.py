@@ -1,4 +1,4 @@
-"""Videos -> the clips of the test protocols, also against a loop that decodes all frames."""
+"""The views of the test protocols, also compared with a plain loop that decodes all frames."""
 
 import threading
 
@@ -12,7 +12,7 @@ from keras_stm.preprocessing import MEAN, STD
 from tests.data.errors import argument_error
 from tests.data.videos import decode_all
 
-# 1e-5 of the range of values, which is from -2.2 to 2.7.
+# 1e-5 of the range of values, which is -2.2 to 2.7.
 ATOL = 5e-5
 
 
@@ -26,7 +26,7 @@ def resize(clip, height, width):
 
 
 def plain_paper(path, seed, index, num_frames=4, image_size=14, clips=10):
-    """The paper's protocol (section 4.2) as one would write it down: all at once and one after the other."""
+    """Returns the views of the paper's protocol (section 4.2) by a plain loop over all decoded frames."""
     frames = decode_all(path)
     height, width = frames.shape[1:3]
     size = image_size * 256 / 224
@@ -66,7 +66,7 @@ def test_load_clip_gives_what_evaluation_does(dataset):
 
 @pytest.mark.every_backend
 def test_the_paper_protocol_equals_a_plain_loop(dataset):
-    # Upright 64 x 48, square 48 x 48 and lying 32 x 48; the last shorter than a clip times two.
+    # Height x width: 64 x 48, 48 x 48, and 32 x 48 twice. The last video is shorter than two clips.
     few = Dataset([dataset.records[i] for i in (2, 4, 6, 0)], dataset.class_names)
     for index, found in enumerate(clips_of(few, "paper", seed=5)):
         assert found.shape == (30, 4, 14, 14, 3) and found.dtype == np.float32
@@ -78,7 +78,7 @@ def test_the_paper_protocol_equals_a_plain_loop_where_videos_are_enlarged(datase
     few = Dataset(dataset.records[3:4], dataset.class_names)
     (found,) = clips_of(few, "paper", clips=2, image_size=56)
     expected = plain_paper(few.records[0][0], 0, 0, image_size=56, clips=2)
-    # TensorFlow's own rounding is larger where it would antialias but nothing shrinks.
+    # TensorFlow's rounding errors are larger if antialiasing is on but no side shrinks.
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
@@ -108,7 +108,7 @@ def test_dense_clips_are_windows_from_first_to_last():
 
 
 def test_frames_as_an_array_give_what_their_file_does(dataset):
-    # One that has to be decoded to the end, as its time stamps do not tell the order.
+    # This file must be decoded to the end, as its time stamps do not tell the order of frames.
     path, _ = dataset.records[2]
     rngs = [np.random.default_rng(3) for _ in range(2)]
     first, second = (
@@ -160,7 +160,7 @@ def test_altered_frames_are_those_of_the_ordered_clips_in_another_order(dataset)
     shuffled = clips_of(few, frames="shuffled", **views)
     for clips, altered in zip(ordered, shuffled, strict=True):
         for before, after in zip(clips, altered, strict=True):
-            # Each frame of the one is a frame of the other.
+            # Each frame of one clip is also in the other.
             matches = (before[:, None] == after[None]).all(axis=(2, 3, 4))
             assert matches.any(axis=0).all() and matches.any(axis=1).all()
             moved += (before != after).any()
@@ -187,7 +187,7 @@ def test_broken_files_are_left_out_named_once_and_change_no_other(dataset, tmp_p
         assert [path for path, _, _ in found] == [path for path, _ in dataset.records]
         for (_, _, clips), expected in zip(found, clips_of(dataset), strict=True):
             np.testing.assert_array_equal(clips, expected)
-    assert sorted(lines) == sorted(f"Left out: {reason}" for reason in spoiled.left_out.reasons.values())
+    assert sorted(lines) == sorted(f"Skipped: {reason}" for reason in spoiled.left_out.reasons.values())
     assert len(lines) == 3 and "0.mp4: " in lines[0]
 
 

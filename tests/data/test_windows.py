@@ -17,15 +17,15 @@ from tests.data.videos import KINDS, damage, decode_all, write_video
     [
         (60, 10, 2, 2, [0, 20, 40], 20),
         (60, 10, 2, 1, [0, 10, 20, 30, 40], 20),
-        # The last one ends with the video.
+        # The last window ends with the video.
         (65, 10, 2, 2, [0, 20, 40, 45], 20),
-        # A shorter video, or one as long, is one window.
+        # A video that is not longer than the window has one window.
         (15, 10, 2, 1, [0], 15),
         (20, 10, 2, 1, [0], 20),
         (1, 10, 2, 1, [0], 1),
-        # Shorter than a frame.
+        # A window shorter than a frame has one frame.
         (4, 10, 0.01, 0.01, [0, 1, 2, 3], 1),
-        # A stride of two and a half frames is that in the mean.
+        # A stride of 2.5 frames is kept on average.
         (20, 10, 0.5, 0.25, [0, 2, 5, 8, 10, 12, 15], 5),
     ],
 )
@@ -43,7 +43,7 @@ def test_an_hour_of_windows_does_not_drift():
 
 @pytest.fixture(scope="module", params=["h264 with B-frames", "mpeg4 with B-frames"])
 def video(request, tmp_path_factory):
-    """The path of a video of 43 frames, 10 a second, and these."""
+    """The path of a video of 43 frames at 10 frames/s, and its frames."""
     codec, options, extension = KINDS[request.param]
     folder = tmp_path_factory.mktemp("video")
     path = write_video(folder / f"video{extension}", num_frames=43, codec=codec, options=options)
@@ -87,7 +87,7 @@ def test_a_long_video_is_decoded_once_and_few_of_its_frames_are_kept(
     decoded, most = [], 0
 
     class Frame(np.ndarray):
-        # Arrays have none, which a set wants.
+        # Arrays are not hashable, but a set needs hashable items.
         __hash__ = object.__hash__
 
     def iterate_frames(path):
@@ -103,7 +103,7 @@ def test_a_long_video_is_decoded_once_and_few_of_its_frames_are_kept(
     monkeypatch.setattr(module.frames, "probe", lambda path: VideoInfo(1000, 8, 8, 10.0, 100.0))
     assert len(list(iterate_windows("long.mp4", window, stride, num_frames, image_size=8))) > 18
     assert decoded == list(range(1000))
-    # Beside those, the one just decoded and the one before it.
+    # In addition to the kept frames: the frame just decoded and the one before it.
     assert num_frames <= most <= kept + 2
 
 

@@ -11,7 +11,7 @@ from keras_stm.data import frames
 from keras_stm.data.video import KINDS as ERROR_KINDS
 from keras_stm.data.video import VideoError
 
-# Codec, options and extension of the three containers that the data sets ship.
+# Codec, options and extension. The data sets use these three containers.
 KINDS = {
     "h264 with B-frames": ("libx264", {"bf": "2", "g": "10"}, ".mp4"),
     "h264 of key frames": ("libx264", {"bf": "0", "g": "1"}, ".mp4"),
@@ -32,10 +32,10 @@ def write_video(
     times=None,
     tag=None,
 ):
-    """Writes frames of noise about a brightness, which grows from 0 to 200 where none is given.
+    """Writes frames of noise with values from `brightness` to `brightness` + 39.
 
-    The noise moves, so that frames are coded as the difference to others where the codec does so.
-    `times` are those at which frames are shown, in milliseconds.
+    By default the brightness grows from 0 to almost 200. The noise moves, so that codecs that can store
+    frames as differences do so. `times` are the display times of the frames in milliseconds.
     """
     noise = np.random.default_rng(0).integers(0, 40, (height // 8, width // 8, 3))
     noise = noise.repeat(8, axis=0).repeat(8, axis=1)
@@ -73,7 +73,7 @@ def write_avi(folder):
 
 
 def write_live_webm(folder):
-    """As broadcast: it does not say how long it is."""
+    """Writes WebM like a broadcast, which does not state its length."""
     return copy_video(write_webm(folder), folder / "live.webm", options={"live": "1"})
 
 
@@ -94,7 +94,7 @@ def write_audio(path, codec="aac"):
 
 
 def copy_video(source, target, change=lambda packets: packets, degrees=None, options=None):
-    """Copies coded frames into another container, a list of packets as `change` gives them back."""
+    """Copies coded frames into another container; `change` returns the packets to write from a list."""
     with av.open(str(source)) as old, av.open(str(target), "w", options=options or {}) as new:
         stream = new.add_stream_from_template(old.streams.video[0])
         if degrees is not None:
@@ -106,19 +106,19 @@ def copy_video(source, target, change=lambda packets: packets, degrees=None, opt
 
 
 def packet_bytes(path):
-    """The bytes of each coded frame, as they are in the file, in the order of decoding."""
+    """Returns the bytes of each coded frame, as in the file, in decoding order."""
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux(video=0) if packet.size]
 
 
 def decode_all(path):
-    """Every frame of a file in presentation order, uint8 `(F, H, W, 3)`."""
+    """Returns every frame of a file in presentation order, uint8 `(F, H, W, 3)`."""
     with av.open(path) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 def damage(path, number):
-    """Overwrites the coded frame of this place in the file with zeros."""
+    """Overwrites a coded frame with zeros; `number` is its place in decoding order."""
     packet = packet_bytes(path)[number]
     with open(path, "rb") as file:
         data = file.read()
@@ -127,10 +127,10 @@ def damage(path, number):
 
 
 def write_stated_size(path, height, width):
-    """Writes 3 frames of 64x96 in AVI as bare pixels, and a header that says another size."""
+    """Writes AVI with 3 frames of 64x96 as bare pixels, and a header with another size."""
     path = pathlib.Path(write_video(path, codec="rawvideo", num_frames=3, height=64, width=96))
     data = bytearray(path.read_bytes())
-    # The BITMAPINFOHEADER: its own size, width, height.
+    # The BITMAPINFOHEADER holds its own size, width and height.
     struct.pack_into("<II", data, data.index(b"strf") + 12, width, height)
     path.write_bytes(data)
     return str(path)
@@ -143,21 +143,21 @@ def write_stated_frames(path, count):
     tables = [(b"stsz", 8, (1, count)), (b"stts", 12, (count,)), (b"stsc", 16, (count,))]
     for kind, offset, values in tables:
         struct.pack_into(f">{len(values)}I", data, data.index(kind) + offset, *values)
-    # Or the edit list says that the rest is not shown.
+    # Disable the edit list, which would hide the other frames.
     path.write_bytes(data.replace(b"edts", b"free"))
     return str(path)
 
 
 def state_jpeg_size(image, height, width):
-    """A JPEG whose header says another size."""
+    """Returns the JPEG with another size in its header."""
     data = bytearray(image)
-    # The start of frame of a baseline JPEG: length, precision, height, width.
+    # The start of frame of a baseline JPEG holds length, precision, height and width.
     struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, height, width)
     return bytes(data)
 
 
 def read_all(path):
-    """All frames, or `None` where there is a `VideoError` as there should be."""
+    """Returns all frames, or `None` after a correct `VideoError`."""
     try:
         clip = frames.read_frames(path, range)
     except VideoError as error:

@@ -1,4 +1,4 @@
-"""What every layer promises, in one place. Each layer's test file calls `check_layer`."""
+"""Checks that apply to every layer. Each layer's test file calls `check_layer`."""
 
 import functools
 import inspect
@@ -19,7 +19,7 @@ from tests.reference.backend import (
     relative_error,
 )
 
-# How a model that trains for a step or two is compiled: to trace it takes TensorFlow longer than the steps.
+# Arguments of `compile` for one or two training steps. TensorFlow would take longer to trace than to train.
 STEP = {"run_eagerly": BACKEND == "tensorflow", "jit_compile": BACKEND == "jax"}
 
 
@@ -28,7 +28,7 @@ def random_clip(shape, seed=0):
 
 
 def randomize(layer, seed=0):
-    """Draws every weight and statistic, so that nothing agrees because it is 0 or 1."""
+    """Draws every weight and statistic at random. Initial zeros and ones could hide errors."""
     rng = np.random.default_rng(seed)
     for variable in layer.weights:
         shape = tuple(variable.shape)
@@ -42,7 +42,7 @@ def randomize(layer, seed=0):
 
 
 def weights_by_name(layer):
-    """`{path below the layer: array}`."""
+    """Returns `{path within the layer: array}`."""
     return {
         variable.path.removeprefix(f"{layer.name}/"): keras.ops.convert_to_numpy(variable)
         for variable in layer.weights
@@ -50,7 +50,7 @@ def weights_by_name(layer):
 
 
 def assert_parity(layer, reference, shape, data_format="channels_last"):
-    """`layer` on a random clip of `shape` equals `reference(clip, weights)`, channels last."""
+    """`layer` equals `reference(clip, weights)` on a random clip of `shape`, channels last."""
     clip = random_clip(shape)
     layer.build(oriented(clip, data_format).shape)
     randomize(layer)
@@ -58,12 +58,12 @@ def assert_parity(layer, reference, shape, data_format="channels_last"):
     expected = reference(clip.astype("float64"), weights_by_name(layer))
     actual = channels_last(actual, data_format)
     assert actual.shape == expected.shape
-    # Not relative alone: the motion of a still is zero.
+    # A relative tolerance alone would fail: the motion of a single frame is zero.
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
 def fully_shaped(layer_class, arguments, shape):
-    """A built layer with random weights and a clip for it, in the data format of `arguments`."""
+    """Returns a built layer with random weights and a clip for it, in the data format of `arguments`."""
     layer = layer_class(**arguments)
     clip = oriented(random_clip(shape), arguments["data_format"])
     layer.build(clip.shape)
@@ -78,9 +78,9 @@ def check_config(layer_class, arguments, shape):
         for name, parameter in parameters.items()
         if name != "self" and parameter.kind != parameter.VAR_KEYWORD
     }
-    assert arguments.keys() == own.keys(), "the test leaves out an argument"
+    assert arguments.keys() == own.keys(), "the test lacks an argument"
     for name, parameter in own.items():
-        assert arguments[name] != parameter.default, f"the test has {name} at its default"
+        assert arguments[name] != parameter.default, f"the test uses the default of {name}"
 
     base = {"name": "chosen_name", "trainable": False, "dtype": "mixed_bfloat16"}
     layer = layer_class(**arguments, **base)
@@ -98,7 +98,7 @@ def check_config(layer_class, arguments, shape):
 
 
 def check_build(layer_class, arguments, shape):
-    """Built from a shape it has all its weights; symbolic shapes, complete and open, are the output's."""
+    """`build` creates all weights. Symbolic output shapes are correct for known and unknown dimensions."""
     layer, clip = fully_shaped(layer_class, arguments, shape)
     for child in keras_compat.flatten_layers(layer):
         assert child.built, child.name
@@ -111,20 +111,20 @@ def check_build(layer_class, arguments, shape):
     symbolic = layer(keras.Input(batch_shape=opened(clip.shape, arguments["data_format"])))
     assert list(symbolic.shape) == expected
     assert [variable.path for variable in layer.weights] == paths
-    # A shape read from a file may be a list.
+    # A shape from a file can be a list.
     other = layer_class(**arguments)
     other.build(list(clip.shape))
     assert [tuple(v.shape) for v in other.weights] == [tuple(v.shape) for v in layer.weights]
 
 
 def opened(shape, data_format):
-    """A clip's shape of which only the channels are known."""
+    """Returns a clip's shape with all dimensions unknown except the channels."""
     channel = 4 if data_format == "channels_last" else 2
     return [size if axis == channel else None for axis, size in enumerate(shape)]
 
 
 def check_open_dimensions(layer_class, arguments, shape):
-    """Traced once with open time, height and width it runs on clips of any, and on a still."""
+    """A layer that is traced with unknown dimensions runs on clips of any size, also of one frame."""
     import tensorflow as tf
 
     data_format = arguments["data_format"]
@@ -137,7 +137,7 @@ def check_open_dimensions(layer_class, arguments, shape):
 
 
 def check_xla(layer_class, arguments, shape):
-    """Compiled as a whole the layer computes what it does eagerly."""
+    """The layer returns the same compiled as eagerly."""
     import tensorflow as tf
 
     layer, clip = fully_shaped(layer_class, arguments, shape)
@@ -161,7 +161,7 @@ def check_gradients(layer_class, arguments, shape):
 
 
 def check_mixed_precision(dtype, tolerance, layer_class, arguments, shape):
-    """A layer of the same configuration and weights in another precision computes nearly the same."""
+    """In mixed precision, a layer with the same configuration and weights returns nearly the same."""
     layer, clip = fully_shaped(layer_class, arguments, shape)
     mixed = layer_class.from_config({**layer.get_config(), "dtype": f"mixed_{dtype}"})
     mixed.build(clip.shape)
@@ -173,14 +173,14 @@ def check_mixed_precision(dtype, tolerance, layer_class, arguments, shape):
 
 
 _LAST, _FIRST = "channels_last", "channels_first"
-_TRACES = pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends trace no open shapes")
+_TRACES = pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends trace no unknown dimensions")
 _COMPILES = pytest.mark.skipif(
     BACKEND != "tensorflow", reason="`compute` compiles under JAX, and Keras does not under PyTorch"
 )
 _ONCE = pytest.mark.skipif(
-    BACKEND == "jax", reason="compiles for long; test_models.py has all of it in float16"
+    BACKEND == "jax", reason="compilation takes long, and test_models.py tests all layers in float16"
 )
-# What is asked of a layer, and in which data format. Numbers are compared in both by `assert_parity`.
+# The checks and their data formats. `assert_parity` compares numbers in both data formats.
 CASES = [
     pytest.param(check, data_format, marks=marks, id=f"{name}-{data_format}")
     for name, check, data_formats, marks in [
@@ -202,11 +202,11 @@ CASES = [
 
 
 def check_layer(layer_class, arguments, shape):
-    """Makes a test of a layer with one case for each promise.
+    """Returns a test of a layer with one case per check.
 
-    `arguments` are all of the constructor's, at values that are not the defaults, but for
-    `data_format`, which the cases choose, and `use_batch_norm`: without BatchNormalization there is
-    less to check. `shape` is a clip's, channels last.
+    `arguments` are all arguments of the constructor, at values that are not the defaults. The cases choose
+    two of them: `data_format`, and `use_batch_norm`, because without BatchNormalization there is less to
+    check. `shape` is the shape of a clip, channels last.
     """
 
     def cases(check, data_format):

@@ -8,12 +8,12 @@ from tests.reference.backend import BACKEND
 
 pytestmark = pytest.mark.every_backend
 
-own_kernel = pytest.mark.skipif(BACKEND == "jax", reason="under JAX it is Keras' own")
+own_kernel = pytest.mark.skipif(BACKEND == "jax", reason="under JAX, Keras's implementation is used")
 SHAPE = (2, 3, 5, 4, 6)
 
 
 def trained(layer, shape=SHAPE, compiled=STEP):
-    """The losses and the weights of a model of one layer after two steps of gradient descent."""
+    """Returns the losses and weights of a model of one layer after two steps of gradient descent."""
     inputs = keras.Input(batch_shape=shape)
     model = keras.Model(inputs, keras.layers.Activation("linear", dtype="float32")(layer(inputs)))
     randomize(layer)
@@ -71,7 +71,7 @@ def test_traced_with_open_dimensions_it_trains_as_keras_own_layer():
     assert_trains_as_keras_own({}, shape=(None, None, None, None, 6), compiled={"jit_compile": False})
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="Keras compiles under JAX above, and not under PyTorch")
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="JAX compiles in the tests above, and PyTorch never")
 def test_compiled_by_xla_it_trains_as_keras_own_layer():
     assert_trains_as_keras_own({}, compiled={"jit_compile": True})
 
@@ -91,14 +91,14 @@ def test_training_is_one_kernel(monkeypatch):
     layer.build(SHAPE)
 
     def fail(*args, **kwargs):
-        raise AssertionError("Keras' own call")
+        raise AssertionError("Keras's call")
 
     monkeypatch.setattr(keras.layers.BatchNormalization, "call", fail)
     layer(random_clip(SHAPE), training=True)
-    with pytest.raises(AssertionError, match="Keras' own call"):
+    with pytest.raises(AssertionError, match="Keras's call"):
         layer(random_clip(SHAPE), training=False)
     layer.synchronized = True
-    with pytest.raises(AssertionError, match="Keras' own call"):
+    with pytest.raises(AssertionError, match="Keras's call"):
         layer(random_clip(SHAPE), training=True)
 
 

@@ -92,7 +92,7 @@ _FAST_FORMS = [
 )
 @pytest.mark.parametrize("ours, keras_class, arguments", _FAST_FORMS)
 def test_the_fast_form_of_a_layer_of_keras_equals_it(ours, keras_class, arguments, size, data_format):
-    # Channels first under TensorFlow on a CPU is not for every layer of Keras.
+    # Keras's layer is channels last: on a CPU, TensorFlow does not support channels first in every layer.
     theirs = keras_class(**arguments, data_format="channels_last")
     layer = ours(**arguments, data_format=data_format)
     frames = random_clip((3, *size, 4))
@@ -107,7 +107,7 @@ def test_the_fast_form_of_a_layer_of_keras_equals_it(ours, keras_class, argument
 
 
 def test_a_step_of_training_through_the_fast_forms_is_that_of_keras_own_layers():
-    """Any layer's gradients reach the weights of the first."""
+    """The gradients of every layer reach the weights of the first layer."""
     chain = [
         (keras.layers.Conv2D, keras.layers.Conv2D, {"filters": 4, "kernel_size": 1}),
         (
@@ -116,7 +116,7 @@ def test_a_step_of_training_through_the_fast_forms_is_that_of_keras_own_layers()
             {"kernel_size": 3, "padding": "same", "use_bias": False},
         ),
         (SymmetricConv2D, keras.layers.Conv2D, {"filters": 5, "kernel_size": 3, "padding": "same"}),
-        # The windows overlap, as in the stem. Then they are cut off, as in CMM.
+        # Windows overlap like in the stem. In the next pool, windows at the border are cut off like in CMM.
         (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 3, "strides": 2}),
         (FrameMaxPool2D, keras.layers.MaxPooling2D, {"pool_size": 2, "padding": "same"}),
     ]

@@ -26,7 +26,7 @@ test_stm_block_as_a_keras_layer = check_layer(
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
 @pytest.mark.parametrize("as_shape", [tuple, list])
 def test_the_shortcut_is_a_convolution_only_where_channels_or_size_change(as_shape, data_format):
-    """A shape from a file is a list: what a block is made of must not hang on that."""
+    """A shape from a file is a list. The layers of a block must not depend on that."""
     for channels, strides, convolves in ((16, 1, False), (16, 2, True), (8, 1, True)):
         block = STMBlock(4, strides, reduction=2, data_format=data_format)
         shape = (None, 3, 7, 5, channels) if data_format == "channels_last" else (None, 3, channels, 7, 5)
@@ -44,7 +44,7 @@ def test_training_reaches_every_weight_of_both_branches():
     [
         {},
         {"strides": 2, "shape": (1, 2, 1, 1, 16)},
-        {"shape": (1, 1, 6, 8, 16)},  # the shortcut is no convolution
+        {"shape": (1, 1, 6, 8, 16)},  # the shortcut has no convolution
         {"branches": ("cstm",)},
         {"branches": ("cmm",), "strides": 2},
         {"branches": ()},

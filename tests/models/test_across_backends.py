@@ -1,4 +1,4 @@
-"""Files written under the backend of this process are read under the next one, in one process for all."""
+"""Files from the backend of this process are read under the next backend, all in one other process."""
 
 import importlib.util
 import json
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.every_backend
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
 
-# Prints the largest error of each file's scores. Weights alone are read into a model that was spoilt.
+# Prints the largest error of each file's scores. Before a file of weights is loaded, the model's are zeroed.
 READ = """
 import json, pathlib, sys
 import keras
@@ -66,7 +66,7 @@ print(json.dumps(errors))
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """A folder of files of every kind, and the scores of one clip by the model of each."""
+    """A folder with files of every kind, and the scores of each model for one clip."""
     folder = tmp_path_factory.mktemp(BACKEND)
     clip = np.random.default_rng(0).normal(size=(2, 4, 32, 32, 3)).astype("float32")
     np.save(folder / "clip.npy", clip)
@@ -75,7 +75,7 @@ def written(tmp_path_factory):
         np.save(folder / f"{name}.npy", numpy(compute(model, clip)))
         model.save(folder / f"{name}.keras")
 
-    # With statistics as after a training.
+    # Random statistics, like after training.
     model = STMResNet(**TINY, fusion="concat")
     randomize(model)
     write("stm", model)
@@ -88,7 +88,7 @@ def written(tmp_path_factory):
         model = TSMResNet(**TINY)
     finally:
         keras.config.set_dtype_policy("float32")
-    # As after two steps.
+    # The state of the optimizer after two steps.
     model.compile(SGD(1e-3, momentum=0.9, weight_decay=5e-4), "sparse_categorical_crossentropy")
     model.optimizer.build(model.trainable_variables)
     model.optimizer.iterations.assign(2)
@@ -99,9 +99,9 @@ def written(tmp_path_factory):
     return folder
 
 
-@pytest.mark.skipif(importlib.util.find_spec(NEXT_BACKEND) is None, reason=f"no {NEXT_BACKEND}")
+@pytest.mark.skipif(importlib.util.find_spec(NEXT_BACKEND) is None, reason=f"{NEXT_BACKEND} is not installed")
 def test_files_give_the_same_scores_under_another_backend(written):
-    # Keras writes a compilation under torch that no backend reads back.
+    # Under torch, Keras saves a compiled state that no backend can load.
     uncompiled = ["compiled"] if BACKEND == "torch" else []
     environment = {**os.environ, "KERAS_BACKEND": NEXT_BACKEND, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", READ, str(written), json.dumps(uncompiled)]

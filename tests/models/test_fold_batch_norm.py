@@ -1,4 +1,4 @@
-"""`keras_stm.fold_batch_norm`. How files of folded models are read: `test_across_backends.py`."""
+"""`keras_stm.fold_batch_norm`. See `test_across_backends.py` for files of folded models."""
 
 import keras
 import numpy as np
@@ -13,14 +13,14 @@ from tests.reference.backend import compute, numpy, oriented, relative_error
 
 
 def random_model(build=STMResNet, depths=(1, 1, 1, 1), **arguments):
-    """A tiny model whose every weight and statistic matters; logits, as a softmax would hide errors."""
+    """Returns a tiny model with random weights and statistics, and logits: a softmax would hide errors."""
     keras.utils.set_random_seed(0)
     if arguments.get("include_top", True):
         arguments = {"classes": 5, "classifier_activation": None, **arguments}
     model = build(depths, 16, **arguments)
     randomize(model)
     for variable in model.weights:
-        # So small that epsilon matters; the factor stays near 1.
+        # The variance is so small that epsilon matters. The smaller gamma keeps the factor near 1.
         if variable.path.endswith("moving_variance"):
             variable.assign(variable * 0.01)
         elif variable.path.endswith("gamma"):
@@ -40,7 +40,7 @@ def has_batch_norm(model):
 
 
 def assert_folds(model, clip, tolerance=1e-4):
-    """`model` folded has no BatchNormalization and gives the same, and `model` is as it was."""
+    """The folded model has no BatchNormalization and the same output. `model` is unchanged."""
     before = model.get_weights()
     expected = numpy(compute(model, clip))
     folded = fold_batch_norm(model)
@@ -52,9 +52,9 @@ def assert_folds(model, clip, tolerance=1e-4):
     return folded
 
 
-# Several options in one where they do not hide each other.
+# A model combines several options if they do not hide each other.
 MODELS = {
-    # Two blocks in a stage, so that one has no convolution on its shortcut.
+    # One stage has two blocks, so that one shortcut has no convolution.
     "stm": (STMResNet, {"depths": (2, 1, 1, 1)}),
     "concatenation, ordinary convolution, channels first": (
         STMResNet,
@@ -67,7 +67,7 @@ MODELS = {
     "tsm of a fixed shape": (TSMResNet, {"input_shape": (3, 33, 40, 3)}),
 }
 CASES = [
-    # In one, every layer that gets a bias is computed as the backend does it.
+    # One model under every backend is enough: it has every layer that receives a bias.
     pytest.param(name, marks=pytest.mark.every_backend if index < 1 else [])
     for index, name in enumerate(MODELS)
 ]
@@ -99,7 +99,7 @@ def test_mixed_precision_stays_and_gives_nearly_the_same():
 
 
 def backbone():
-    """Features, with CSTM in the first block of one stage alone."""
+    """Returns a model of features, with CSTM only in the first block of one stage."""
     cstm = {"branches": ("cstm",), "stm_stages": (3,), "stm_blocks": "first", "depths": (1, 2, 1, 1)}
     return random_model(**cstm, include_top=False, pooling="avg")
 
@@ -118,7 +118,7 @@ def sequential():
 
 
 def two_streams():
-    """One backbone, nested and used twice, and a convolution with bias before a plain BatchNorm."""
+    """Returns a model with a nested backbone, used twice, and a Conv1D with bias before a BatchNorm."""
     clip, other = keras.Input((None, None, None, 3)), keras.Input((None, None, None, 3))
     shared = backbone()
     x = keras.layers.Concatenate()([shared(clip), shared(other)])

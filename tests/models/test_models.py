@@ -29,14 +29,14 @@ from tests.reference.backend import compute, numpy, oriented
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
 
 
-# One clip with its frames in several orders.
+# One clip, with its frames in several orders.
 ORDERS = [[0, 1, 2, 3], [3, 2, 1, 0], [1, 2, 3, 0], [2, 0, 3, 1]]
 CLIPS = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")[ORDERS]
 
 
 @cache
 def tiny(build=STMResNet):
-    """A tiny model with random weights; its head is drawn large enough for scores to differ."""
+    """Returns a tiny model with random weights. Its head is large enough for the scores to differ."""
     keras.utils.set_random_seed(1)
     model = build(**TINY)
     head = model.get_layer("predictions")
@@ -45,18 +45,18 @@ def tiny(build=STMResNet):
 
 
 def with_layer(model, name):
-    """The model that gives what a layer of `model` gives, beside its own output."""
+    """Returns a model with two outputs: the output of a layer of `model` and the output of `model`."""
     return keras.Model(model.input, [model.get_layer(name).output, model.output])
 
 
 @cache
 def logits_and_scores(build=STMResNet):
-    """Of `CLIPS`, by a tiny model."""
+    """Returns the logits and scores of `CLIPS` by a tiny model."""
     return tuple(map(numpy, compute(with_layer(tiny(build), "consensus"), CLIPS)))
 
 
-# Parameters and giga multiply-adds with 174 classes and clips of 8x224x224, of which the paper gives a
-# part rounded (Tables 1, 5 and 8).
+# Parameters and giga multiply-adds with 174 classes and clips of 8x224x224. The paper states some of them,
+# rounded (Tables 1, 5 and 8).
 COUNTS = {
     "TSN-R50": (TSNResNet50, {}, 23_864_558, 32.700),
     "CSTM only": (STMResNet50, {"branches": ("cstm",)}, 23_875_886, 32.746),
@@ -76,7 +76,7 @@ COUNTS = {
 @pytest.mark.parametrize("row", COUNTS)
 def test_parameters_and_macs_are_the_papers(row):
     build, arguments, parameters, gmacs = COUNTS[row]
-    # Without values for the weights, to draw which takes longer than all else.
+    # Do not initialize the weights: drawing them takes longer than everything else.
     with keras.StatelessScope(initialize_variables=False):
         model = build(classes=174, **arguments)
     assert sum(math.prod(weight.shape) for weight in model.trainable_weights) == parameters
@@ -133,13 +133,13 @@ def test_mixed_precision_reaches_the_blocks_and_not_the_scores(dtype):
     _, scores = compute(with_logits, CLIPS)
     assert keras.backend.standardize_dtype(scores.dtype) == "float32"
     np.testing.assert_allclose(numpy(scores), logits_and_scores()[1], atol=2e-2)
-    # The average over time is taken in float32: four of these do not fit into float16.
+    # The average over time is computed in float32: the sum of four such values exceeds float16.
     model.get_layer("predictions").bias.assign(np.full(5, 40_000.0))
     np.testing.assert_allclose(numpy(compute(with_logits, CLIPS)[0]), 40_000, rtol=5e-3)
 
 
 def policies(model):
-    """Name of each layer, also within others, and of its dtype policy."""
+    """Returns the names of each layer, also nested, and of its dtype policy."""
     return [
         (layer.name, layer.dtype_policy.name)
         for layer in keras_compat.flatten_layers(model)
@@ -186,7 +186,7 @@ def test_order_of_frames_matters_to_stm_and_tsm_and_not_to_tsn(build, sees_order
 
 
 def test_dropout_has_the_rate_asked_for():
-    """That it rests in inference, parity with PyTorch shows."""
+    """Parity with PyTorch shows that dropout is inactive in inference."""
     for arguments, rate in (({}, 0.5), ({"dropout": 0.9}, 0.9)):
         assert STMResNet(**TINY, **arguments).get_layer("dropout").rate == rate
 
@@ -202,7 +202,7 @@ def test_the_classifier_starts_from_a_normal_of_a_thousandth_and_no_two_kernels_
         for weight in model.trainable_weights
         if len(weight.shape) == 4 and math.prod(weight.shape) >= 16
     ]
-    # Scaled copies too would be equal draws.
+    # Compare the signs: the same draw with another scale is also a repetition.
     starts = np.sign(starts)
     assert len({tuple(start) for start in starts}) == len(starts)
 
@@ -227,7 +227,7 @@ SIGNATURE = {
 OF_STM_ONLY = {"branches", "fusion", "stm_stages", "stm_blocks", "temporal_conv", "reduction"}
 
 
-# The function for any size, the name and the depth of each.
+# For each function: the function for any depth, the name of the model and its depth.
 PUBLISHED = {
     STMResNet50: (STMResNet, "stm_resnet50", 50),
     STMResNet101: (STMResNet, "stm_resnet101", 101),
@@ -255,7 +255,7 @@ def test_signature_is_the_designs(build):
 
 @pytest.mark.parametrize("build", [*PUBLISHED, STMResNet, TSNResNet, TSMResNet])
 def test_every_argument_is_told_and_handed_on(build, monkeypatch):
-    """As they are written out by hand."""
+    """The arguments are written by hand in each function, and so can differ."""
     told = build.__doc__.partition("    Args:\n")[2].partition("\n\n")[0]
     told = [line.strip().partition(":")[0] for line in told.splitlines() if line[8] != " "]
     assert told == list(inspect.signature(build).parameters)
@@ -264,7 +264,7 @@ def test_every_argument_is_told_and_handed_on(build, monkeypatch):
     module = importlib.import_module(build.__module__)
     given = {name: object() for name in inspect.signature(build).parameters}
     if inner is resnet:
-        # A block has these, which it checks.
+        # These arguments go to the block and are checked, so they need valid values.
         given |= {name: value for name, value in SIGNATURE.items() if name in OF_STM_ONLY & given.keys()}
     got = {}
     monkeypatch.setattr(module, inner.__name__, got.update)
@@ -308,14 +308,14 @@ def test_weight_paths_stay_as_files_have_them(name):
 
 
 def test_a_file_of_weights_calls_layers_by_keras_own_classes_where_they_stand_for_one(tmp_path):
-    """By these names Keras finds the weights of files that were written before."""
+    """Keras finds the weights in existing files by these names."""
     tiny().save_weights(tmp_path / "model.weights.h5")
     with h5py.File(tmp_path / "model.weights.h5") as file:
         assert {"batch_normalization", "stm_block", "per_frame", "dense"} <= set(file["layers"])
 
 
 def weight_paths(name):
-    """`{path: shape}` of a tiny model. `weight_paths.json` holds them as of the first version."""
+    """Returns `{path: shape}` of a tiny model. `weight_paths.json` has those of the first version."""
     build, arguments = {
         "stm": (STMResNet, {}),
         "stm_concat_ordinary": (STMResNet, {"fusion": "concat", "temporal_conv": "ordinary"}),

@@ -1,6 +1,6 @@
-"""Parity with the PyTorch network of `tests/reference`, weights and running statistics random.
+"""Parity with the PyTorch network of `tests/reference`, with random weights and running statistics.
 
-The weights travel as a checkpoint file in the published names, as a user's would.
+The weights are transferred in a checkpoint file with the published names, like a user's checkpoint.
 """
 
 import functools
@@ -29,8 +29,8 @@ TOLERANCE = 1e-4
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
 BUILD = {"stm": STMResNet, "tsn": TSNResNet, "tsm": TSMResNet}
 OF_TORCH = {"stm": {}, "tsn": {"branches": ()}, "tsm": {"tsm": True}}
-# All of the arguments' values in as few networks as tell them apart. What a backend could compute differently
-# are the layers, which their own tests compare under each.
+# All values of the arguments, in as few networks as can distinguish them. Backends could only differ in the
+# layers, and the tests of the layers compare these under each backend.
 MODELS = {
     "stm": {},
     "tsn": {},
@@ -62,7 +62,7 @@ def keras_logits(model, clip, data_format="channels_last"):
 
 
 def pair(kind, data_format="channels_last", **arguments):
-    """The PyTorch network and ours, with the weights of the former."""
+    """Returns the PyTorch network and our model with its weights."""
     net = randomize(TorchSTM(**arguments, **OF_TORCH[kind]))
     model = BUILD[kind](classifier_activation=None, data_format=data_format, **arguments)
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def assert_parity(net, model, clip, data_format="channels_last"):
 @pytest.mark.every_backend
 def test_depth_50_equals_pytorch(record_property):
     net, model = pair("stm", depths=DEPTHS[50], width=64, classes=174)
-    # At full size under one backend: the others compile for long what they compile here already.
+    # Full size only under TensorFlow: the other backends would have to compile for a long time again.
     for size in (64, 224) if BACKEND == "tensorflow" else (64,):
         error = assert_parity(net, model, random_clip(8, size, size))
         record_property(f"relative_error_{size}", error)
@@ -105,7 +105,7 @@ def test_every_kind_of_network_equals_pytorch(name):
     assert_parity(*tiny(name), random_clip(4, 32, 32, batch=2), data_format)
 
 
-# 41 and 20 become odd on their way down, where a pool that rounds down does not fit the strided convolution.
+# 41 and 20 become odd in later stages. A pool that rounds down would not match the strided convolution there.
 @pytest.mark.parametrize(
     "frames, height, width", [pytest.param(1, 41, 20, marks=pytest.mark.every_backend), (7, 1, 1)]
 )

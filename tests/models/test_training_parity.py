@@ -1,4 +1,4 @@
-"""Training parity with PyTorch: inference parity sees neither gradients nor optimiser nor statistics."""
+"""Training parity with PyTorch. Inference parity covers no gradients, optimizer or updates of statistics."""
 
 import functools
 
@@ -23,7 +23,7 @@ from tests.reference.torch_stm import (  # noqa: E402
 )
 
 STEPS, RATE, MOMENTUM, DECAY = 20, 0.01, 0.9, 5e-4
-# Of the largest value of a tensor; decay alone moves every weight by 6e-4 of itself in 20 steps.
+# Relative to the largest value of a tensor. Decay alone changes every weight by 6e-4 of itself in 20 steps.
 TOLERANCE = 1e-4
 TINY = {"depths": (1, 1, 1, 1), "width": 16, "classes": 5}
 
@@ -36,7 +36,7 @@ def batches(steps):
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """`start(steps)`: file of the weights that trainings of that many steps start from."""
+    """`start(steps)` returns the file of initial weights for a training of `steps` steps."""
     folder = tmp_path_factory.mktemp("start")
 
     @functools.cache
@@ -53,11 +53,11 @@ def start(tmp_path_factory):
 
 @functools.cache
 def train_torch(path, steps, decay=DECAY, decoupled=0.0):
-    """Losses of PyTorch's steps, and its weights and statistics at the end.
+    """Trains in PyTorch, and returns the losses of the steps and the final weights and statistics.
 
-    A `decoupled` decay shrinks the weights beside the step, as `keras.optimizers.SGD` does.
+    A `decoupled` decay shrinks the weights separately from the step, like `keras.optimizers.SGD`.
 
-    Its batch norm keeps the biased variance, as Keras does: see `BiasedBatchNorm2d`.
+    BatchNorm keeps the biased variance, like Keras. See `BiasedBatchNorm2d`.
     """
     net = TorchSTM(norm=BiasedBatchNorm2d, **TINY)
     net.load_state_dict(safetensors.torch.load_file(path))
@@ -84,7 +84,7 @@ def train_torch(path, steps, decay=DECAY, decoupled=0.0):
 
 @pytest.fixture(scope="module")
 def model():
-    """Ours, compiled once for all trainings, as that takes the time."""
+    """Our model, compiled once for all trainings because compilation is slow."""
     model = STMResNet(**TINY, dropout=0.0, classifier_activation=None)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(SGD(RATE, momentum=MOMENTUM, weight_decay=DECAY), loss)
@@ -93,14 +93,14 @@ def model():
 
 
 def train_keras(model, path, steps, folder):
-    """Losses and weights of ours, the weights in PyTorch's names."""
+    """Trains our model, and returns the losses and the weights under PyTorch's names."""
     load_weights(model, path)
     for variable in model.optimizer.variables:
         if variable is not model.optimizer.learning_rate:
             variable.assign(np.zeros(variable.shape))
     losses = []
     for clip, labels in batches(steps):
-        # Keras reports a mean since the last reset.
+        # Keras reports the mean loss since the last reset.
         model.reset_metrics()
         losses.append(float(model.train_on_batch(clip, labels)))
     path = folder / "trained.safetensors"
@@ -109,7 +109,7 @@ def train_keras(model, path, steps, folder):
 
 
 def worst_error(weights, expected):
-    """The largest `(relative error, name)` of any weight or statistic."""
+    """Returns the largest `(relative error, name)` of all weights and statistics."""
     assert weights.keys() == expected.keys()
     return max((relative_error(weights[name], expected[name]), name) for name in expected)
 
@@ -143,7 +143,7 @@ def test_another_decay_would_be_noticed(decay, start):
 
 
 def test_unbiased_running_variance_would_be_noticed(start):
-    """What `BiasedBatchNorm2d` corrects is more than the tolerance allows."""
+    """The correction by `BiasedBatchNorm2d` is larger than the tolerance."""
     nets = TorchSTM(**TINY), TorchSTM(norm=BiasedBatchNorm2d, **TINY)
     clip, _ = next(batches(1))
     clip = torch.from_numpy(np.ascontiguousarray(np.moveaxis(clip, -1, 2)))

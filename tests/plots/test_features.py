@@ -1,4 +1,4 @@
-"""Features, optical flow and class activations against what is known of them, and what figures show."""
+"""Features, optical flow and class activations against known values, and the contents of figures."""
 
 import functools
 import sys
@@ -32,7 +32,7 @@ NAMES = ["clap", "jump", "wave hello"]
 
 
 def randomized(model):
-    """The model, whose every weight now matters: those of BatchNormalization are neither 0 nor 1."""
+    """Randomizes and returns the model, so that BatchNormalization has no weights of 0 and 1."""
     rng = np.random.default_rng(0)
     for weight in model.weights:
         if weight.name in ("gamma", "beta", "moving_mean", "moving_variance", "bias"):
@@ -49,7 +49,7 @@ def model():
 
 @functools.cache
 def one_block_and_head(data_format, strides):
-    """A model of one block, which JAX compiles sooner than the whole network."""
+    """Returns a model of one block, which JAX compiles faster than the whole network."""
     shape = (None, None, None, 3) if data_format == "channels_last" else (None, 3, None, None)
     clip = keras.Input(shape)
     x = STMBlock(16, strides, data_format=data_format, name="conv2_block1")(clip)
@@ -65,7 +65,7 @@ each_data_format = pytest.mark.parametrize(
 
 
 def model_of_blocks(**branches):
-    """A model that is no more than a block after the other, each of other branches."""
+    """Returns a model of consecutive blocks. `branches` maps the name of each block to its branches."""
     x = clip = keras.Input((None, None, None, 3))
     for name, each in branches.items():
         x = STMBlock(16, branches=each, data_format="channels_last", name=name)(x)
@@ -73,7 +73,7 @@ def model_of_blocks(**branches):
 
 
 def until(model, layer):
-    """A model that ends behind a layer of another one."""
+    """Returns a model that ends after a layer of `model`."""
     return keras.Model(model.input, model.get_layer(layer).output, name=model.name)
 
 
@@ -160,7 +160,7 @@ def test_what_is_no_clip_is_refused(shape, model):
 
 
 def moving(right, down, num_frames=3, size=64):
-    """A prepared clip of smooth texture that moves by as many pixels a frame."""
+    """Returns a preprocessed clip of a smooth texture that moves `right` and `down` pixels per frame."""
     x, y = np.meshgrid(np.arange(size), np.arange(size))
     clip = [
         128 + 60 * np.sin((x - i * right) / 5) + 60 * np.sin((y - i * down) / 7 + (x - i * right) / 11)
@@ -189,7 +189,7 @@ def test_flow_has_the_hue_of_its_direction_and_the_brightness_of_its_distance():
 
 
 def gradient(head, features, label):
-    """The gradient of a class's score by the features, by the backend."""
+    """Returns the backend's gradient of a class's score with respect to the features."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -300,7 +300,7 @@ def test_class_names_and_frame_names_must_fit(model, clip):
 
 
 def texts(figure):
-    """All that is written in a figure but numbers at scales."""
+    """Returns all texts of a figure except the numbers of its scales."""
     found = [text.get_text() for text in figure.texts]
     for axes in figure.axes:
         found += [axes.get_title(), *(text.get_text() for text in axes.texts)]
@@ -310,7 +310,7 @@ def texts(figure):
 
 
 def rows(figure, columns):
-    """The axes of each row of pictures, from the top, and those that are none."""
+    """Returns the axes of each row of pictures, from the top, and the axes that are no pictures."""
     cells = [
         axes
         for axes in figure.axes
@@ -324,7 +324,7 @@ def rows(figure, columns):
 def test_figure_1_has_a_row_for_each_thing_and_a_column_for_each_frame(model, clip, pixels):
     figure = plot_block(model, clip, frame_names=["a", "b", "c", "d"], title="my clip")
     (frames, given, cstm, cmm, flow), others = rows(figure, 4)
-    # The scales of three rows, and the wheel.
+    # The others are the scales of three rows and the colour wheel of the flow.
     assert len(others) == 4
     assert [axes.get_title() for axes in frames] == ["a", "b", "c", "d"]
     written = texts(figure)
@@ -358,7 +358,7 @@ def drawn(axes):
 
 @pytest.fixture
 def activation(monkeypatch):
-    """What Grad-CAM is made to find in a clip of twelve frames."""
+    """Patches Grad-CAM to return these random maps of a clip of twelve frames."""
     rng = np.random.default_rng(0)
     maps, scores = rng.normal(size=(12, 2, 3)), rng.normal(size=(12, 3)) + (0, 2, 1)
     found = ClassActivation(1, 0.625, maps.astype("float32"), scores)
@@ -382,7 +382,7 @@ def test_of_a_long_clip_eight_frames_are_drawn_and_all_have_bars(model, activati
         grey, warm = axes.images
         np.testing.assert_array_equal(warm.get_array(), activation.maps[frame])
         assert warm.get_clim() == (0, pytest.approx(activation.maps.max()))
-    # Bars lie beneath the pictures of their frames, but for rounding.
+    # The bars of a frame lie below the picture of this frame, within rounding.
     for axes, frame in zip(frames, chosen, strict=True):
         box = axes.get_position()
         place = bars.transData.transform((frame, 0))[0] / figure.bbox.width
@@ -400,7 +400,7 @@ def test_the_class_of_the_grad_cam_can_be_chosen(model, clip):
 
 @pytest.fixture
 def features(monkeypatch):
-    """Makes blocks have features of noise, 0 for the last frame behind CMM."""
+    """Patches `block_features` to return noise, with 0 for the last frame of CMM's output."""
 
     def noise(model, clip, block):
         maps = [np.random.default_rng(i).normal(size=(clip.shape[1], 8, 8, 16)) for i in range(3)]
@@ -413,7 +413,7 @@ def features(monkeypatch):
 def test_a_clip_of_one_frame_is_drawn_without_motion(model, clip, features):
     (frames, *_, cmm, flow), others = rows(plot_block(model, clip[:, :1]), 1)
     assert frames[0].images and not cmm[0].images and not flow[0].images
-    # The scales of two rows.
+    # The others are the scales of two rows.
     assert len(others) == 2
 
 

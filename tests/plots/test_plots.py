@@ -1,4 +1,4 @@
-"""Pictures of how a training went and of who is called what; what the package needs to be imported."""
+"""Pictures of training curves and confusion matrices, and the imports of the package."""
 
 import pathlib
 
@@ -45,7 +45,7 @@ def test_a_figure_is_written_as_png_under_any_name_and_into_open_files(opened, t
     assert size(path) == (240, 120)
 
 
-# Of 60 classes a cell is as small as of any more.
+# With 60 classes, cells already have their smallest size.
 @pytest.mark.parametrize("classes", [1, 60])
 def test_any_number_of_classes_makes_a_picture_on_which_names_can_be_read(tmp_path, classes):
     names = [f"class {i} " + "of a long name " * 8 for i in range(classes)]
@@ -53,7 +53,7 @@ def test_any_number_of_classes_makes_a_picture_on_which_names_can_be_read(tmp_pa
     found = evaluation.from_scores(np.roll(np.eye(classes), 1, axis=1), labels, names)
     plots.plot_confusion(tmp_path / "picture.png", found, "title")
     width, height = size(tmp_path / "picture.png")
-    # A line of text is 7 points, at 120 dots an inch.
+    # A line of text is 7 points high, at 120 dots per inch.
     assert min(width, height) > classes * 7 / 72 * 120 and max(width, height) < 2**13
 
 

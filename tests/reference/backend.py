@@ -1,4 +1,4 @@
-"""What the tests need to know of the backend that they run under."""
+"""Helpers of the tests for the backend that they run under."""
 
 import functools
 
@@ -6,17 +6,17 @@ import keras
 import numpy as np
 
 BACKEND = keras.backend.backend()
-# Who reads what this one writes: in a circle, each is written and read once by the tests of all three.
+# The next backend reads the files of this one. In the tests of all three, each backend writes and reads once.
 _CIRCLE = ("tensorflow", "jax", "torch")
 NEXT_BACKEND = _CIRCLE[(_CIRCLE.index(BACKEND) + 1) % len(_CIRCLE)]
 DATA_FORMATS = ("channels_last", "channels_first")
 
 
 def run(function, *inputs):
-    """`function` of arrays, as it is run by the backend.
+    """Calls `function` on arrays as tensors of the backend.
 
-    JAX compiles op by op when it runs eagerly, which takes seconds for each new shape: there the
-    whole function is compiled at once.
+    Under JAX, the whole function is compiled. Eagerly, JAX would compile each operation, which takes seconds
+    for each new shape.
     """
     if BACKEND == "jax":
         import jax
@@ -26,7 +26,7 @@ def run(function, *inputs):
 
 
 def compute(layer, clip):
-    """Output of a layer or model in inference, as a tensor."""
+    """Returns the output of a layer or model in inference, as a tensor."""
     if BACKEND != "jax":
         return layer(clip)
     values = [variable.value for variable in layer.variables]
@@ -34,7 +34,7 @@ def compute(layer, clip):
 
 
 def computed_shape(layer, clip):
-    """Shape of what `compute` gives, without compiling it."""
+    """Returns the shape of the output of `compute`, without compilation."""
     if BACKEND != "jax":
         return tuple(layer(clip).shape)
     return tuple(_compiled(layer).eval_shape(clip, *(variable.value for variable in layer.variables)).shape)
@@ -42,11 +42,11 @@ def computed_shape(layer, clip):
 
 @functools.lru_cache(16)
 def _compiled(layer):
-    """Compiled once for all clips of one shape."""
+    """Returns the layer as a function that is compiled once for all clips of one shape."""
     import jax
 
     def call(clip, *values):
-        # Not `stateless_call`, which leaves out what `__call__` does: casting to the policy's dtype.
+        # `stateless_call` skips a part of `__call__`: the cast to the policy's dtype.
         with keras.StatelessScope(list(zip(layer.variables, values, strict=True))):
             return layer(clip)
 
@@ -58,15 +58,15 @@ def numpy(tensor):
 
 
 def oriented(clip, data_format):
-    """A clip `(batch, time, height, width, channels)` in `data_format`."""
+    """Returns a clip `(batch, time, height, width, channels)` in `data_format`."""
     return clip if data_format == "channels_last" else np.moveaxis(clip, -1, 2)
 
 
 def channels_last(clip, data_format):
-    """The inverse of `oriented`."""
+    """Reverts `oriented`."""
     return clip if data_format == "channels_last" else np.moveaxis(clip, 2, -1)
 
 
 def relative_error(actual, expected):
-    """Largest difference over the largest expected value."""
+    """Returns the largest difference divided by the largest expected value."""
     return float(np.abs(actual - expected).max() / np.abs(expected).max())

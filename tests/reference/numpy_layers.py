@@ -1,14 +1,14 @@
-"""The layers of the paper as plain loops over NumPy: slow, and obvious enough to be believed.
+"""The layers of the paper as plain NumPy loops: slow, but simple enough to check by reading.
 
-Clips are `(batch, time, height, width, channels)`. `weights` maps the names that the Keras layers give
-their weights to arrays in Keras' layout; nothing else is shared with `keras_stm`.
+Clips are `(batch, time, height, width, channels)`. `weights` maps the weight names of the Keras layers to
+arrays in Keras's layout. Nothing else is shared with `keras_stm`.
 """
 
 import numpy as np
 
 
 def below(weights, prefix):
-    """The weights of the child `prefix`, without its name."""
+    """Returns the weights of the child `prefix`, without its name."""
     prefix += "/"
     return {name[len(prefix) :]: value for name, value in weights.items() if name.startswith(prefix)}
 
@@ -23,7 +23,7 @@ def batch_norm(clip, weights):
 
 
 def window(clip, row, column, size):
-    """The `size` x `size` pixels around (row, column), zeros beyond the border."""
+    """Returns the `size` x `size` pixels around (row, column), with zeros beyond the border."""
     batch, time, height, width, channels = clip.shape
     out = np.zeros((batch, time, size, size, channels))
     for i in range(size):
@@ -35,7 +35,7 @@ def window(clip, row, column, size):
 
 
 def conv(clip, kernel, stride=1):
-    """2-D convolution of each frame, padded alike on all sides; `kernel` is (k, k, in, out)."""
+    """2-D convolution of each frame, with equal padding on all sides. `kernel` is (k, k, in, out)."""
     batch, time, height, width, _ = clip.shape
     rows, columns = range(0, height, stride), range(0, width, stride)
     out = np.zeros((batch, time, len(rows), len(columns), kernel.shape[-1]))
@@ -47,7 +47,7 @@ def conv(clip, kernel, stride=1):
 
 
 def depthwise_conv(clip, kernel):
-    """One 2-D kernel per channel; `kernel` is (k, k, channels, 1)."""
+    """Convolution with one 2-D kernel per channel. `kernel` is (k, k, channels, 1)."""
     out = np.zeros(clip.shape)
     for row in range(clip.shape[2]):
         for column in range(clip.shape[3]):
@@ -57,7 +57,7 @@ def depthwise_conv(clip, kernel):
 
 
 def max_pool(clip, size):
-    """Maxima of `size` x `size` squares; those at the border may be cut off, none is left out."""
+    """Maxima of `size` x `size` squares. Squares at the border can be smaller, but none is skipped."""
     rows, columns = range(0, clip.shape[2], size), range(0, clip.shape[3], size)
     out = np.zeros((*clip.shape[:2], len(rows), len(columns), clip.shape[-1]))
     for i, row in enumerate(rows):
@@ -68,7 +68,7 @@ def max_pool(clip, size):
 
 
 def temporal_conv(clip, kernel):
-    """Kernel 3 over time; `kernel` is (3, channels), or (3, in, out) for an ordinary convolution."""
+    """Convolution over time. `kernel` is (3, channels), or (3, in, out) for an ordinary convolution."""
     out = np.zeros(clip.shape)
     for t in range(clip.shape[1]):
         for tap in range(3):
@@ -109,7 +109,7 @@ def cmm(clip, weights, strides=1):
 
 
 def stm_block(clip, weights, strides=1, fusion="sum", shift_div=None):
-    """The block with the branches whose weights it is given; `shift_div` makes it TSM's."""
+    """The block with the branches that `weights` contains. With `shift_div` it is the block of TSM."""
     shortcut = clip
     if "shortcut_conv/conv/kernel" in weights:
         shortcut = conv(clip, weights["shortcut_conv/conv/kernel"], strides)

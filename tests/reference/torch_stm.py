@@ -1,24 +1,24 @@
-"""The networks in plain PyTorch, written from the paper and the published checkpoints' names.
+"""The networks in plain PyTorch, written from the paper and from the names in the published checkpoints.
 
-Nothing here comes from `keras_stm`: parity with this module says that two independent readings of the
-paper agree. `net.state_dict()` has the names of the reference checkpoints.
+Nothing here comes from `keras_stm`: parity with this module shows that two independent implementations of
+the paper agree. `net.state_dict()` has the names of the published checkpoints.
 """
 
-import torch  # Before TensorFlow: the other way round, the two libraries do not load together.
+import torch  # Import before TensorFlow: in the other order, the two libraries do not load together.
 from torch import nn
 from torch.nn import functional as F
 
-# The tests run in one process per core; more threads would wait for each other.
+# The tests run in one process per core. More threads would wait for each other.
 torch.set_num_threads(1)
 
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
 class BiasedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose running variance is the biased one, as Keras keeps it.
+    """BatchNorm2d with a biased running variance, like in Keras.
 
-    PyTorch normalises with the biased variance and keeps n / (n - 1) times as much; only what is kept
-    differs here.
+    PyTorch normalizes with the biased variance, but its running variance is n / (n - 1) times as large. Only
+    the running variance differs here.
     """
 
     def forward(self, x):
@@ -43,7 +43,7 @@ def over_time(conv, x, frames):
 
 
 def shift_channels(x, frames):
-    """TSM: the first eighth of the channels reads t + 1, the second t - 1; zeros beyond the ends."""
+    """TSM: the first eighth of the channels reads t + 1, the second reads t - 1. The ends are zero padded."""
     total, channels, height, width = x.shape
     x = x.reshape(total // frames, frames, channels, height, width)
     fold = channels // 8
@@ -55,7 +55,7 @@ def shift_channels(x, frames):
 
 
 class Motion(nn.Module):
-    """CMM, under the checkpoints' names."""
+    """CMM, with the names of the checkpoints."""
 
     def __init__(self, width, stride, reduction, norm):
         super().__init__()
@@ -77,7 +77,7 @@ class Motion(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """One residual block: STM's, a plain one (`branches=()`), or TSM's."""
+    """One residual block: of STM, a plain one (`branches=()`), or of TSM (`tsm=True`)."""
 
     def __init__(
         self,
@@ -188,8 +188,8 @@ class TorchSTM(nn.Module):
 def randomize(net, seed=0):
     """Draws every weight and every running statistic, and returns `net` in evaluation mode.
 
-    The statistics are first measured on a random clip and then disturbed, so that activations keep
-    their size through 50 layers while no statistic is its initial value.
+    The statistics are first measured on a random clip and then disturbed. Activations then keep their size
+    through 50 layers, and no statistic has its initial value.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -222,18 +222,20 @@ def randomize(net, seed=0):
 
 
 def keep_from_kinks(net):
-    """Shifts each batch norm before a ReLU far from zero, one unit in four shut, and returns `net`.
+    """Shifts the input of each ReLU far from zero, negative for one unit in four, and returns `net`.
 
-    A unit within rounding of zero may be open in one framework and shut in the other, which changes a
-    gradient by more than any tolerance; 20 steps amplify that. Away from zero what remains is rounding.
-    The last features are kept small, for which the learning rate of the paper is stable.
+    If a unit is zero up to rounding, its ReLU can be active in one framework and inactive in the other. This
+    changes a gradient by more than any tolerance, and 20 steps amplify the change. Far from zero, only
+    rounding errors remain.
+
+    The last features are kept small, so that training is stable at the learning rate of the paper.
     """
     with torch.no_grad():
         for name, module in net.named_modules():
             if not isinstance(module, nn.BatchNorm2d) or name.endswith("stage_bn"):
                 continue  # CMM has no ReLU
             module.weight.mul_(0.5)
-            if not name.endswith("downsample.1"):  # it is added to another
+            if not name.endswith("downsample.1"):  # the shortcut: no ReLU before the sum
                 shut = torch.arange(len(module.bias)) % 4 == 3
                 module.bias.copy_(torch.where(shut, -4.0, 4.0))
         for module in (net.layer4[-1].bn3, net.layer4[-1].downsample[1]):

@@ -1,10 +1,10 @@
-"""Commands with a narrow model, one after the other in a process that tests start, kill and start again.
+"""Runs commands with a narrow model one after another, in a process that tests start, kill and restart.
 
 python tests/system/narrow_commands.py fit.py --output=a --epochs=1 -- evaluate.py --model=a
 
-LOGICAL_CPUS=2 splits the processor into as many devices, under TensorFlow. KILL=step:5 ends the process as
-kill -9 does after the fifth step that it trains, KILL=write:2 halfway through its second checkpoint file;
-KILL_SIGNAL=SIGTERM sends another signal there.
+LOGICAL_CPUS=2 splits the processor into two devices under TensorFlow. KILL=step:5 kills the process, like
+kill -9, after its fifth training step. KILL=write:2 kills it when half of its second checkpoint file is
+written. KILL_SIGNAL=SIGTERM sends SIGTERM instead of SIGKILL.
 """
 
 import functools
@@ -18,7 +18,7 @@ import time
 if importlib.util.find_spec("torch") and os.environ.get("KERAS_BACKEND") == "torch":
     import torch
 
-    # Several processes of tests share the processor.
+    # Several test processes share the processor.
     torch.set_num_threads(1)
 
 import keras
@@ -33,7 +33,7 @@ from tests.train.small_runs import NARROW
 
 def kill():
     os.kill(os.getpid(), signal.Signals[os.environ.get("KILL_SIGNAL", "SIGKILL")])
-    # JAX looks for a signal once a second, in which this narrow model takes many steps.
+    # JAX checks for signals once a second. Without this pause, the narrow model would take many steps.
     time.sleep(2)
 
 
@@ -65,9 +65,9 @@ def main(arguments):
     logical = [tf.config.LogicalDeviceConfiguration()] * int(os.environ.get("LOGICAL_CPUS", 1))
     tf.config.set_logical_device_configuration(cpus, logical)
     presets.MODELS["stm_small"] = NARROW
-    # The export is the same whatever trained, and takes longer than that.
+    # The export does not depend on the devices that trained, and takes longer than the training.
     keras_stm.export.save = lambda model, path, *args, **kwargs: os.makedirs(path)
-    # Several commands of a process find the other processes once.
+    # Commands in the same process must connect to the other processes only once.
     keras.distribution.initialize = functools.cache(keras.distribution.initialize)
     what, _, count = os.environ.get("KILL", "").partition(":")
     if what == "step":

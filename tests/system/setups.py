@@ -1,4 +1,4 @@
-"""Devices and processes that the commands are tested on, each as the processes of one run."""
+"""Set-ups of devices and processes on which the commands are tested."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ import time
 from tests.system import narrow_commands
 from tests.two_processes import cluster
 
-# Name -> environment of its processes, arguments, number of processes.
+# Maps a name to the environment of the processes, their arguments and their number.
 SETUPS = {
     "tensorflow": ({"KERAS_BACKEND": "tensorflow"}, [], 1),
     "mirrored": ({"KERAS_BACKEND": "tensorflow", "LOGICAL_CPUS": "2"}, ["--distribution=mirrored"], 1),
@@ -31,12 +31,13 @@ def start(setup, *commands, kill=None, killed=0, number=signal.SIGKILL):
 
     Args:
         setup: key of `SETUPS`.
-        *commands: lists of a command's name and its arguments, which each process runs in turn.
-        kill: when a process kills itself, see `narrow_commands`, `killed` which one, and `number` by which
-            signal.
+        *commands: lists of a command's name and its arguments. Each process runs all commands in turn.
+        kill: moment at which a process kills itself, see `narrow_commands`; `None` for never.
+        killed: index of the process that kills itself.
+        number: signal with which it kills itself.
 
     Returns:
-        List of `subprocess.Popen`, their output in `stdout`.
+        List of `subprocess.Popen`, with stdout and stderr together in `stdout`.
     """
     environment, more, count = SETUPS[setup]
     environment = {
@@ -54,7 +55,7 @@ def start(setup, *commands, kill=None, killed=0, number=signal.SIGKILL):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Tests that were started in the background ignore Ctrl-C, and so would what they start.
+            # Tests that run in the background ignore Ctrl-C, and their child processes would inherit this.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             env={**environment, **(killing if i == killed else {})},
         )
@@ -70,7 +71,7 @@ def _join(commands, more):
 
 
 def finish(processes, timeout=300):
-    """Waits until all processes have ended; returns the exit status and the output of each."""
+    """Waits until all processes end. Returns their exit statuses and their outputs."""
     deadline = time.monotonic() + timeout
     try:
         outputs = [process.communicate(timeout=deadline - time.monotonic())[0] for process in processes]
@@ -81,7 +82,7 @@ def finish(processes, timeout=300):
 
 
 def run(setup, *commands, **options):
-    """Runs commands to their end; returns what the first process printed."""
+    """Runs commands until they end. Returns the output of the first process."""
     codes, outputs = finish(start(setup, *commands, **options))
     assert not any(codes), "\n".join(outputs)
     return outputs[0]

@@ -1,4 +1,4 @@
-"""One device and several give the same training: losses, weights, BatchNorm statistics, every video once."""
+"""Several devices train like one: same losses, weights and BatchNorm statistics, every video used once."""
 
 import csv
 import functools
@@ -17,15 +17,16 @@ from tests.train.small_runs import NARROW
 
 pytestmark = pytest.mark.slow(minutes=2)
 
-# 3 batches and a part of one to validate on.
+# An epoch trains on 3 batches. The last validation batch is not full.
 ARGUMENTS = [
     *("--num_frames=4", "--image_size=32", "--batch_size=10", "--epochs=2", "--workers=2", "--dropout=0"),
-    # Not --color_jitter: from equal batches, rounding grew to 1e-2 within six steps, between backends too.
+    # --color_jitter is off: with it, rounding errors grew to 1e-2 within six steps although batches were
+    # equal. They also did so between backends.
     *("--optimizer=sgd", "--learning_rate=0.05", "--flip=labels", "--random_erasing=0.5"),
     "--label_smoothing=0.1",
 ]
 SEVERAL = ["mirrored", "data_parallel", "two_processes"]
-# What else the devices are asked for, in the same process: a further run of one epoch.
+# Options of a further run of one epoch, in the same process.
 ALSO = {
     "mirrored": ["--mixed_precision=bfloat16", "--ema_momentum=0.9"],
     "data_parallel": ["--gradient_accumulation_steps=5"],
@@ -39,14 +40,14 @@ def clips(tmp_path_factory):
 
 
 class Answers(typing.NamedTuple):
-    """What one set-up gives.
+    """Results of one set-up.
 
     Attributes:
-        run: folder of its training from the weights `start.weights.h5` beside it.
-        also: folder of the further run, where there is one.
-        evaluation: folder in which evaluate.py wrote about the run of one device.
-        predictions: predict.py's file about that run.
-        output: what the training printed, and all after it.
+        run: folder of the training run, which starts from the weights `start.weights.h5` next to it.
+        also: folder of the further run, which only the set-ups in `ALSO` have.
+        evaluation: folder of evaluate.py's files about the run of one device.
+        predictions: predict.py's file about the run of one device.
+        output: output of the training and of all later commands.
     """
 
     run: pathlib.Path
@@ -58,7 +59,7 @@ class Answers(typing.NamedTuple):
 
 @pytest.fixture(scope="module")
 def answers(clips, tmp_path_factory):
-    """Function of a set-up."""
+    """Function that returns the `Answers` of a set-up."""
     root = tmp_path_factory.mktemp("runs")
     keras.utils.set_random_seed(0)
     start = NARROW(classes=8, weights=None)
@@ -71,7 +72,7 @@ def answers(clips, tmp_path_factory):
         fit = ["fit.py", f"--data_dir={clips}", f"--weights={root / 'start.weights.h5'}", *ARGUMENTS]
         commands = [[*fit, f"--output={run}"]]
         if setup != "two_processes":
-            # 24 videos are no multiple of 7, nor that of the devices.
+            # 24 is not a multiple of 7, and 7 is not a multiple of the number of devices.
             one = [f"--model={root / 'tensorflow'}", "--batch_size=7"]
             commands += [
                 ["evaluate.py", *one, f"--data_dir={clips}", f"--output={evaluation}"],
@@ -81,7 +82,7 @@ def answers(clips, tmp_path_factory):
             commands.append([*fit, f"--output={also}", *ALSO[setup], "--epochs=1"])
         return Answers(*paths, setups.run(setup, *commands))
 
-    # The others' answers are about its run.
+    # The other set-ups evaluate the run of this one.
     answer("tensorflow")
     return answer
 
@@ -102,7 +103,7 @@ def test_losses_weights_and_statistics_are_those_of_one_device(setup, answers):
     for ours, theirs in zip(read_weights(several), read_weights(one), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
     assert "of 24 validation clips" in answers(setup).output
-    # Or other backends could not load it.
+    # Other backends could not load a synchronized layer.
     layers = flatten_layers(keras.saving.load_model(several / "model.keras"))
     assert not any(getattr(layer, "synchronized", False) for layer in layers)
 
@@ -117,14 +118,14 @@ def test_training_moves_the_weights_far_more_than_they_may_differ(answers):
 
 
 def read_scores(answers):
-    """The videos and their rows of scores, as evaluate.py writes them."""
+    """Returns the videos and their rows of scores from evaluate.py's file."""
     with open(answers.evaluation / "scores.csv") as file:
         rows = list(csv.reader(file))[1:]
     return [row[0] for row in rows], np.array([row[3:] for row in rows], float)
 
 
 def read_predictions(answers):
-    """Each file and its best prediction, as predict.py writes them."""
+    """Returns each file and its best prediction from predict.py's file."""
     videos = json.loads(answers.predictions.read_text())["videos"]
     return [(video["file"], video["predictions"][0]) for video in videos]
 

@@ -1,4 +1,4 @@
-"""Runs that are killed as kill -9 does, at any moment, and end as if nothing had happened."""
+"""Runs that SIGKILL ends at any moment, and that then resume: the result must not change."""
 
 import csv
 import os
@@ -14,18 +14,18 @@ from tests.system import setups
 
 pytestmark = pytest.mark.slow(minutes=4)
 
-# Dropout and augmentation are on: their random state must come back as well. An epoch has two steps.
+# Dropout and augmentation are on: their random state must be restored too. An epoch has two steps.
 ARGUMENTS = [
     *("--num_frames=4", "--image_size=32", "--batch_size=8", "--workers=2", "--dropout=0.5"),
     *("--flip=labels", "--random_erasing=0.5"),
 ]
-# Mirrored devices trace longest; the state of AdamW and the averages come back as under one device.
+# Mirrored devices trace slowest, so they use SGD. Runs on one device test AdamW and averaged weights.
 MORE = {"mirrored": ["--optimizer=sgd"]}
 
 
 @pytest.fixture
 def command(clips, tmp_path):
-    """Function of a set-up, a folder's name and the number of epochs."""
+    """Function that returns a run's command, from a set-up, a folder's name and the number of epochs."""
 
     def make(setup, output, epochs):
         more = MORE.get(setup, ["--ema_momentum=0.9"])
@@ -41,7 +41,7 @@ def read_history(folder):
 
 
 def list_files(folder):
-    """Of all that is there, hidden or not."""
+    """Returns all paths in a folder, including hidden ones."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
@@ -58,8 +58,8 @@ def assert_same_run(folder, expected):
 @pytest.mark.parametrize("setup", [name for name, (_, _, count) in setups.SETUPS.items() if count == 1])
 def test_a_run_that_was_killed_at_any_moment_ends_with_the_very_weights(setup, command, tmp_path):
     killed, whole = (command(setup, name, epochs=2) for name in ("killed", "whole"))
-    # In any step behind the first checkpoint. Then, in the second run, while its first one is written,
-    # which is the same for all.
+    # The first kill comes in a random step after the first checkpoint. The second comes while the second run
+    # writes its first checkpoint; one set-up tests this, because all of them write it in the same way.
     kills = [f"step:{random.Random(setup).randint(3, 4)}"]
     if setup == "tensorflow":
         kills.append("write:1")
@@ -79,10 +79,10 @@ def test_one_of_two_processes_is_killed_then_gets_a_signal_and_both_end_and_go_o
     killed, whole = (command(setup, name, epochs=4) for name in ("killed", "whole"))
     step = random.Random(setup).randint(3, 4)
     codes, outputs = setups.finish(setups.start(setup, killed, kill=f"step:{step}", killed=last))
-    # The other ends by itself and does not wait for it for ever.
+    # The other process ends automatically and does not wait forever.
     assert codes[last] == -signal.SIGKILL and all(codes), "\n".join(outputs)
     assert len(read_history(tmp_path / "killed")) == 1
-    # Which they tell each other by SIGTERM.
+    # A process that receives SIGINT sends itself SIGTERM, which JAX tells all processes.
     codes, outputs = setups.finish(
         setups.start(setup, killed, kill="step:1", killed=last, number=signal.SIGINT)
     )

@@ -1,4 +1,4 @@
-"""The README's first command as it stands, on the whole embedded data set: minutes, not seconds."""
+"""The README's first command, unchanged, on the whole embedded data set. It takes minutes."""
 
 import os
 import pathlib

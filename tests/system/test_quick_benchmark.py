@@ -1,4 +1,4 @@
-"""`benchmark.py --quick` as a whole, and a process of it that has a backend."""
+"""All of `benchmark.py --quick`, and one of its processes that run a backend."""
 
 import json
 import math
@@ -15,12 +15,12 @@ from tests.training.benchmarks.fake_worker import STEPS
 
 
 def quick(path, *arguments):
-    """The report of a quick run in a process, of which each number is looked at."""
+    """Runs a quick benchmark in a process, checks each number of its report and returns the report."""
     process = subprocess.run(
         [sys.executable, benchmark.__file__, "--quick", "--networks=TSN", f"--json={path}", *arguments],
         capture_output=True,
         text=True,
-        # More threads would wait for each other: the tests run in one process per core.
+        # The tests run in one process per core, so more threads would wait for each other.
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.returncode == 0, process.stderr[-3000:]
@@ -53,7 +53,7 @@ def test_a_quick_run_measures_each_network_and_kind_that_is_asked_for(tmp_path):
 
 @pytest.mark.slow
 def test_a_quick_run_measures_every_kind(tmp_path):
-    # Under TensorFlow, which has all kinds of our own. Compiling and starting up take longest.
+    # TensorFlow has all kinds of our own. The two skipped kinds, compiling and starting up, take longest.
     kinds = [kind for kind in networks.KINDS if kind not in ("torch_compile", "startup")]
     report = quick(
         tmp_path / "speed.json", "--backends=tensorflow", f"--kinds={','.join(kinds)}", "--batch_sizes=1"

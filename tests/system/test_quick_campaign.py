@@ -1,4 +1,4 @@
-"""`reproduce.py --quick` as a whole, in processes that can load neither TensorFlow nor PyAV."""
+"""All of `reproduce.py --quick`, in processes that can load neither TensorFlow nor PyAV."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ TINY = dataclasses.replace(Settings(), **reproduce.TINY)
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The folder of a quick campaign under PyTorch, with neither TensorFlow nor PyAV to be loaded."""
+    """Folder of a quick campaign under PyTorch, in processes that can load neither TensorFlow nor PyAV."""
     folder = tmp_path_factory.mktemp("quick")
     process = in_process("torch", folder, "--quick", "--tables=5,9,clips")
     assert process.returncode == 0, process.stderr[-3000:]

@@ -6,12 +6,12 @@ from tests.train.small_runs import NARROW, untraced
 
 @pytest.fixture(autouse=True)
 def narrow_model(monkeypatch):
-    """Commands that train `stm_small` train a narrow one."""
+    """Makes commands that train `stm_small` train a narrow one."""
     monkeypatch.setitem(presets.MODELS, "stm_small", NARROW)
 
 
 @pytest.fixture
 def eagerly():
-    """Steps run as in `untraced`."""
+    """Runs steps like `untraced`."""
     with untraced():
         yield

@@ -1,4 +1,4 @@
-"""Runs of seconds."""
+"""Runs that take seconds."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ NARROW = functools.partial(presets.MODELS["stm_small"], width=16, depths=(1, 1, 
 
 @contextlib.contextmanager
 def untraced():
-    """Steps run without being traced under TensorFlow, which takes longer than a few of them save."""
+    """Runs steps without tracing under TensorFlow: tracing takes longer than it saves for a few steps."""
     if keras.backend.backend() != "tensorflow":
         yield
         return
@@ -39,7 +39,7 @@ def untraced():
 
 
 def run(output, data_dir, exports=False, settings=SMALL, callbacks=(), **changes):
-    """Trains as `settings`, with `changes`; without the export, which takes longer, unless told."""
+    """Trains with `settings`, changed by `changes`; skips the export, which takes longer, by default."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(presets.MODELS, "stm_small", NARROW)
         if not exports:
@@ -49,9 +49,9 @@ def run(output, data_dir, exports=False, settings=SMALL, callbacks=(), **changes
 
 
 def train_sure(output, data_dir):
-    """A run, with its export, whose model is sure of its answers, and gives several of them.
+    """Makes a run, with its export, whose model has high scores and predicts several classes.
 
-    Under JAX and PyTorch, where another test trains, the folder holds the model and the export alone.
+    Under JAX and PyTorch, the folder holds only the model and the export: other tests train there.
     """
     keras.utils.set_random_seed(0)
     model = NARROW(classes=8, weights=None)
@@ -63,7 +63,7 @@ def train_sure(output, data_dir):
         model.save_weights(start)
         run(output, data_dir, exports=True, weights=str(start), epochs=1, learning_rate=1e-5, dropout=0.0)
         return
-    # Untrained statistics would let one class be the best of all clips.
+    # Without this bias, untrained statistics would make one class the best for all clips.
     paths = [path for path, _ in open_dataset("folder", data_dir, split="validation").records]
     clips = np.concatenate([load_clip(path, SMALL.num_frames, SMALL.image_size) for path in paths])
     logits = keras.Model(model.input, model.get_layer("consensus").output)

@@ -1,4 +1,4 @@
-"""Checkpoints of the last epochs and of the best one: which are kept, and what damage does."""
+"""Checkpoints of the last epochs and of the best one: which are kept, and what happens to damaged ones."""
 
 import os
 import resource
@@ -31,7 +31,7 @@ DAMAGES = [
     lambda content: b"",
     lambda content: content[:1500] + bytes([content[1500] ^ 1]) + content[1501:],
     lambda content: b"no checkpoint",
-    # As if it were encrypted.
+    # The flags claim that the content is encrypted.
     lambda content: content.replace(b"PK\x01\x02", b"PK\x01\x02\xff\xff\xff\xff\xff"),
 ]
 
@@ -65,7 +65,7 @@ def test_a_run_never_starts_anew_by_itself_where_its_only_checkpoint_is_damaged(
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1)
     damage(tmp_path / "00001.npz", change)
-    with pytest.raises(ValueError, match="00001.npz is damaged .*--overwrite starts the run anew"):
+    with pytest.raises(ValueError, match="00001.npz is damaged .*`overwrite` to restart the run"):
         checkpoints.load()
 
 
@@ -91,7 +91,7 @@ def test_what_was_being_written_when_a_process_was_killed_is_no_checkpoint(tmp_p
 
 
 def test_a_disk_that_is_full_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path):
-    """A limit of the size of files makes writing fail as a full disk does, halfway."""
+    """A limit on the size of files makes writing fail halfway, like a full disk."""
     checkpoints = Checkpoints(tmp_path)
     save(checkpoints, 1)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

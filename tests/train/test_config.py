@@ -1,4 +1,4 @@
-"""Presets, flags, and settings that are given back."""
+"""Presets, flags, and settings that are read back."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ PAPERS = [name for name in presets.PRESETS if name not in ("small", "finetune", 
 
 
 def from_flags(*arguments):
-    """What `keras-stm fit` makes of its arguments, as JSON."""
+    """Returns the settings that `keras-stm fit` reads from its arguments, as JSON."""
     values, _ = flags.parse(command.define_flags, ["fit.py", *arguments], "")
     return as_json(flags.read_settings(values))
 
@@ -34,7 +34,7 @@ def test_presets_of_the_paper_have_its_recipe(name):
     assert preset.flip == ("none" if name in ("something_v1", "something_v2", "jester") else "plain")
     assert (preset.weights == "imagenet") != small
     assert preset.parameter_groups == "none" and preset.clip_norm == 0
-    # The paper's rate is for 8 GPUs of 8 clips, or of 4 where they have 16 frames.
+    # The paper's rate is for 8 GPUs with 8 clips each, or 4 clips each with 16 frames.
     assert preset.batch_size * preset.num_frames == 512
     rate = preset.learning_rate * preset.batch_size / schedules.REFERENCE_BATCH
     assert rate == pytest.approx(0.001 if small else 0.01)
@@ -43,7 +43,7 @@ def test_presets_of_the_paper_have_its_recipe(name):
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_tells_its_command_and_that_of_a_paper_its_result_and_deviations(name):
     text = " ".join(getattr(presets, name).__doc__.split())
-    assert text.startswith("keras-stm fit")
+    assert text.startswith("Returns the settings of `keras-stm fit")
     if name in PAPERS:
         assert f"--preset={name} --data_dir=" in text
         assert "paper: top-1" in text and "| yours |" in text and "| |" in text

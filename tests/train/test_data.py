@@ -1,4 +1,4 @@
-"""The clips of a run: what is left out and named, what is excluded, whose classes and whose order count."""
+"""The clips of a run: which are skipped and listed, which are excluded, and the order of classes."""
 
 import dataclasses
 import functools
@@ -31,7 +31,7 @@ def open_data(data_dir, max_unreadable=0.5, **settings):
 
 @pytest.fixture
 def newcomers_folder(clips, tmp_path):
-    """Three good clips, one truncated, and a text file that is named like a video."""
+    """A folder with three good clips, a truncated one, and a text file that is named like a video."""
     folder = tmp_path / "newcomer"
     for number, name in enumerate(("approach", "recede", "recede")):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def newcomers_folder(clips, tmp_path):
 
 
 def before_training(function):
-    """A callback."""
+    """Returns a callback that calls `function` before the training."""
     return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: function())
 
 
@@ -65,9 +65,9 @@ def test_a_newcomers_folder_trains_and_says_what_it_left_out_also_while_it_train
     output = capsys.readouterr().out
     names = ["cut.mp4", "notes.mp4", os.path.basename(lost)]
     for name in names:
-        lines = [line for line in output.splitlines() if line.startswith("Left out: ") and name in line]
+        lines = [line for line in output.splitlines() if line.startswith("Skipped: ") and name in line]
         assert len(lines) == 1
-    assert "3 of 8 clips could not be read and were left out" in output
+    assert "3 of 8 clips could not be read and were skipped" in output
     left_out = (tmp_path / "run" / "left_out.txt").read_text().splitlines()
     assert sorted(os.path.basename(line.split(":")[0]) for line in left_out) == sorted(names)
     assert (tmp_path / "run" / "model.keras").exists()
@@ -90,7 +90,7 @@ def test_the_run_stops_when_most_clips_vanish_in_training(clips, tmp_path, eager
 def test_excluded_clips_are_left_out_without_a_word(newcomers_folder, tmp_path, capsys):
     (tmp_path / "exclude.txt").write_text("# broken\nrecede/cut.mp4\n\napproach/notes.mp4\n")
     data = open_data(newcomers_folder, exclude=str(tmp_path / "exclude.txt"))
-    assert "Left out" not in capsys.readouterr().out and not data.left_out.reasons
+    assert "Skipped" not in capsys.readouterr().out and not data.left_out.reasons
     names = [
         pathlib.Path(path).name for dataset in (data.train, data.validation) for path, _ in dataset.records
     ]
@@ -129,7 +129,7 @@ NAMES = ("pan left", "pan right", "wave")
 
 
 def write_shipped(folder, name):
-    """A data set in the files that it ships, one deeper, its clips real ones of a few frames."""
+    """Writes a data set in its original layout, one folder deeper, with real clips of a few frames."""
     clip = {
         extension: pathlib.Path(write_video(folder / f"clip{extension}", 6, codec)).read_bytes()
         for extension, codec in ((".mp4", "libx264"), (".avi", "mpeg4"), (".webm", "libvpx-vp9"))
@@ -179,7 +179,7 @@ def test_a_validation_set_that_cannot_be_read_is_named(clips, tmp_path):
     shutil.copytree(clips, tmp_path / "clips")
     for path in (tmp_path / "clips" / "val").glob("*/*"):
         path.write_bytes(b"no video")
-    with pytest.raises(ValueError, match="8 clips had been left out"):
+    with pytest.raises(ValueError, match="8 unreadable clips were skipped"):
         open_data(tmp_path / "clips")
 
 
@@ -189,24 +189,24 @@ def test_clips_that_lists_name_and_that_are_not_there_are_counted_and_named(tmp_
     lost.unlink()
     data = open_data(root, dataset="ucf101")
     assert len(data.missing) == 1 and data.missing[0].endswith(lost.name)
-    assert re.search(r"^1 of \d clips are not there: .*avi$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^1 of \d clips do not exist: .*avi$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_weights_that_are_not_there_are_named_with_what_to_do(clips, tmp_path):
-    with pytest.raises(ArgumentError, match="--preset=kinetics400") as error:
+    with pytest.raises(ArgumentError, match="preset kinetics400") as error:
         run(tmp_path / "run", clips, weights="nowhere.keras")
     assert (error.value.name, error.value.value) == ("weights", os.path.abspath("nowhere.keras"))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_data_set_without_its_folder_is_refused():
-    with pytest.raises(ValueError, match="--data_dir .*jester"):
+    with pytest.raises(ValueError, match="`data_dir` .*jester"):
         RunData(dataclasses.replace(SMALL, dataset="jester"), 0.5, 2)
 
 
 @pytest.fixture(scope="module")
 def bare_weights(tmp_path_factory):
-    """A model that does not tell its classes."""
+    """The file of a model that does not name its classes."""
     path = tmp_path_factory.mktemp("weights") / "model.keras"
     NARROW(classes=8, weights=None).save(path)
     return path
@@ -214,7 +214,7 @@ def bare_weights(tmp_path_factory):
 
 @pytest.fixture
 def weights(bare_weights, tmp_path):
-    """Those of a run; each test writes the names of its classes beside them."""
+    """The weights of a run; each test writes the names of its classes next to them."""
     return shutil.copy(bare_weights, str(tmp_path))
 
 
@@ -240,7 +240,7 @@ def test_another_runs_order_of_classes_is_taken_over_with_its_weights(write_name
 
 def test_weights_that_do_not_tell_their_classes_are_named(weights, clips, caplog):
     assert open_data(clips, weights=weights).has_head
-    assert "do not tell their classes" in caplog.text
+    assert "does not name its classes" in caplog.text
 
 
 def test_a_head_for_other_classes_starts_anew_although_their_number_is_the_same(weights, clips):

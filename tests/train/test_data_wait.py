@@ -1,4 +1,4 @@
-"""Who is the bottleneck."""
+"""Whether the loader or the model is the bottleneck."""
 
 import time
 
@@ -10,7 +10,7 @@ from keras_stm.train.callbacks import DataWait
 
 
 def measure(seconds_to_load, seconds_to_train, steps=4):
-    """The share of the time that steps wait, where clips and steps take so long."""
+    """Returns the share of time that steps wait, if loading and training take this long."""
 
     def load(step):
         time.sleep(seconds_to_load)
@@ -42,10 +42,10 @@ def test_a_slow_loader_makes_steps_wait_and_a_slow_model_does_not():
 @pytest.mark.parametrize(
     "share, packed, workers, expected, unexpected",
     [
-        (0.02, False, 2, ["2%", "the model is", "--mixed_precision"], ["pack"]),
-        (0.5, False, 2, ["50%", "the loader is", "keras-stm pack", "--workers from 2 to 8"], ["the model"]),
-        (0.5, True, 2, ["the loader is", "--workers from 2 to 8"], ["keras-stm pack"]),
-        (0.5, True, 8, ["the loader is", "more processors"], ["keras-stm pack", "--workers"]),
+        (0.02, False, 2, ["2%", "the model is", "`mixed_precision`"], ["pack"]),
+        (0.5, False, 2, ["50%", "the loader is", "keras-stm pack", "`workers` from 2 to 8"], ["the model"]),
+        (0.5, True, 2, ["the loader is", "`workers` from 2 to 8"], ["keras-stm pack"]),
+        (0.5, True, 8, ["the loader is", "more processors"], ["keras-stm pack", "`workers`"]),
     ],
 )
 def test_the_verdict_names_the_flag_to_turn(share, packed, workers, expected, unexpected):

@@ -1,4 +1,4 @@
-"""Which devices a run gets, and what is refused."""
+"""Which devices a run uses, and which settings are rejected."""
 
 import dataclasses
 
@@ -29,8 +29,8 @@ def test_a_machine_with_one_device_trains_on_it(name):
 @pytest.mark.parametrize(
     "name, alternatives",
     {
-        "tensorflow": [("data_parallel", ["KERAS_BACKEND=jax", "--distribution=mirrored"])],
-        "jax": [("mirrored", ["KERAS_BACKEND=tensorflow", "--distribution=data_parallel"])],
+        "tensorflow": [("data_parallel", ["KERAS_BACKEND=jax", "'mirrored'"])],
+        "jax": [("mirrored", ["KERAS_BACKEND=tensorflow", "'data_parallel'"])],
         "torch": [
             (name, ["KERAS_BACKEND=tensorflow", "KERAS_BACKEND=jax"])
             for name in ("mirrored", "data_parallel")
@@ -55,7 +55,7 @@ def test_the_environment_tells_of_other_processes(variable, monkeypatch):
 @pytest.mark.every_backend
 def test_several_processes_are_refused_where_keras_cannot_train_in_them():
     name = "mirrored" if BACKEND == "jax" else "auto"
-    with pytest.raises(ArgumentError, match="KERAS_BACKEND=jax.*--num_processes=2") as error:
+    with pytest.raises(ArgumentError, match="KERAS_BACKEND=jax.*num_processes=2") as error:
         devices.start(name, devices.find_processes("localhost:1", 2, 0))
     assert (error.value.name, error.value.value) == ("distribution", name)
 

@@ -1,4 +1,4 @@
-"""The main command: what it leaves behind, how it resumes, and what it refuses."""
+"""`keras-stm fit`: what it writes, how it resumes, and what it rejects."""
 
 import contextlib
 import csv
@@ -32,7 +32,7 @@ from tests.reference.backend import compute, numpy
 from tests.train.small_runs import SMALL, run, untraced
 
 FIT = pathlib.Path(__file__).parents[2] / "training" / "fit.py"
-# All augmentation at once, averages, and a rate that falls before the second epoch.
+# All augmentation at once, averaged weights, and a learning rate that falls before the second epoch.
 ALL = {
     **{"flip": "labels", "color_jitter": 0.3, "random_erasing": 0.5, "mix_up": 0.2, "cut_mix": 1.0},
     **{"label_smoothing": 0.1, "optimizer": "sgd", "parameter_groups": "tsm", "clip_norm": 20.0},
@@ -47,7 +47,7 @@ def read_history(folder):
 
 
 def read_all(folder):
-    """Path -> content of all files below a folder, hidden or not."""
+    """Returns path -> content for all files below a folder, including hidden ones."""
     paths = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
@@ -66,7 +66,7 @@ def load_weights(path):
 
 
 def let_the_first_epoch_win(patch):
-    """Rigs the accuracies of two epochs; returns a dictionary of the weights that each is validated with."""
+    """Fakes the accuracies of two epochs; returns epoch -> the weights with which it is validated."""
     validate, validated = loop.Training.validate, {}
 
     def rigged(self):
@@ -83,7 +83,7 @@ def let_the_first_epoch_win(patch):
 
 
 class Recorder(keras.callbacks.Callback):
-    """Keeps the weights around the first epoch's validation, and what is in the folder then."""
+    """Keeps the weights before and after the first epoch's validation, and copies the folder then."""
 
     def __init__(self, folder, copy):
         super().__init__()
@@ -102,12 +102,12 @@ class Recorder(keras.callbacks.Callback):
 
 
 class Whole(typing.NamedTuple):
-    """A run of two epochs, of which the first seems the better one.
+    """A run of two epochs; the first one has the higher (faked) accuracy.
 
     Attributes:
-        folder: of the run.
-        stopped: what was in it after the first epoch, and so what a process leaves that is killed then.
-        validated: epoch, from 0, -> the weights that it was validated with.
+        folder: folder of the run.
+        stopped: copy of the folder after the first epoch, as a process leaves it that is killed then.
+        validated: epoch, from 0, -> the weights with which it was validated.
         before, after: the weights before and after the validation of the first epoch.
         output: what was printed.
     """
@@ -134,7 +134,7 @@ def whole(clips, tmp_path_factory):
 
 @pytest.fixture
 def stopped(whole, tmp_path):
-    """The folder of a run that was stopped after the first of its two epochs."""
+    """The folder of a run that was stopped after the first of two epochs."""
     return shutil.copytree(whole.stopped, tmp_path / "stopped")
 
 
@@ -142,7 +142,7 @@ def stopped(whole, tmp_path):
 def test_a_run_that_was_stopped_ends_with_the_weights_of_one_that_was_not(
     whole, stopped, clips, monkeypatch, eagerly
 ):
-    """Dropout, averages, momentum and all that is drawn at random must go on where they were."""
+    """Dropout, averages, momentum and all random numbers must continue from their saved state."""
     let_the_first_epoch_win(monkeypatch)
     run(stopped, clips, **ALL)
     assert read_history(stopped) == read_history(whole.folder)
@@ -219,15 +219,17 @@ def test_the_saved_model_and_the_export_have_the_accuracy_of_the_history(trained
 
 
 def test_the_command_starts_and_says_that_its_run_is_finished_and_touches_nothing(trained_run, tmp_path):
-    """In a process of its own; the settings are those that the run has written."""
+    """In a separate process, with the settings that the run has written."""
     before = read_all(trained_run)
     arguments = [f"--config={trained_run / 'config.json'}", f"--output={trained_run}"]
     result = run_python(FIT, *arguments, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert result.stdout == f"{trained_run} holds this run, finished. --overwrite trains anew.\n"
-    # And none of TensorFlow's.
+    assert (
+        result.stdout == f"{trained_run} already holds this run, finished. Set `overwrite` to train again.\n"
+    )
+    # And no lines of TensorFlow.
     (line,) = result.stderr.splitlines()
-    assert "do not tell their classes" in line
+    assert "does not name its classes" in line
     assert read_all(trained_run) == before
 
 
@@ -261,8 +263,8 @@ class At(keras.callbacks.Callback):
 
     Args:
         moment: "begin" or "end".
-        step: from 0.
-        function: what to call.
+        step: number of the step, from 0.
+        function: the function to call.
     """
 
     def __init__(self, moment, step, function):
@@ -285,7 +287,7 @@ class At(keras.callbacks.Callback):
 
 
 def spoil(model):
-    """A weight that is no number, as it is where a training diverged."""
+    """Sets weights to NaN, as in a training that diverged."""
     bias = model.get_layer("predictions").bias
     bias.assign(np.full(bias.shape, np.nan))
 
@@ -308,7 +310,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_rate_and_clips(st
 
 
 def test_weights_that_diverge_in_the_last_step_are_found_before_they_are_kept(clips, tmp_path, eagerly):
-    with pytest.raises(RuntimeError, match="no longer numbers"):
+    with pytest.raises(RuntimeError, match="not finite"):
         run(tmp_path / "run", clips, callbacks=[At("end", 1, spoil)])
     assert not (tmp_path / "run" / "checkpoints").exists()
 
@@ -328,7 +330,7 @@ def test_a_signal_stops_the_command_after_the_step_with_what_the_run_goes_on_fro
 def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_epoch(
     trained_run, clips, tmp_path, monkeypatch, eagerly
 ):
-    """One run for both, from the weights of another: training is what takes the time here."""
+    """One run tests both, to save time; it starts from the weights of another run."""
     accuracies = iter([0.5, 0.75, 0.25, 1.0])
     best = []
 
@@ -348,7 +350,7 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
 
 
 class Precision(keras.callbacks.Callback):
-    """Keeps what the model computes in, whether its loss is scaled, and its first weights."""
+    """Keeps the type in which the model computes, whether its loss is scaled, and its first weights."""
 
     def on_train_begin(self, logs=None):
         self.dtype = self.model.get_layer("predictions").input.dtype
@@ -370,7 +372,7 @@ def test_float16_scales_the_loss_and_trains(clips, tmp_path, eagerly):
 
 @pytest.mark.slow
 def test_accumulated_gradients_train_as_the_whole_batch_does(trained_run, clips, tmp_path, eagerly):
-    """With the backbone frozen, as batch normalisation is then the same for all parts."""
+    """The backbone is frozen, so that batch normalisation is the same for all parts."""
     settings = {"weights": str(trained_run / "model.keras"), "freeze_backbone": True, "dropout": 0.0}
     for steps in (1, 4):
         run(tmp_path / str(steps), clips, gradient_accumulation_steps=steps, epochs=1, **settings)
@@ -384,7 +386,7 @@ def test_accumulated_gradients_train_as_the_whole_batch_does(trained_run, clips,
 
 @pytest.fixture
 def own_folder(clips, tmp_path):
-    """Two class folders, without train and val."""
+    """A folder with two class folders, without train and val."""
     for name in ("approach", "recede"):
         shutil.copytree(os.path.join(clips, "train", name), tmp_path / "own" / name)
     return tmp_path / "own"
@@ -472,7 +474,7 @@ def test_help_shows_every_flag_with_its_default_source(capsys):
         assert name in text
 
 
-# The two that are deeper take as long to build as all others.
+# The two deeper models take as long to build as all others together.
 @pytest.mark.parametrize(
     "name",
     [

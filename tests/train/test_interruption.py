@@ -1,4 +1,4 @@
-"""When a signal ends a training. That several processes agree is tested in `test_kills`."""
+"""When a signal ends a training. `test_kills` tests that several processes agree."""
 
 import signal
 

@@ -1,4 +1,4 @@
-"""Who may write into a run's folder, and what is refused."""
+"""Which processes may write into a run's folder, and what is rejected."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def test_a_run_is_finished_once_its_saved_model_is_there(tmp_path):
 
 def test_other_settings_are_refused_and_the_difference_is_named(tmp_path):
     started(tmp_path)
-    with pytest.raises(ValueError, match="epochs 6 there, 7 here.*--overwrite"):
+    with pytest.raises(ValueError, match="epochs 6 there, 7 here.*`overwrite`"):
         RunFolder(tmp_path, {**SETTINGS, "epochs": 7}).is_finished()
 
 
@@ -141,7 +141,7 @@ def test_a_lock_keeps_a_second_process_out_and_dies_with_its_own(tmp_path):
 def test_a_disk_without_the_room_for_a_run_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: types.SimpleNamespace(free=9e6))
     folder = RunFolder(tmp_path, SETTINGS, max_to_keep=2)
-    with folder.lock(), pytest.raises(ValueError, match=" 9 MB .* 10\\."):
+    with folder.lock(), pytest.raises(ValueError, match=" 9 MB .* 10 MB\\."):
         folder.begin(["a", "b"], state_bytes=1e6, model_bytes=2e6)
     assert os.listdir(tmp_path) == [LOCK]
 

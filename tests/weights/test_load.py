@@ -1,4 +1,4 @@
-"""`load_weights` and `weights=`: every kind of file, and what is said of one that does not fit."""
+"""`load_weights` and `weights=`: every kind of file, and the errors for files that do not fit."""
 
 import argparse
 import errno
@@ -40,14 +40,14 @@ def same_weights(model, other):
 
 
 def read_reference(model, folder):
-    """A model's weights under the published names, as arrays."""
+    """Returns a model's weights as arrays under the published names."""
     path = os.path.join(folder, "reference.safetensors")
     save_safetensors(model, path)
     return safetensors.numpy.load_file(path)
 
 
 def torchvision_resnet(depths, width, classes, seed=0):
-    """Random weights with the names and shapes of torchvision's ResNets."""
+    """Returns random weights with the names and shapes of torchvision's ResNets."""
     rng = np.random.default_rng(seed)
     arrays = {}
 
@@ -82,13 +82,13 @@ def torchvision_resnet(depths, width, classes, seed=0):
 
 @pytest.fixture(scope="module")
 def saved():
-    """A model of random weights. No test changes it."""
+    """A model with random weights. No test changes it."""
     return randomize(tiny())
 
 
 @pytest.fixture(scope="module")
 def published(saved, tmp_path_factory):
-    """Its weights under the published names."""
+    """The weights of `saved` under the published names."""
     return read_reference(saved, tmp_path_factory.mktemp("published"))
 
 
@@ -109,7 +109,7 @@ def tsm():
 
 
 def save_keras(model, path):
-    """In the format that the name of the file tells."""
+    """Saves in the format that the file name states."""
     if str(path).endswith(".safetensors"):
         save_safetensors(model, path)
     else:
@@ -126,7 +126,7 @@ def save_torch(arrays, path, wrap=None, prefix=""):
 @pytest.mark.parametrize(
     "arguments",
     [
-        # Every kind of weight, and two blocks in a stage, so that one has no convolution on its shortcut.
+        # All kinds of weights. One stage has two blocks, so that one shortcut has no convolution.
         {"fusion": "concat", "temporal_conv": "ordinary", "depths": (2, 1, 1, 1)},
         {"include_top": False, "data_format": "channels_first"},
     ],
@@ -242,7 +242,7 @@ def test_imagenet_inflates_the_cached_file_and_leaves_the_head_random(depth_50, 
 
 
 def raising(error):
-    """Instead of `urlretrieve`, which has written a part."""
+    """Returns a replacement for `urlretrieve` that writes a part of the file and raises `error`."""
 
     def retrieve(url, path, *args):
         with open(path, "w") as file:
@@ -339,7 +339,7 @@ def test_a_head_of_another_size_keeps_its_values_and_is_logged_once(
     lines = {record.getMessage() for record in caplog.records}
     assert len(lines) == 1
     (line,) = lines
-    assert f"model{suffix}" in line and "5 classes" in line and "one of 7" in line
+    assert f"model{suffix}" in line and "5 classes" in line and "has 7. The head" in line
 
 
 def test_a_model_without_head_takes_the_rest_of_a_file_that_has_one(saved, tmp_path):
@@ -350,7 +350,7 @@ def test_a_model_without_head_takes_the_rest_of_a_file_that_has_one(saved, tmp_p
 
 
 def assert_refused(model, path, *parts):
-    """The file is told by its name, with `parts`, and nothing is changed."""
+    """The error names the file and contains `parts`, and the model is unchanged."""
     before = model.get_weights()
     with pytest.raises(ArgumentError) as error:
         load_weights(model, path)
@@ -375,7 +375,7 @@ def test_a_file_that_does_not_fit_lists_the_first_of_each_kind_and_changes_nothi
         path,
         "1 missing: conv1.weight",
         "1 unexpected: extra.weight",
-        "1 misshapen: layer1.0.shift.weight (8, 1, 3) for (16, 1, 3)",
+        "1 of another shape: layer1.0.shift.weight (8, 1, 3) instead of (16, 1, 3)",
     )
 
 
@@ -407,7 +407,7 @@ def test_weights_that_are_no_finite_numbers_are_named_and_change_nothing(
                 "4 unexpected: conv2_block1/cstm/temporal_conv/0, ",
             ],
         ),
-        ({"width": 32}, ["misshapen: conv1_conv/conv/0 (7, 7, 3, 16) for (7, 7, 3, 32), "]),
+        ({"width": 32}, ["of another shape: conv1_conv/conv/0 (7, 7, 3, 16) instead of (7, 7, 3, 32), "]),
     ],
     ids=str,
 )
@@ -507,7 +507,7 @@ def test_without_pytorch_safetensors_are_read_and_checkpoints_say_what_is_missin
 ):
     save_safetensors(saved, tmp_path / "model.safetensors")
     (tmp_path / "model.pth").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "torch", None)  # makes its import fail
+    monkeypatch.setitem(sys.modules, "torch", None)  # the import of torch then fails
     load_weights(model, tmp_path / "model.safetensors")
     assert same_weights(saved, model)
     with pytest.raises(ImportError, match="pip install torch"):

@@ -1,4 +1,4 @@
-"""Steps of our networks, in a process of the benchmark that has one backend."""
+"""Steps of keras_stm's networks, in a worker process with one backend."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import keras_stm
 from benchmarks.steps import BRANCHES, CLASSES, Steps, reduction
 from keras_stm import inference, models
 
-# Products in a row, so that starting them does not count on a GPU.
+# Products that are timed together, because a single one would include its launch time on a GPU.
 _PRODUCTS = 10
 
 
@@ -20,7 +20,7 @@ class KerasSteps(Steps):
 
     def __init__(self, **options):
         super().__init__(**options)
-        # It warns that new models are traced.
+        # TensorFlow warns that each new model is traced.
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
         self.on_gpu = has_gpu()
         if self.options.mixed_precision == "bfloat16":
@@ -29,6 +29,7 @@ class KerasSteps(Steps):
             self.options.jit_compile = inference.jit_compile()
 
     def build(self, network, frames):
+        """Returns a network, any of `NETWORKS`, for clips of `frames` frames."""
         size, width = self.options.image_size, self.options.width
         shared = {
             "input_shape": (frames, size, size, 3),
@@ -43,13 +44,14 @@ class KerasSteps(Steps):
         )
 
     def make_step(self, task, kind, network, frames, batch, path):
+        """See `Steps.make_step`."""
         clips, labels = self.make_batch(frames, batch)
         if kind == "saved_model":
             return load_saved_model(path, clips)
         model = self.build(network, frames)
         if task == "training":
             model.compile(
-                # What it learns is of no interest, and must not become NaN.
+                # A learning rate of 0 keeps the weights from becoming NaN.
                 keras_stm.optimizers.SGD(0.0, momentum=0.9),
                 loss="sparse_categorical_crossentropy",
                 jit_compile=self.options.jit_compile,
@@ -61,7 +63,7 @@ class KerasSteps(Steps):
         return lambda: model.predict_on_batch(clips)
 
     def count(self, network, frames):
-        """Multiply-adds of one clip, and numbers that are trained."""
+        """Returns the multiply-adds of one clip and the number of trainable parameters."""
         model = self.build(network, frames)
         size = self.options.image_size
         return {
@@ -70,10 +72,16 @@ class KerasSteps(Steps):
         }
 
     def export(self, network, frames, folder, onnx):
-        """Writes our own export: `saved_model`, its endpoint of prepared clips as `float`, and `model.onnx`.
+        """Exports a network: `saved_model`, `float` (its signature for preprocessed clips), `model.onnx`.
 
-        The ONNX file has the preparation of frames within it. They are given at the size of the clips: what
-        remains are two products of matrices, at 224 pixels less than a fiftieth of the network.
+        The ONNX model preprocesses frames itself. Its frames have the size of the clips, so the preprocessing
+        is two matrix products. At 224 pixels these cost less than a fiftieth of the network.
+
+        Args:
+            network: any of `NETWORKS`.
+            frames: frames in a clip.
+            folder: the folder to write into.
+            onnx: whether to write `model.onnx`.
         """
         import tensorflow as tf
 
@@ -88,7 +96,7 @@ class KerasSteps(Steps):
             keras_stm.export.save_onnx(model, path, **clip, resize_size=self.options.image_size)
 
     def multiply(self, size):
-        """FLOP/s of a product of two square matrices in the type that networks are computed in."""
+        """Returns the FLOP/s of a product of two square matrices, in the networks' compute type."""
         dtype = keras.config.dtype_policy().compute_dtype
         matrix = keras.random.normal((size, size), stddev=size**-0.5, dtype=dtype)
         product = keras.ops.matmul(matrix, matrix)
@@ -100,18 +108,19 @@ class KerasSteps(Steps):
         return _PRODUCTS * 2 * size**3 / (time.perf_counter() - start)
 
     def start_up(self, library):
-        """Seconds that a ResNet-50 takes to build, ours or that of Keras."""
+        """Returns the seconds to build a ResNet-50 of `library`, "keras" or "keras_stm"."""
         start = time.perf_counter()
         if library == "keras":
             keras.applications.ResNet50(weights=None)
         else:
             keras_stm.STMResNet50(weights=None)
         seconds = time.perf_counter() - start
-        # What JAX has compiled stays: the next one is to be built in a process that is warm.
+        # The functions that JAX has compiled stay: the next build is timed in a warm process.
         keras.backend.clear_session()
         return seconds
 
     def clear(self):
+        """See `Steps.clear`."""
         keras.backend.clear_session()
         if keras.backend.backend() == "jax":
             import jax
@@ -121,12 +130,13 @@ class KerasSteps(Steps):
 
 
 def _wait(matrix):
-    """Until it is computed. NumPy has no bfloat16."""
+    """Waits until a matrix is computed."""
+    # The cast is needed because NumPy has no bfloat16.
     keras.ops.convert_to_numpy(keras.ops.cast(matrix[0, 0], "float32"))
 
 
 def has_gpu():
-    """Whether the backend computes on one; Keras' own list of devices is not there for every backend."""
+    """Returns whether the backend computes on a GPU; Keras cannot list the devices of every backend."""
     backend = keras.backend.backend()
     if backend == "torch":
         import torch
@@ -140,8 +150,9 @@ def has_gpu():
 
 
 def load_saved_model(path, clips):
+    """Returns an inference step of the exported SavedModel."""
     import tensorflow as tf
 
-    # Kept by the step: its functions hold the variables only weakly.
+    # The step keeps `loaded`, because a signature holds only weak references to the variables.
     loaded = tf.saved_model.load(path)
     return lambda: loaded.signatures["float"](clip=clips)["scores"].numpy()

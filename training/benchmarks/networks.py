@@ -1,7 +1,7 @@
-"""Measures networks in turn: each backend in a process of its own, what they are compared with in another.
+"""Measures networks in turn: each backend in a process of its own, and all other libraries in one more.
 
-All steps of a setting, one shape of clips, are prepared in their processes and then timed round by round,
-each once a round, so that a drift of the machine's speed meets all of them and ratios within a round hold.
+A setting is one shape of clips. All steps of a setting are first prepared in their processes. Each round then
+times every step once. A drift of the machine's speed affects all steps, so the ratios within a round hold.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ from benchmarks import startup
 from benchmarks.worker import OTHERS, Worker, WorkerError
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Of our own: as it is built, with BatchNorm folded, as our export, and a step of training.
+# Kinds of keras_stm: as built, with BatchNorm folded, as exported SavedModel, and a training step.
 OWN_KINDS = ("plain", "folded", "saved_model", "training")
 _TORCH_KINDS = ("torch_eager", "torch_compile")
-# File or folder of the export that each reads.
+# The file or folder of the export that each kind reads.
 _EXPORTS = {"saved_model": "saved_model", "openvino": "float", "onnxruntime": "model.onnx"}
 OTHER_KINDS = (*_TORCH_KINDS, "openvino", "onnxruntime")
 KINDS = (*OWN_KINDS, *OTHER_KINDS, "startup")
 
-# What a kind needs beside the backends; the export is TensorFlow's.
+# Packages that a kind needs in addition to the backends. TensorFlow writes the exported models.
 _PACKAGES = {
     "saved_model": ("tensorflow",),
     "torch_eager": ("torch",),
@@ -35,12 +35,12 @@ _PACKAGES = {
     "openvino": ("openvino", "tensorflow"),
     "onnxruntime": ("onnxruntime", "tensorflow", "tf2onnx", "onnx"),
 }
-# Threads of one library may wait actively for a while when it has finished, and would slow the next.
+# Seconds to wait before a step is timed: threads of the previous library may still spin and slow it down.
 PAUSE = 0.02
 
 
 class Setting(typing.NamedTuple):
-    """Clips of one shape: `task` is "inference" or "training"."""
+    """A task, "inference" or "training", and the shape of its clips."""
 
     task: str
     frames: int
@@ -51,7 +51,7 @@ class Setting(typing.NamedTuple):
 
 
 class Entry(typing.NamedTuple):
-    """A step to measure: the process that has it, the kind and the network."""
+    """A step to measure: its worker process, its kind and its network."""
 
     worker: str
     kind: str
@@ -62,15 +62,17 @@ class Entry(typing.NamedTuple):
 
     @property
     def key(self):
+        """The step's key in its process."""
         return f"{self.kind} {self.network}"
 
 
 def is_installed(package):
+    """Returns whether a package can be imported."""
     return importlib.util.find_spec(package) is not None
 
 
 def leave_out(options):
-    """`{kind: reason}` of the chosen kinds that cannot be measured here."""
+    """Returns `{kind: reason}` for the chosen kinds that cannot be measured here."""
     reasons = {}
     for kind in options.kinds:
         missing = [package for package in _PACKAGES.get(kind, ()) if not is_installed(package)]
@@ -79,14 +81,14 @@ def leave_out(options):
         elif kind in _EXPORTS and options.mixed_precision != "none":
             reasons[kind] = "the export computes in float32"
         elif kind == "saved_model" and "tensorflow" not in options.backends:
-            reasons[kind] = "it is measured under tensorflow"
+            reasons[kind] = "it is measured only under tensorflow"
         elif kind == "torch_compile" and not any(map(shutil.which, ("g++", "clang++", "cl"))):
             reasons[kind] = "it needs a C++ compiler"
     return reasons
 
 
 def plan(options, task):
-    """The entries of a setting, those whose ratio counts beside each other."""
+    """Returns the entries of a setting; networks to be compared with each other are adjacent."""
     compared = [network for network in options.networks if network in options.compared_networks]
     entries = []
     for backend in options.backends:
@@ -100,24 +102,24 @@ def plan(options, task):
     for kind in options.kinds:
         if kind in _TORCH_KINDS or (kind in OTHER_KINDS and task == "inference"):
             entries += [Entry(OTHERS, kind, network) for network in compared]
-    # PyTorch trains beside a backend, not alone.
+    # Training in plain PyTorch is measured only for comparison with the kind `training`.
     return entries if task == "inference" or "training" in options.kinds else []
 
 
 def measure(options):
-    """Measures all that is chosen.
+    """Measures all steps that the options choose.
 
     Args:
-        options: namespace of the command's flags.
+        options: namespace of the command's flags. Kinds and backends that cannot be measured are removed.
 
     Returns:
         A dictionary: `rows`, one for each step with the `seconds` of its rounds; `startup`, see
-        `startup.measure`; `products`, FLOP/s of large products of matrices, by who computed them;
-        `left_out`, reasons by kind; `errors`, a list of lines.
+        `startup.measure`; `products`, lists of FLOP/s of large matrix products, by backend or "numpy";
+        `left_out`, the skipped kinds and the reasons; `errors`, a list of lines.
     """
     left_out = leave_out(options)
     for kind, reason in left_out.items():
-        progress(f"{kind} is left out: {reason}")
+        progress(f"{kind} is skipped: {reason}")
     options.kinds = [kind for kind in options.kinds if kind not in left_out]
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder, contextlib.ExitStack() as stack:
         benchmark = Benchmark(options, folder)
@@ -132,7 +134,7 @@ def measure(options):
                     benchmark.measure_setting(Setting("inference", frames, batch))
                 benchmark.measure_setting(Setting("training", frames, options.training_batch_size))
         except KeyboardInterrupt:
-            benchmark.note("stopped", "what was to follow is not measured")
+            benchmark.note("stopped", "the remaining steps are not measured")
     return {
         "rows": benchmark.rows,
         "startup": startups,
@@ -143,7 +145,12 @@ def measure(options):
 
 
 class Benchmark:
-    """The processes and what they have measured so far."""
+    """The worker processes and their results so far.
+
+    Args:
+        options: namespace of the command's flags.
+        folder: an existing folder for exported models.
+    """
 
     def __init__(self, options, folder):
         self.options = options
@@ -160,15 +167,17 @@ class Benchmark:
         self._counts = {}
 
     def stop(self):
+        """Ends all processes."""
         for worker in self.workers.values():
             worker.stop()
 
     def note(self, what, error):
+        """Records and prints an error."""
         self.errors.append(f"{what}: {error}")
         progress(f"ERROR: {self.errors[-1]}")
 
     def find_devices(self):
-        """Leaves out backends that do not start, and finds those whose products of matrices count."""
+        """Removes backends that do not start, and finds the backends whose matrix products are measured."""
         working = []
         for backend in self.options.backends:
             try:
@@ -177,16 +186,17 @@ class Benchmark:
                 self.note(backend, error)
                 continue
             working.append(backend)
-            # NumPy knows neither a GPU nor bfloat16.
+            # NumPy uses neither a GPU nor bfloat16.
             if on_gpu or self.options.mixed_precision != "none":
                 self._multiplying.append(backend)
         self.options.backends = working
 
     def measure_setting(self, setting):
+        """Measures all steps of a setting, and adds a row for each."""
         running = plan(self.options, setting.task)
         if not running:
             return
-        # Before anything is prepared, which would be lost with a process that counting ends.
+        # Counting comes first: a process that dies while counting would lose its prepared steps.
         counts = {network: self.count(network, setting.frames) for _, _, network in running}
         self.ask("prepare", setting, running)
         rows = {
@@ -205,7 +215,7 @@ class Benchmark:
             for number in range(self.options.rounds):
                 progress(f"{setting}: round {number + 1} of {self.options.rounds}")
                 self.multiply()
-                # Forwards and backwards, so that none always follows the same.
+                # The order is reversed in every second round, so that no step always follows the same step.
                 for entry, seconds in self.ask("time", setting, running, backwards=number % 2 == 1).items():
                     rows[entry]["seconds"].append(seconds)
             for worker in self.workers.values():
@@ -218,19 +228,19 @@ class Benchmark:
                 for entry in running:
                     rows[entry]["memory_mib"] = self.memory(entry, setting)
         finally:
-            # Also what was measured before a Ctrl-C.
+            # Ctrl-C keeps the rounds that were measured before it.
             self.rows += [rows[entry] for entry in running if rows[entry]["seconds"]]
 
     def ask(self, method, setting, running, backwards=False):
-        """Calls a method for each entry that is `running`, and takes those that fail out of it.
+        """Calls a method for each entry in `running`, and removes the entries that fail from `running`.
 
         Returns:
-            `{entry: answer}`.
+            `{entry: answer}` for the remaining entries.
         """
         answers = {}
         for entry in running[:: -1 if backwards else 1]:
             if entry not in running:
-                continue  # it was lost with its process
+                continue  # its process has died
             try:
                 if method == "prepare":
                     progress(f"{setting}: preparing {entry}")
@@ -245,6 +255,7 @@ class Benchmark:
         return {entry: answer for entry, answer in answers.items() if entry in running}
 
     def arguments(self, entry, setting):
+        """Returns the arguments of `steps.Steps.prepare` for an entry."""
         path = None
         if entry.kind in _EXPORTS:
             path = os.path.join(self.export(entry.network, setting.frames), _EXPORTS[entry.kind])
@@ -257,7 +268,10 @@ class Benchmark:
         }
 
     def memory(self, entry, setting):
-        """MiB that a step takes, in a process of its own: allocators keep what other steps have taken."""
+        """Returns the MiB that a step takes, or `None` if it cannot be measured.
+
+        The step runs in a fresh process, because allocators keep the memory of earlier steps.
+        """
         progress(f"{setting}: memory of {entry}")
         worker = Worker(entry.worker, self.workers[entry.worker].options)
         try:
@@ -268,7 +282,7 @@ class Benchmark:
             worker.stop()
 
     def export(self, network, frames):
-        """Folder with our export of a network, which TensorFlow writes when it is first needed."""
+        """Returns the folder with the export of a network, which TensorFlow writes on first use."""
         folder = os.path.join(self.folder, f"{network}-{frames}")
         if not os.path.exists(folder):
             progress(f"exporting {network}, {frames} frames")
@@ -282,7 +296,7 @@ class Benchmark:
         return folder
 
     def count(self, network, frames):
-        """Multiply-adds and parameters of a network, `None` each where no backend works."""
+        """Returns the multiply-adds and parameters of a network, `None` if they cannot be counted."""
         if (network, frames) not in self._counts:
             counts = {"macs": None, "parameters": None}
             for backend in self.options.backends[:1]:
@@ -294,14 +308,14 @@ class Benchmark:
         return self._counts[network, frames]
 
     def multiply(self):
-        """Measures products of large matrices, on all that networks are computed on."""
+        """Measures large matrix products with NumPy, and with backends on a GPU or in bfloat16."""
         size = self.options.matrix_size
         for backend in self._multiplying:
             try:
                 speed = self.workers[backend].call("multiply", size=size)
                 self.products.setdefault(backend, []).append(speed)
             except WorkerError as error:
-                self.note(f"{backend}: product of matrices", error)
+                self.note(f"{backend}: matrix product", error)
                 self._multiplying.remove(backend)
         matrix = np.random.default_rng(0).standard_normal((size, size), "float32")
         start = time.perf_counter()
@@ -310,4 +324,5 @@ class Benchmark:
 
 
 def progress(line):
+    """Prints a line to stderr."""
     print(f"benchmark.py: {line}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Steps of what a person would otherwise use: plain PyTorch, and other runtimes on our own export."""
+"""Steps of the libraries that keras_stm is compared with: plain PyTorch, and runtimes of exported models."""
 
 import numpy as np
 
@@ -9,6 +9,7 @@ class OtherSteps(Steps):
     """Steps of the kinds `torch_eager`, `torch_compile`, `openvino` and `onnxruntime`."""
 
     def make_step(self, task, kind, network, frames, batch, path):
+        """See `Steps.make_step`."""
         clips, labels = self.make_batch(frames, batch)
         if kind == "openvino":
             return load_openvino(path, clips)
@@ -17,6 +18,7 @@ class OtherSteps(Steps):
         return self.make_torch(task, kind, network, clips, labels)
 
     def make_torch(self, task, kind, network, clips, labels):
+        """Returns a step of a network in plain PyTorch, like `make_step`."""
         import torch
 
         from benchmarks.torch_networks import Network
@@ -48,7 +50,8 @@ class OtherSteps(Steps):
         return train if task == "training" else infer
 
     def clear(self):
-        # PyTorch is loaded only where it is measured.
+        """See `Steps.clear`."""
+        # Without its kinds PyTorch is not loaded, and may not be installed.
         if any(key.startswith("torch_compile") for key in self.steps):
             import torch
 
@@ -57,20 +60,22 @@ class OtherSteps(Steps):
 
 
 def load_openvino(path, clips):
+    """Returns an inference step of the exported model in OpenVINO."""
     import openvino
 
     core = openvino.Core()
     model = core.read_model(path)
     model.reshape({"clip": clips.shape})
-    # On some CPUs it computes in bfloat16 unless told otherwise.
+    # On some CPUs OpenVINO computes in bfloat16 by default.
     compiled = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda: compiled({"clip": clips})["scores"]
 
 
 def load_onnx(path, clips):
+    """Returns an inference step of the exported model in ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
-    # It prepares frames itself.
+    # The ONNX model preprocesses frames itself, and therefore accepts uint8.
     frames = np.random.default_rng(0).integers(0, 256, clips.shape, "uint8")
     return lambda: session.run(["scores"], {"clip": frames})[0]

@@ -1,7 +1,6 @@
-"""Clips a second that the pipeline gives, against bare loops on the same files, and what it leaves in memory.
+"""Speed of the training pipeline compared with bare loops over the same files, and its memory growth.
 
-One loop decodes the same frames and no more, the other then crops, resizes and normalises them as training
-does.
+One loop only decodes the frames. The other loop also crops, resizes and normalises them like training does.
 """
 
 import concurrent.futures
@@ -39,18 +38,18 @@ _EPOCHS = 4
 
 
 def measure(video, workers, rounds):
-    """Prints the speed with videos, folders of frames and packed clips, as ratios.
+    """Prints the pipeline's speed on videos, folders of frames and packed clips, as ratios to the loops.
 
     Args:
-        video: file to measure with; `None` makes one of ten seconds.
-        workers: clips read at the same time, by the loops too.
-        rounds: times that each is measured, all in turn; the median counts.
+        video: file to measure with; `None` generates one of ten seconds.
+        workers: clips read at the same time, also by the loops.
+        rounds: how often each speed is measured, all in turn; the median counts.
     """
     with tempfile.TemporaryDirectory() as folder:
-        print("Preparing the same clips as videos, as folders of frames and packed.", flush=True)
+        print("Writing the same clips as videos, as folders of frames and as packed shards.", flush=True)
         video = video or make_video(os.path.join(folder, "video.mp4"))
         videos, frame_folders, packed = make_datasets(folder, video)
-        # A packed clip is the JPEGs of a folder, so that their ceiling is the same.
+        # A packed clip holds the same JPEGs as a folder of frames, so the loops over JPEGs are for both.
         runs = {
             ("decode", "videos"): lambda: run_loop(decode_video, videos, workers),
             ("decode", "JPEGs"): lambda: run_loop(decode_jpegs, frame_folders, workers),
@@ -67,7 +66,10 @@ def measure(video, workers, rounds):
     speeds = {name: statistics.median(values) for name, values in speeds.items()}
 
     shape = f"{_BATCH_SIZE} x {_NUM_FRAMES} x {_IMAGE_SIZE} x {_IMAGE_SIZE}"
-    print(f"\ntraining batches of {shape} from {os.path.basename(video)}, {workers} workers")
+    print(
+        "\nspeed of the pipeline as a ratio to the speed that the column names, which is 1.00\n"
+        f"training batches of {shape} from {os.path.basename(video)}, {workers} workers"
+    )
     print(f"{'':16}{'to decoding':>14}{'to decoding, resizing':>24}{'to videos':>12}")
     for source in ("videos", "frame folders", "packed"):
         speed = speeds["pipeline", source]
@@ -77,7 +79,7 @@ def measure(video, workers, rounds):
 
 
 def make_video(path, num_frames=250):
-    """Ten seconds, H.264 with ordinary settings."""
+    """Writes a video at 25 frames a second, H.264 with ordinary settings, and returns its path."""
     clip = arrow_of_time.make_clip("move_left", 0, num_frames=num_frames, image_size=256)
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=25)
@@ -89,19 +91,22 @@ def make_video(path, num_frames=250):
 
 
 def soak(reads, workers):
-    """Prints the memory, open files and threads of a training pipeline early on and at the end.
+    """Prints the memory, open files and threads of a training pipeline, after a tenth and after all clips.
 
-    One clip in five cannot be read: what an error leaves behind counts too. Open files vary by `workers`,
-    as clips are being read.
+    One clip in five is damaged, so that resources lost after an error count, too. The number of open files
+    varies by up to `workers`, because clips are being read.
 
     Args:
-        reads: clips that the pipeline gives.
+        reads: clips to read.
         workers: clips read at the same time.
+
+    Raises:
+        ValueError: if psutil is not installed.
     """
     try:
         import psutil
     except ImportError as error:
-        raise ValueError("--what=soak looks at the process through psutil: pip install psutil") from error
+        raise ValueError("--what=soak needs psutil: pip install psutil") from error
 
     process = psutil.Process()
 
@@ -135,7 +140,7 @@ def soak(reads, workers):
 
 
 def make_soaked(folder):
-    """Clips of two seconds in MP4: whole, cut off, damaged within, and no video."""
+    """Returns a `Dataset` of MP4 files of two seconds: 12 intact, a truncated, a damaged, and a text file."""
     whole = make_video(os.path.join(folder, "whole.mp4"), num_frames=50)
     with open(whole, "rb") as file:
         data = file.read()
@@ -155,10 +160,10 @@ def make_soaked(folder):
 
 
 def make_datasets(folder, video):
-    """The same clips as video files, as folders of frames and packed."""
+    """Returns the same clips as three `Dataset`s: video files, folders of frames and packed shards."""
     root = os.path.join(folder, "videos")
     for i in range(_NUM_CLIPS):
-        # A data set has two classes or more, each in all of its splits.
+        # A data set must have at least two classes, each of them in every split.
         for split in ("train", "val"):
             path = os.path.join(root, split, str(i % 2), f"{i}{os.path.splitext(video)[1]}")
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -181,14 +186,14 @@ def make_datasets(folder, video):
 
 
 def run_pipeline(dataset, workers):
-    """Clips a second of `make_pipeline` in training, once it is running."""
+    """Returns the clips a second of `make_pipeline` in training, after the first epoch."""
     epochs = make_pipeline(
         dataset,
         batch_size=_BATCH_SIZE,
         num_frames=_NUM_FRAMES,
         image_size=_IMAGE_SIZE,
         training=True,
-        # The first epoch is for starting up.
+        # The first epoch includes the start-up and is not timed.
         epochs=1 + _EPOCHS,
         workers=workers,
     )
@@ -200,7 +205,7 @@ def run_pipeline(dataset, workers):
 
 
 def run_loop(decode, dataset, workers):
-    """Clips a second that are decoded by threads which do nothing else."""
+    """Returns the clips a second of threads that only call `decode`."""
     paths = [path for path, _ in dataset.records]
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         list(pool.map(decode, paths))
@@ -210,7 +215,7 @@ def run_loop(decode, dataset, workers):
 
 
 def prepare(decode):
-    """`decode`, and then what training does with the frames."""
+    """Returns a function that calls `decode`, then crops, resizes and normalises the frames like training."""
 
     @tf.function(input_signature=[tf.TensorSpec((_NUM_FRAMES, None, None, 3), tf.uint8)])
     def finish(clip):
@@ -225,12 +230,12 @@ def prepare(decode):
     return decode_and_prepare
 
 
-# Of each path once, before the loop is timed.
+# The cache is filled before the loop is timed.
 _count = functools.cache(count_frames)
 
 
 def decode_video(path):
-    """Opens a video and decodes it to the last of the frames that a training clip has, kept as RGB."""
+    """Decodes a video up to the last frame of a training clip, and returns the clip's frames in RGB."""
     wanted = set(segments.train_indices(_count(path), _NUM_FRAMES, np.random.default_rng()).tolist())
     frames = []
     with av.open(path) as container:
@@ -244,7 +249,7 @@ def decode_video(path):
 
 
 def decode_jpegs(folder):
-    """Reads and decodes the frames that a training clip has."""
+    """Reads and decodes the frames of a training clip from a folder of JPEGs."""
     files = sorted(os.listdir(folder))
     frames = []
     for index in segments.train_indices(len(files), _NUM_FRAMES, np.random.default_rng()):

@@ -1,4 +1,4 @@
-"""What the benchmark has measured, as numbers to compare, as tables and as JSON."""
+"""The results of the benchmark as comparable numbers, as tables and as JSON."""
 
 import importlib.metadata
 import json
@@ -15,15 +15,16 @@ _PACKAGES = (
     *("keras_stm", "keras", "tensorflow", "jax", "jaxlib", "torch"),
     *("openvino", "onnxruntime", "tf2onnx", "numpy"),
 )
-# A step of training computes about the inference and twice as much for the gradients.
+# A training step costs about three inferences: the forward pass, and twice as much for the gradients.
 _PASSES = {"inference": 1, "training": 3}
 
 
 def ratio(base, seconds):
-    """How many times as fast as `base` something is, of both in the same rounds.
+    """Returns how many times as fast as `base` a step is, from times in the same rounds.
 
     Args:
-        base, seconds: lists of seconds, one a round.
+        base: list of the base's seconds, one for each round.
+        seconds: list of the step's seconds, one for each round.
 
     Returns:
         Dictionary of the median of the rounds' ratios as `ratio`, and their range, `low` and `high`.
@@ -33,10 +34,15 @@ def ratio(base, seconds):
 
 
 def summarize(results, options):
-    """What `networks.measure` returns, with all that follows from it, ready for JSON.
+    """Returns the results of `networks.measure` with derived numbers, ready for JSON.
 
-    Each row has also the median `milliseconds`, `videos_per_second`, `peak_share` of the largest product of
-    matrices, `to_tsn`, its `ratio` to TSN of the same kind, and `memory_to_tsn`, the ratio of `memory_mib`.
+    Each row also has the median `milliseconds`; `videos_per_second`; `peak_share`, its share of the FLOP/s of
+    the fastest matrix product; `to_tsn`, its `ratio` to TSN of the same kind; and `memory_to_tsn`, its
+    `memory_mib` divided by TSN's.
+
+    Args:
+        results: dictionary that `networks.measure` returns.
+        options: namespace of the command's flags.
     """
     peak = max((speed for speeds in results["products"].values() for speed in speeds), default=None)
     by_place = {_place(row, "backend", "kind", "network"): row for row in results["rows"]}
@@ -70,7 +76,7 @@ def summarize(results, options):
 
 
 def compare(rows):
-    """The `ratio` of each row of ours to each of the others, of the same network and clips."""
+    """Returns the `ratio` of each row of keras_stm to each other library, for the same network and clips."""
     names = ("task", "frames", "batch", "network", "backend", "kind")
     return [
         {
@@ -97,13 +103,13 @@ def _summarize_startup(row):
     return {
         **row,
         "seconds_over": statistics.median(ours) - statistics.median(theirs),
-        # Of times, unlike elsewhere: how many times as long ours takes.
+        # Unlike elsewhere this ratio is of times: keras_stm takes so many times as long as Keras.
         **ratio(ours, theirs),
     }
 
 
 def describe_machine():
-    """The processor, the number of its cores that this process may use, GPUs and versions."""
+    """Returns the processor, the number of cores that this process may use, GPUs and package versions."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -130,7 +136,7 @@ def _cpu():
 
 
 def format_report(report):
-    """The report as text of at most 110 columns."""
+    """Returns the report as text of at most 110 columns."""
     image_size = report["options"]["image_size"]
     parts = []
     for setting, rows in _group(report["rows"]).items():
@@ -140,11 +146,14 @@ def format_report(report):
         parts.append(_title(setting, image_size))
         parts.append(_align([head, *(_cells(row)[: len(head)] for row in rows)], left=3))
     for setting, comparisons in _group(report["comparisons"]).items():
-        parts.append(f"{_title(setting, image_size)}: V/s of ours, the other being 1.00")
+        parts.append(f"{_title(setting, image_size)}: speed of keras_stm, the other library is 1.00")
         parts.append(_format_comparisons(comparisons))
     if report["startup"]:
         head = ["backend", "what", *LIBRARIES, "seconds over", "ratio", ""]
-        parts.append("start-up, seconds: import in a fresh process, building of a ResNet-50")
+        parts.append(
+            "start-up, seconds: import in a fresh process, build of a ResNet-50\n"
+            "seconds over: keras_stm minus keras; ratio: time of keras_stm, keras is 1.00; lower is faster"
+        )
         parts.append(_align([head, *map(_startup_cells, report["startup"])], left=2))
     parts.append(_format_machine(report))
     return "\n\n".join(parts)
@@ -208,7 +217,7 @@ def _number(value, spec):
 
 
 def _align(rows, left):
-    """Columns two spaces apart, the first `left` to the left and the others to the right."""
+    """Returns columns two spaces apart; the first `left` are left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -226,19 +235,22 @@ def _format_machine(report):
     for name, speeds in report["products"].items():
         lines.append(
             f"product of {size} x {size} matrices by {name}: {max(speeds) / 1e9:,.0f} GFLOP/s, "
-            f"the best of {len(speeds)}"
+            f"the fastest of {len(speeds)}"
         )
-    lines.append("to TSN: speed, the median and range of the rounds; the one beside MiB is of memory")
-    lines.append("MiB: peak of a step in a process of its own beyond what that held before its first step")
-    lines.append("peak: share of the best product of matrices, where training counts as three inferences")
+    lines.append("V/s: videos a second; to TSN: speed, TSN is 1.00, median and range of the rounds")
+    lines.append(
+        "MiB: peak memory of a step in a fresh process, minus the memory before its first step\n"
+        "to TSN, after MiB: memory, TSN is 1.00"
+    )
+    lines.append("peak: share of the fastest matrix product's FLOP/s; training counts as three inferences")
     versions = [f"{name} {version}" for name, version in machine["versions"].items()]
     lines += [", ".join(versions[:6]), ", ".join(versions[6:])]
-    lines += [f"left out: {kind}, {reason}" for kind, reason in report["left_out"].items()]
+    lines += [f"skipped: {kind}, {reason}" for kind, reason in report["left_out"].items()]
     return "\n".join(lines)
 
 
 def write_json(report, path):
-    """Writes the report; the file is complete or not there at all."""
+    """Writes the report as JSON; an interrupted write leaves no partial file."""
     with replacing(path) as partial, open(partial, "w", encoding="utf-8") as file:
         json.dump(report, file, indent=1)
         file.write("\n")

@@ -1,4 +1,4 @@
-"""How long our package takes to import, and a network to build, beside Keras itself."""
+"""Start-up time of keras_stm compared with Keras: importing the package and building a network."""
 
 import os
 import subprocess
@@ -11,12 +11,12 @@ _IMPORT = "import time; start = time.perf_counter(); import {}; print(time.perf_
 
 
 def measure(options, workers, note):
-    """Imports in fresh processes and builds a ResNet-50 in one, in turn.
+    """Times imports in fresh processes, and builds of a ResNet-50 in one process, of both libraries in turn.
 
     Args:
         options: namespace with `backends` and `rounds`.
         workers: `{backend: Worker}`.
-        note: function of what failed and the error.
+        note: function that is called with the name of a failed measurement and the error.
 
     Returns:
         A list of dictionaries: `backend`, `what` ("import" or "build"), and `seconds`,
@@ -32,7 +32,7 @@ def measure(options, workers, note):
             print(f"benchmark.py: start-up, {backend}: {what}", file=sys.stderr, flush=True)
             seconds = {library: [] for library in LIBRARIES}
             try:
-                # Round 0 reads the files from the disk, and does not count.
+                # Round 0 reads the files from the disk and is not counted.
                 for number in range(options.rounds + 1):
                     for library in LIBRARIES[:: 1 if number % 2 else -1]:
                         taken = time_one(library)
@@ -46,6 +46,11 @@ def measure(options, workers, note):
 
 
 def time_import(library, backend):
+    """Returns the seconds that the import of a library takes in a fresh process.
+
+    Raises:
+        WorkerError: if the import fails.
+    """
     process = subprocess.run(
         [sys.executable, "-c", _IMPORT.format(library)],
         env={**os.environ, "KERAS_BACKEND": backend},

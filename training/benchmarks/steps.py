@@ -1,4 +1,4 @@
-"""What the processes of the benchmark have in common: they prepare steps, time them and measure memory."""
+"""Base class of all steps in worker processes: it prepares steps, times them and measures their memory."""
 
 import ctypes
 import gc
@@ -9,25 +9,25 @@ import types
 
 import numpy as np
 
-# The branches of the residual blocks; TSM's block is another.
+# The branches of the residual blocks. TSM is missing, because it has another block.
 BRANCHES = {"TSN": (), "CSTM": ("cstm",), "CMM": ("cmm",), "STM": ("cstm", "cmm")}
 NETWORKS = ("TSN", "TSM", "CSTM", "CMM", "STM")
-# Of Something-Something, for which the paper counts its operations.
+# Classes of Something-Something, the data set of the paper's operation counts.
 CLASSES = 174
 
 
 def reduction(width):
-    """CMM's, the paper's 16 where the network is wide enough for it."""
+    """Returns the reduction of CMM: the paper's 16, or `width` if the network is narrower."""
     return min(16, width)
 
 
 class Steps:
-    """Steps of one setting by their keys.
+    """The prepared steps of one setting, by their keys.
 
     Args:
-        **options: `depths`, `width` and `image_size` of the networks, `mixed_precision` ("none" or
-            "bfloat16"), `jit_compile` (`None` for what is fast), and `least_seconds`: a step that is shorter
-            is repeated for so long whenever it is timed.
+        **options: `depths`, `width` and `image_size` of the networks; `mixed_precision`, "none" or
+            "bfloat16"; `jit_compile`, `None` for the faster choice; and `least_seconds`: each timing repeats
+            a shorter step for this time.
     """
 
     on_gpu = False
@@ -38,19 +38,20 @@ class Steps:
         self._batch = None
 
     def make_step(self, task, kind, network, frames, batch, path):
-        """A function that runs a step and waits for its result.
+        """Returns a function that runs a step and waits for its result.
 
         Args:
             task: "inference" or "training".
             kind: how the network is run, see `networks.KINDS`.
             network: any of `NETWORKS`.
-            frames, batch: of the clips.
-            path: what `kind` reads of our own export, or `None`.
+            frames: frames in a clip.
+            batch: clips in a step.
+            path: the file or folder of the export that `kind` reads, or `None`.
         """
         raise NotImplementedError
 
     def make_batch(self, frames, batch):
-        """Clips `(batch, frames, size, size, 3)` and labels `(batch,)`, the same for a whole setting."""
+        """Returns clips `(batch, frames, size, size, 3)` and labels `(batch,)`, the same for all steps."""
         if self._batch is None:
             rng = np.random.default_rng(0)
             shape = (batch, frames, self.options.image_size, self.options.image_size, 3)
@@ -58,9 +59,16 @@ class Steps:
         return self._batch
 
     def is_on_gpu(self):
+        """Returns whether steps run on a GPU."""
         return self.on_gpu
 
     def prepare(self, key, **arguments):
+        """Makes a step and finds out how often each timing must repeat it.
+
+        Args:
+            key: the step's key.
+            **arguments: arguments of `make_step`.
+        """
         step = self.make_step(**arguments)
         # The first call compiles.
         step()
@@ -70,7 +78,7 @@ class Steps:
         self.steps[key] = step, max(1, math.ceil(self.options.least_seconds / seconds))
 
     def time(self, key):
-        """Seconds of a step."""
+        """Returns the seconds that a step takes."""
         step, calls = self.steps[key]
         start = time.perf_counter()
         for _ in range(calls):
@@ -78,9 +86,16 @@ class Steps:
         return (time.perf_counter() - start) / calls
 
     def memory(self, key, **arguments):
-        """MiB at the peak of a step beyond what the process held before its first, `None` where not known.
+        """Returns the MiB at the peak of a step, minus the memory of the process before its first step.
 
-        What an allocator keeps from step to step counts, and so the process must not have run others.
+        Memory that an allocator keeps between steps counts, so the process must not have run other steps.
+
+        Args:
+            key: the step's key, which is not used.
+            **arguments: arguments of `make_step`.
+
+        Returns:
+            MiB, or `None` on a GPU or without Linux's `/proc`.
         """
         step = self.make_step(**arguments)
         if self.on_gpu or not os.access("/proc/self/clear_refs", os.W_OK):
@@ -91,11 +106,12 @@ class Steps:
         step()
         release_memory()
         with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak starts from here
+            file.write("5")  # resets the peak
         step()
         return (_read_status("VmHWM") - before) / 1024
 
     def clear(self):
+        """Removes all steps and their batch from memory."""
         self.steps.clear()
         self._batch = None
         gc.collect()
@@ -103,7 +119,7 @@ class Steps:
 
 
 def release_memory():
-    """Gives back what the C library keeps for later, so that it counts where it is used."""
+    """Returns the C library's unused memory to the system, so that it does not count."""
     try:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):

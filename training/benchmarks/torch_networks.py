@@ -1,8 +1,8 @@
-"""STM and its baselines in plain PyTorch, as one would write them without Keras: what ours is compared with.
+"""STM and its baselines in plain PyTorch, without Keras, for comparison with keras_stm.
 
-Frames are in channels-last memory format, and the temporal convolution is a (3, 1) convolution over an image
-of time x pixels. On a CPU that is the fastest in eager PyTorch: several times faster than the Conv1d of the
-published code, and faster than Conv3d and than adding shifted clips.
+Frames are in channels-last memory format. The temporal convolution is a (3, 1) convolution over an image of
+time x pixels. This form is the fastest on a CPU in eager PyTorch. It is several times faster than the Conv1d
+of the published code, and faster than Conv3d and than a sum of shifted clips.
 """
 
 import torch
@@ -13,7 +13,7 @@ from benchmarks.steps import BRANCHES, CLASSES, reduction
 
 
 class Motion(nn.Module):
-    """CMM (paper, Eq. 2), of frames `(batch * frames, width, height, width)`."""
+    """CMM (paper, Eq. 2) for frames `(batch * frames, channels, height, width)`."""
 
     def __init__(self, width, stride):
         super().__init__()
@@ -25,6 +25,7 @@ class Motion(nn.Module):
         self.conv1x1 = nn.Conv2d(reduced, width, 1, bias=False)
 
     def forward(self, x, frames):
+        """Returns the branch's output for `x`, whose clips have `frames` frames."""
         x = self.stage_bn(self.stage_conv(x))
         moved, x = (each.unflatten(0, (-1, frames)) for each in (self.shift(x), x))
         motion = torch.zeros_like(x)
@@ -34,7 +35,7 @@ class Motion(nn.Module):
 
 
 class Block(nn.Module):
-    """The residual block of any of the networks."""
+    """The residual block of each network."""
 
     def __init__(self, network, channels, width, stride):
         super().__init__()
@@ -57,6 +58,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x, frames):
+        """Returns the block's output for `x`, whose clips have `frames` frames."""
         shortcut = self.downsample(x) if self.downsample else x
         if self.shifts_channels:
             x = shift_channels(x, frames)
@@ -69,7 +71,7 @@ class Block(nn.Module):
 
 
 def convolve_time(conv, x, frames):
-    """A (3, 1) convolution over time of `(batch * frames, channels, height, width)`, without copies."""
+    """Convolves `(batch * frames, channels, height, width)` over time by a (3, 1) `conv`, without copies."""
     total, channels, height, width = x.shape
     strip = x.permute(0, 2, 3, 1).reshape(-1, frames, height * width, channels)
     strip = conv(strip.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
@@ -77,7 +79,7 @@ def convolve_time(conv, x, frames):
 
 
 def shift_channels(x, frames):
-    """TSM: an eighth of the channels reads the next frame, an eighth the previous one."""
+    """Shifts channels like TSM: an eighth reads the next frame, an eighth the previous frame."""
     x = x.unflatten(0, (-1, frames))
     part = x.shape[2] // 8
     shifted = torch.zeros_like(x)
@@ -88,11 +90,11 @@ def shift_channels(x, frames):
 
 
 class Network(nn.Module):
-    """From clips `(batch, time, height, width, 3)` to logits `(batch, classes)`.
+    """A network from clips `(batch, time, height, width, 3)` to logits `(batch, classes)`.
 
     Args:
         network: any of `steps.NETWORKS`.
-        depths, width, classes: as of `keras_stm.STMResNet`.
+        depths, width, classes: see `keras_stm.STMResNet`.
     """
 
     def __init__(self, network, depths, width, classes=CLASSES):
@@ -112,8 +114,9 @@ class Network(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, clips):
+        """Returns the logits of clips."""
         frames = clips.shape[1]
-        # As clips lie in memory, these are frames of channels-last memory format.
+        # Channels are the last axis of clips, so this view already is in channels-last memory format.
         x = clips.flatten(0, 1).permute(0, 3, 1, 2)
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.max_pool2d(x, 3, 2, padding=1)
@@ -125,7 +128,12 @@ class Network(nn.Module):
 
 
 def load(network, model):
-    """Gives a `Network` the weights of the same network of keras_stm."""
+    """Loads the weights of the same network of keras_stm into a `Network`.
+
+    Args:
+        network: `Network`.
+        model: `keras.Model` of keras_stm.
+    """
     import keras
 
     from keras_stm.weights import names
@@ -135,7 +143,7 @@ def load(network, model):
         name: torch.tensor(names.to_reference(variable.path, keras.ops.convert_to_numpy(variable)).copy())
         for name, variable in names.reference_names(model).items()
     }
-    # The published temporal kernel is (channels, 1, 3), without the pixels.
+    # The published temporal kernel is (channels, 1, 3); the kernel here has an axis for pixels as well.
     arrays = {name: array.reshape(state[name].shape) for name, array in arrays.items()}
     counters = {name: value for name, value in state.items() if name.endswith("num_batches_tracked")}
     network.load_state_dict({**arrays, **counters})

@@ -1,7 +1,7 @@
-"""A process of the benchmark from both of its ends. Requests and answers are lines of JSON.
+"""Worker processes of the benchmark: the side that asks and the side that answers.
 
-It holds one backend of Keras, or all else that ours is compared with, and does one thing at a time when it is
-asked to: a call of a method of `steps.Steps`.
+A worker holds one Keras backend, or all libraries that keras_stm is compared with. It serves one request at a
+time: a call of a method of `steps.Steps`. Requests and answers are lines of JSON.
 """
 
 import json
@@ -16,7 +16,11 @@ OTHERS = "others"
 
 
 class WorkerError(Exception):
-    """What went wrong in a process; `dead` is its name where it has ended."""
+    """An error in a worker process.
+
+    Attributes:
+        dead: name of the process if it has ended, else `None`.
+    """
 
     def __init__(self, message, dead=None):
         super().__init__(message)
@@ -24,10 +28,10 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A process, started when it is first called, and anew when it is called after it has died.
+    """A worker process. The first call starts it, and the next call after its death starts another.
 
     Args:
-        name: a backend of Keras, or `OTHERS`.
+        name: a Keras backend, or `OTHERS`.
         options: dictionary of the arguments of `steps.Steps`.
     """
 
@@ -37,7 +41,11 @@ class Worker:
         self.process = None
 
     def call(self, method, **arguments):
-        """Returns what the method returns; raises `WorkerError` where it fails or the process ends."""
+        """Calls a method of `steps.Steps` in the process and returns its result.
+
+        Raises:
+            WorkerError: if the method fails or the process ends.
+        """
         if self.process is None:
             self.process = self._start()
         try:
@@ -48,8 +56,8 @@ class Worker:
             line = ""
         if not line:
             code = self.stop()
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"it exited with {code}"
-            raise WorkerError(f"its process has ended: {how}", dead=self.name)
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+            raise WorkerError(f"the process has ended: {how}", dead=self.name)
         answer = json.loads(line)
         if "error" in answer:
             raise WorkerError(answer["error"])
@@ -57,7 +65,7 @@ class Worker:
 
     def _start(self):
         environment = {
-            # The processes share a GPU, and none may take all of its memory.
+            # The processes share a GPU, so none of them may reserve all of its memory.
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             **os.environ,
@@ -73,7 +81,7 @@ class Worker:
         )
 
     def stop(self):
-        """Ends the process, if there is one, and returns its exit status."""
+        """Ends the process and returns its exit status, or `None` without a process."""
         process, self.process = self.process, None
         if process is None:
             return None
@@ -83,7 +91,7 @@ class Worker:
         except BrokenPipeError:
             pass
         try:
-            # A process that has died of itself is not killed, so that its status is told.
+            # Waiting first keeps the exit status of a process that has ended without `kill`.
             return process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
@@ -91,11 +99,16 @@ class Worker:
 
 
 def serve(name, options):
-    """Answers requests until there are no more."""
-    # Ctrl-C is for the command that asks, which then ends this.
+    """Answers requests until stdin is closed.
+
+    Args:
+        name: a Keras backend, or `OTHERS`.
+        options: dictionary of the arguments of `steps.Steps`.
+    """
+    # The command handles Ctrl-C, and then ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w")
-    # What libraries print goes to stderr, and not between the answers.
+    # Libraries then print to stderr, and their output does not mix with the answers.
     os.dup2(2, 1)
     steps = None
     for line in sys.stdin:
@@ -103,12 +116,13 @@ def serve(name, options):
         try:
             steps = steps or make_steps(name, options)
             answer = {"result": getattr(steps, method)(**arguments)}
-        except Exception as error:  # of any library
+        except Exception as error:  # libraries raise errors of any type
             answer = {"error": f"{type(error).__name__}: {str(error)[:500]}"}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 def make_steps(name, options):
+    """Returns the `steps.Steps` of a worker."""
     if name == OTHERS:
         from benchmarks.other_steps import OtherSteps
 
@@ -120,6 +134,6 @@ def make_steps(name, options):
 
 
 if __name__ == "__main__":
-    # As where the command runs: a module of this folder is no top-level one.
+    # The command's path: modules of this folder are imported as `benchmarks.<name>`.
     sys.path[0] = os.path.dirname(sys.path[0])
     serve(sys.argv[1], json.loads(sys.argv[2]))

@@ -1,4 +1,4 @@
-"""A campaign of reproduce.py: a folder of settings, what is missing there trained, and its report."""
+"""A campaign of reproduce.py: it fills a folder with the missing runs of its settings, and with a report."""
 
 import dataclasses
 import json
@@ -21,21 +21,21 @@ _SETTINGS = "settings.json"
 
 
 def reproduce(settings, output, tables, seeds, command, variants=None, processes=1, report_only=False):
-    """Trains what is not there yet, and writes the report.
+    """Trains the missing runs and writes the report.
 
     Args:
         settings: `Settings`.
         output: the folder.
         tables: names of tables, of `tables.NAMES`.
-        seeds: runs of each network.
-        command: what the files of results say that they were made by.
-        variants: names of networks, of `runs.VARIANTS`, to leave it at; `None` is all.
-        processes: how many networks to train at a time.
-        report_only: whether to train nothing.
+        seeds: runs of each network, see `tables.plan`.
+        command: the command line to record in the files of results.
+        variants: names of the networks to train, of `runs.VARIANTS`; `None` means all.
+        processes: number of networks to train at the same time.
+        report_only: whether to write only the report.
 
     Raises:
-        ValueError: if there is no such table, a setting leaves nothing to train on, or the folder holds
-            results of other settings.
+        ValueError: if a table does not exist, a setting leaves nothing to train on, the folder holds other
+            files or results of other settings, or another process uses it.
         RuntimeError: if a run failed.
     """
     unknown = sorted(set(tables) - set(NAMES))
@@ -43,7 +43,7 @@ def reproduce(settings, output, tables, seeds, command, variants=None, processes
         raise ArgumentError("tables", tables, f"must be any of {', '.join(NAMES)}")
     if settings.epochs <= settings.plain_epochs:
         raise ArgumentError(
-            "epochs", settings.epochs, f"must be above {settings.plain_epochs}, those of plain clips"
+            "epochs", settings.epochs, f"must be above {settings.plain_epochs}, the epochs of plain clips"
         )
     if settings.batch_size > settings.num_train:
         raise ArgumentError(
@@ -61,16 +61,16 @@ def reproduce(settings, output, tables, seeds, command, variants=None, processes
                     measure(settings, results)
                 train(plan(settings, tables, seeds, variants), settings, results, processes)
         finally:
-            # Also of what is there when it is stopped, by earlier commands as well.
+            # Written after Ctrl-C, too. It covers all finished runs, those of earlier commands included.
             report.write(settings, results, tables, output)
             print(f"Report: {os.path.join(output, report.TABLES_FILE)}")
 
 
 class Pace:
-    """How far all training together has come: a line for each run, and a bar where a person watches.
+    """The progress of all trainings together: a line for each run, and a bar in a terminal.
 
     Args:
-        total: cost of all.
+        total: cost of all trainings.
     """
 
     def __init__(self, total):
@@ -80,14 +80,16 @@ class Pace:
         self.bar = Progress(round(total), "step")
 
     def start_at(self, cost):
-        """Whoever calls `show` from now on counts from 0 again, behind so much."""
+        """Sets the cost that is done already, because later calls of `show` count from 0 again."""
         self.before = cost
 
     def show(self, done):
+        """Shows the cost done since `start_at`."""
         self.done = self.before + done
         self.bar.update(round(self.done))
 
     def tell(self, line):
+        """Prints a line, with the time left if the output is no terminal."""
         if not sys.stdout.isatty():
             left = (time.monotonic() - self.start) / self.done * (self.total - self.done)
             line = f"{line}; about {left / 60:.0f} minutes left"
@@ -95,9 +97,17 @@ class Pace:
 
 
 def claim(output, settings):
-    """Makes the folder that of these settings; raises `ValueError` where it is that of others."""
+    """Claims the folder for these settings, and creates it if necessary.
+
+    Args:
+        output: the folder.
+        settings: `Settings`.
+
+    Raises:
+        ValueError: if the folder holds results of other settings, or other files.
+    """
     path = os.path.join(output, _SETTINGS)
-    # As they will be read again: JSON knows no tuples.
+    # JSON turns tuples into lists; compare the form that will be read back.
     mine = json.loads(
         json.dumps(
             {
@@ -113,19 +123,18 @@ def claim(output, settings):
         different = differences(theirs, mine)
         if different:
             raise ValueError(
-                f"{output} holds results of other settings ({'; '.join(different)}); give another folder "
-                "with --output."
+                f"{output} holds results of other settings ({'; '.join(different)}); pass another `output`."
             )
         return
     if os.path.isdir(output) and os.listdir(output):
-        raise ValueError(f"{output} holds something else; give another folder with --output.")
+        raise ValueError(f"{output} holds files but no results of this command; pass another `output`.")
     os.makedirs(output, exist_ok=True)
     with replacing(path) as partial, open(partial, "w") as file:
         json.dump(mine, file, indent=2)
 
 
 def measure(settings, results):
-    """Counts and times the published networks, where that was not done before."""
+    """Counts and times the published networks, unless their results exist."""
     missing = [
         Job(name, _measure, (name, function, settings, results))
         for name, function in (
@@ -134,12 +143,12 @@ def measure(settings, results):
         )
         if not results.has(name)
     ]
-    # Not in this process: on a GPU its memory would lack in those that train.
+    # In another process, because this one would keep GPU memory that the trainings need.
     pool.run(
         missing,
         1,
         settings.mixed_precision,
-        lambda job, _: print(f"{job.name} of the published networks", flush=True),
+        lambda job, _: print(f"{job.name} of the published networks: finished", flush=True),
     )
 
 
@@ -148,12 +157,12 @@ def _measure(name, function, settings, results):
 
 
 def train(planned, settings, results, processes):
-    """Trains the runs that have no files yet, with an estimate of the time left."""
+    """Trains the runs that are not finished, and prints an estimate of the time left."""
     missing = [run for run in planned if not results.is_finished(run)]
     if not missing:
-        print(f"All {len(planned)} runs are there.")
+        print(f"All {len(planned)} runs are finished.")
         return
-    print(f"{len(missing)} of {len(planned)} runs to go")
+    print(f"{len(missing)} of {len(planned)} runs are left to train")
     stills = [] if results.has_stills() else [_stills_job(settings, results)]
     jobs = [
         Job(run.name, runs.train, (run, settings, results), run.cost(settings), run.steps(settings))
@@ -179,6 +188,6 @@ def train(planned, settings, results, processes):
 
 def _stills_job(settings, results):
     steps = settings.still_epochs * settings.still_steps
-    # As of runs: in steps of as many clips of 8 frames.
+    # In the unit of `Run.cost`: steps on `batch_size` clips of 8 frames.
     cost = steps * settings.still_batch_size / (settings.batch_size * runs.NUM_FRAMES)
     return Job(runs.STILLS, runs.train_on_stills, (settings, results), cost, steps)

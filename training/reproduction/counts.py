@@ -11,7 +11,7 @@ from benchmarks.keras_steps import has_gpu
 from keras_stm.inference import predict_fn
 from reproduction.runs import NUM_FRAMES, VARIANTS
 
-# Classes of Something-Something, of which the paper's counts are.
+# Classes of Something-Something, the data set of the paper's counts.
 _CLASSES = 174
 _COUNTED = ("tsn", "tsm", "stm", "cstm", "ordinary")
 _TIMED = ("tsn", "tsm", "stm")
@@ -19,7 +19,7 @@ _TIMED_FRAMES = (NUM_FRAMES, 2 * NUM_FRAMES)
 
 
 def count(settings):
-    """`{variant: {"parameters": int, "macs": {frames: int}}}` of the published networks."""
+    """Returns `{variant: {"parameters": int, "macs": {frames: int}}}` of the published networks."""
     counts = {}
     for variant in _COUNTED:
         model = _published(settings, variant)
@@ -36,21 +36,26 @@ def count(settings):
 
 
 def measure_speed(settings, rounds=5):
-    """Videos in a second of the published networks on this device, without loading.
+    """Returns the videos a second of the published networks on this device, without loading.
 
-    All are timed in turn, so that a ratio holds although the machine's speed drifts.
+    Each round times all networks in turn, so the ratios hold although the machine's speed drifts.
+
+    Args:
+        settings: `Settings`.
+        rounds: how often each network is timed.
 
     Returns:
-        `{"batch_size": int, "videos_per_second": {variant: {frames: float}}, "to_tsn": the same}`; the
-        second holds medians of the rounds, the third medians of the rounds' ratios to TSN of as many frames.
+        `{"batch_size": int, "videos_per_second": {variant: {frames: float}}, "to_tsn": the same}`.
+        `videos_per_second` holds medians of the rounds. `to_tsn` holds medians of the rounds' ratios to TSN
+        with the same number of frames.
     """
-    # The paper's 16 on a GPU; on a CPU a clip takes about a second.
+    # On a GPU 16 like the paper. On a CPU, a single clip takes about a second.
     batch_size = 16 if has_gpu() else 1
     predict, clips = {}, {}
     rng = np.random.default_rng(0)
     for frames in _TIMED_FRAMES:
         shape = (batch_size, frames, settings.published_size, settings.published_size, 3)
-        # On the device: the paper's speeds are without loading, too.
+        # The clips are on the device before they are timed, because the paper's speeds exclude loading.
         clips[frames] = keras.ops.convert_to_tensor(rng.normal(size=shape).astype("float32"))
         for variant in _TIMED:
             predict[variant, frames] = predict_fn(_published(settings, variant))

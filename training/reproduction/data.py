@@ -1,6 +1,6 @@
 """The clips of reproduce.py: the embedded data set's harder variant as arrays, and batches of them.
 
-No TensorFlow and no files, so that every backend trains on the same numbers.
+The clips need neither TensorFlow nor files, so every backend trains on the same numbers.
 """
 
 import concurrent.futures
@@ -15,7 +15,7 @@ from keras_stm.data import arrow_of_time, augment, segments
 
 CLASS_NAMES = arrow_of_time.CLASS_NAMES
 SHAPES = arrow_of_time.SHAPES
-# Frames of a clip, of which a model sees 4, 8 or 16: at least two in every segment.
+# Frames of a clip. A model sees 4, 8 or 16 of them, so that every segment has at least two.
 CLIP_FRAMES = 32
 SPLITS = ("train", "validation", "test", "stills")
 _REVERSED = np.array([CLASS_NAMES.index(arrow_of_time.REVERSED[name]) for name in CLASS_NAMES])
@@ -24,8 +24,10 @@ _REVERSED = np.array([CLASS_NAMES.index(arrow_of_time.REVERSED[name]) for name i
 class Clips(typing.NamedTuple):
     """Clips in memory.
 
-    `frames` uint8 `(N, F, S, S, 3)` RGB; `motion` `(N,)`, indices into `CLASS_NAMES`;
-    `appearance` `(N,)`, indices into `SHAPES`.
+    Attributes:
+        frames: uint8 `(N, F, S, S, 3)`, RGB.
+        motion: `(N,)`, indices into `CLASS_NAMES`.
+        appearance: `(N,)`, indices into `SHAPES`.
     """
 
     frames: np.ndarray
@@ -34,9 +36,19 @@ class Clips(typing.NamedTuple):
 
 
 def make_clips(split, count, image_size, hard=True, num_frames=CLIP_FRAMES):
-    """The first `count` clips of a split, somewhat larger than crops of `image_size` pixels.
+    """Returns the first `count` clips of a split, somewhat larger than crops of `image_size` pixels.
 
-    No two splits share a seed. The same clips at another size show the same, drawn finer or coarser.
+    No two splits share a seed. At another size the same clips show the same scenes, drawn finer or coarser.
+
+    Args:
+        split: one of `SPLITS`.
+        count: number of clips.
+        image_size: height and width of the crops in pixels.
+        hard: see `arrow_of_time.make_clip`.
+        num_frames: frames in a clip.
+
+    Returns:
+        `Clips`.
     """
     names = np.arange(count) % len(CLASS_NAMES)
     size = augment.resize_size(image_size)
@@ -55,18 +67,24 @@ def make_clips(split, count, image_size, hard=True, num_frames=CLIP_FRAMES):
 
 
 def training_batches(clips_of_epochs, num_frames, image_size, batch_size, seed, difference=False):
-    """Shuffled batches without end: one random frame of each segment, and a random crop for all frames.
+    """Yields shuffled batches without end: a random frame of each segment, and a random crop for all frames.
 
-    What an epoch holds depends on `seed` and its number alone. Clips left over at its end are left out.
-    A generator, as Keras starts a `PyDataset` twice in every epoch under TensorFlow, which takes as long as
-    to train on it.
+    An epoch's batches depend only on `clips_of_epochs`, `seed` and the number of the epoch. Remaining clips
+    that do not fill a batch are skipped.
+
+    This is a generator because of Keras under TensorFlow. It starts a `PyDataset` twice in every epoch, which
+    takes as long as the training.
 
     Args:
-        clips_of_epochs: list of `Clips`, one for each epoch; the last one is for all after it.
-        num_frames, image_size: of what the model sees.
+        clips_of_epochs: list of `Clips`, one for each epoch; later epochs use the last.
+        num_frames: frames that the model sees.
+        image_size: height and width of the crop in pixels.
         batch_size: clips in a batch.
         seed: integer of at least 0.
         difference: whether to add a fourth channel, see `prepare`.
+
+    Yields:
+        Preprocessed clips and `{"motion", "appearance"}`, their labels.
     """
     for epoch in itertools.count():
         clips = clips_of_epochs[min(epoch, len(clips_of_epochs) - 1)]
@@ -85,9 +103,12 @@ def training_batches(clips_of_epochs, num_frames, image_size, batch_size, seed, 
 
 
 class EvaluationBatches(keras.utils.PyDataset):
-    """Every clip and, behind it, the same frames in opposite order: centre frames, centre crop.
+    """Batches of every clip and, after it, the same frames in reverse order: centre frames, centre crop.
 
-    Arguments as of `training_batches`.
+    Args:
+        clips: `Clips`.
+        num_frames, image_size, difference: see `training_batches`.
+        batch_size: clips in a batch, with their reversals; an odd number is rounded down.
     """
 
     def __init__(self, clips, num_frames, image_size, batch_size, difference=False):
@@ -116,7 +137,7 @@ class EvaluationBatches(keras.utils.PyDataset):
 
 
 def with_reversed(clips):
-    """`{"motion", "appearance"}`, each `(2 N,)`: the labels of every clip and, behind it, its reversal."""
+    """Returns `{"motion", "appearance"}`, each `(2 N,)`: labels of every clip and, after it, its reversal."""
     return {
         "motion": np.stack([clips.motion, _REVERSED[clips.motion]], axis=1).ravel(),
         "appearance": np.repeat(clips.appearance, 2),
@@ -124,10 +145,10 @@ def with_reversed(clips):
 
 
 def prepare(frames, difference):
-    """What a model sees of frames, uint8 `(N, T, H, W, 3)`: float32, normalised.
+    """Preprocesses frames, uint8 `(N, T, H, W, 3)`, for a model, and returns them normalised as float32.
 
-    With `difference` a fourth channel holds the brightness of the next frame minus that of this one, 0 in
-    the last: what CMM computes of features, computed of pixels.
+    With `difference`, a fourth channel holds the brightness of the next frame minus that of this frame. It is
+    0 in the last frame. CMM computes such a difference from features, and this channel from pixels.
     """
     clips = augment.normalize(frames.astype("float32"))
     if not difference:

@@ -1,4 +1,4 @@
-"""Jobs of reproduce.py in processes of their own, several at a time, each with its part of the cores."""
+"""Runs the jobs of reproduce.py in processes, several at the same time, each with its share of the cores."""
 
 import concurrent.futures
 import contextlib
@@ -12,16 +12,17 @@ from absl import logging
 
 import keras_stm_command
 
-# For TensorFlow, and for NumPy, oneDNN and PyTorch; JAX has no such setting.
+# Numbers of threads: two of TensorFlow, one of NumPy, oneDNN and PyTorch. JAX cannot be limited like this.
 _THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
-# In a process of the pool: what all its processes have done so far, in units of cost.
+# In a process of the pool: the cost of the work that all processes of the pool have done so far.
 _done = None
 
 
 class Job(typing.NamedTuple):
-    """A call, `function(*arguments)`, that a process can be sent, and a name for it.
+    """A call, `function(*arguments)`, that can be sent to a process, and its name.
 
-    Where it has a `cost`, in any unit, it trains for `steps`, and is given `callbacks=` that count them.
+    A job with a `cost`, in any unit, trains for `steps` steps. Its function also receives `callbacks=`, which
+    count the steps.
     """
 
     name: str
@@ -32,17 +33,17 @@ class Job(typing.NamedTuple):
 
 
 def run(jobs, processes, mixed_precision, on_end, is_ready=lambda job: True, show=lambda done: None):
-    """Does jobs, each as soon as it is ready and a process is free.
+    """Runs each job as soon as it is ready and a process is free.
 
-    Where this is left by an exception, Ctrl-C's too, the processes are stopped.
+    An exception, including that of Ctrl-C, stops all processes.
 
     Args:
         jobs: list of `Job`.
-        processes: how many at a time.
+        processes: number of jobs at the same time.
         mixed_precision: `"none"` or `"bfloat16"`.
-        on_end: called with a job that has ended and what it returned.
-        is_ready: whether what a job needs is there; asked again and again.
-        show: called about once a second with the cost of what is done.
+        on_end: function that is called with each finished job and its result.
+        is_ready: function that returns whether a job can start; it is called repeatedly.
+        show: function that is called about once a second with the cost of the work done so far.
 
     Raises:
         RuntimeError: if a job failed, or a process was killed.
@@ -63,13 +64,13 @@ def run(jobs, processes, mixed_precision, on_end, is_ready=lambda job: True, sho
 
 @contextlib.contextmanager
 def _pool(processes, mixed_precision):
-    # Neither TensorFlow nor CUDA bears a fork.
+    # TensorFlow and CUDA do not work in forked processes.
     context = multiprocessing.get_context("spawn")
     done = context.Value("d", 0.0)
     others = multiprocessing.active_children()
     before = {name: os.environ.get(name) for name in _THREADS}
     if processes > 1:
-        # Inherited, as a backend reads them before anything else could tell it.
+        # The processes inherit the environment, which a backend reads while it is loaded.
         os.environ.update(dict.fromkeys(_THREADS, str(max(os.cpu_count() // processes, 1))))
     try:
         with concurrent.futures.ProcessPoolExecutor(
@@ -91,7 +92,7 @@ def _pool(processes, mixed_precision):
 
 @contextlib.contextmanager
 def _deaf_to_ctrl_c():
-    """Has processes ignore it that are started meanwhile: a terminal sends it to all."""
+    """Makes processes that start meanwhile ignore Ctrl-C, because a terminal sends it to all processes."""
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -102,18 +103,18 @@ def _deaf_to_ctrl_c():
 def _begin(done, mixed_precision):
     global _done
     _done = done
-    # TensorFlow warns of the number of models.
+    # TensorFlow warns about the number of models.
     logging.set_verbosity(logging.ERROR)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if mixed_precision != "none":
-        # Not at the top: a backend takes seconds to load, and not every job needs one.
+        # Imported here, because a backend takes seconds to load and not every job needs one.
         import keras
 
         keras.config.set_dtype_policy(f"mixed_{mixed_precision}")
 
 
 def _end_with_parent():
-    """Leaves no process behind when the first one is killed, which frees the folder for the next command."""
+    """Ends this process when the command is killed, so that the next command can use the folder."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
@@ -129,12 +130,12 @@ def _do(job):
         with keras_stm_command.without_start_up_lines():
             import keras
 
-            # Each job sets its own; this loads TensorFlow where it is installed, under every backend.
+            # Each job sets its own seed. This call loads TensorFlow, if it is installed, under every backend.
             keras.utils.set_random_seed(0)
-        # A process does many jobs; what a backend keeps of earlier models would add up.
+        # A process runs many jobs, and a backend would accumulate state of earlier models.
         keras.utils.clear_session()
         counting = keras.callbacks.LambdaCallback(on_train_batch_end=count)
         return job.function(*job.arguments, callbacks=[counting])
     except Exception as error:
-        # Not all of a backend's errors can be sent to another process.
+        # Some errors of backends cannot be sent to another process.
         raise RuntimeError(f"{job.name}: {type(error).__name__}: {error}") from error

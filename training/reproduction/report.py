@@ -1,4 +1,4 @@
-"""The report of reproduce.py, from the files of its runs alone: tables.md, pictures, summary.json."""
+"""The report of reproduce.py, made only from the files of its runs: tables.md, pictures, summary.json."""
 
 import dataclasses
 import json
@@ -11,9 +11,9 @@ from reproduction.runs import NUM_FRAMES, STILLS, Run
 from reproduction.tables import CLIPS, CLIPS_TITLE, NAMES, TABLES, clips_tried, measured, plan
 
 TABLES_FILE, SUMMARY = "tables.md", "summary.json"
-# The best that a model can do which is blind to order: it cannot tell the actions of a pair apart.
+# The highest motion accuracy of a model that ignores frame order and cannot tell a pair's actions apart.
 BLIND = 0.5
-# The paper's Tables 8 and 9: parameters in millions, GMACs, and videos in a second on a GTX 1080 Ti.
+# The paper's Tables 8 and 9: parameters in millions, GMACs, and videos a second on a GTX 1080 Ti.
 _PAPER_COUNTS = {
     ("cstm", 8): (23.88, 32.93),
     ("ordinary", 8): (27.64, 40.59),
@@ -26,7 +26,15 @@ _PAPER_SPEED = {("tsm", 8): 80.4, ("tsm", 16): 40.6, ("stm", 8): 62.0, ("stm", 1
 
 
 def write(settings, results, tables, output):
-    """Writes the report of the tables and of all others that have results, with as much as is finished.
+    """Writes the report of the chosen tables and of all other tables that have results.
+
+    Numbers without a finished run are dashes in the tables and `None` in the summary.
+
+    Args:
+        settings: `Settings`.
+        results: `Results`.
+        tables: names of tables, of `tables.NAMES`.
+        output: the folder to write into.
 
     Returns:
         The summary that was written.
@@ -60,10 +68,10 @@ def write(settings, results, tables, output):
 
 
 def table_rows(name, settings, results, seeds):
-    """A dictionary for each row of a table; what no finished run tells is `None`.
+    """Returns a dictionary for each row of a table; numbers without a finished run are `None`.
 
-    Accuracies are `{"mean", "std", "interval"}`, parts of 1; `difference` is that of motion to the row
-    that the table compares with.
+    Accuracies are `{"mean", "std", "interval"}`, fractions from 0 to 1. `difference` is the motion accuracy
+    minus that of the table's reference row.
     """
     table = TABLES[name]
 
@@ -95,7 +103,10 @@ def table_rows(name, settings, results, seeds):
 
 
 def clips_rows(settings, results, seeds):
-    """A dictionary for each length and size of clips: motion `before` and `after` fine-tuning, `gain`."""
+    """Returns a dictionary for each length and size of clips.
+
+    It holds the motion accuracy `before` and `after` fine-tuning, and their difference as `gain`.
+    """
     rows = []
     for num_frames, image_size in clips_tried(settings):
         runs = [Run("stm", seed, num_frames, image_size, tuned=True) for seed in range(seeds)]
@@ -136,31 +147,36 @@ def _introduction(settings, made_by):
     plain = ""
     if settings.plain_epochs:
         plain = (
-            f", the first {settings.plain_epochs} on as many clips of the same actions without distractors,\n"
-            "drift and pauses"
+            f" The first {settings.plain_epochs} epochs use the same number of plain clips: the same actions "
+            "without\ndistractors, drift and pauses."
         )
     return f"""# The ablations, on the embedded data set's harder variant
 
-Networks of depths {settings.depths} and width {settings.width}; clips of {NUM_FRAMES} frames of
-{settings.image_size} pixels where nothing else is said; {settings.num_train} training clips;
-{settings.epochs} passes over them{plain}. As the paper's networks start from ImageNet's weights,
-these start from those of a TSN that learned to name the shape in single frames of {settings.num_stills}
-clips. What that TSN lacks starts at random, so that the convolution of a concatenation scrambles what was
-learned.
+The networks have depths {settings.depths} and width {settings.width}. Clips have {NUM_FRAMES} frames of
+{settings.image_size} pixels, unless a table says otherwise. Each network is trained on {settings.num_train}
+clips for {settings.epochs} epochs.{plain}
 
-Accuracies are in percent of {2 * settings.num_test} test clips, at the epoch that was best in validation's
-motion: mean over the seeds ± standard deviation between them. In brackets: 95% bootstrap interval over seeds
-and pairs of a clip and its reversal; of one seed it is over pairs alone, and knows nothing of other
-trainings. A model that is blind to order cannot pass 50 in motion (8 classes) and has 50 within pairs: how
-often a clip's own action scores higher than its reversal's. Appearance is the shape that moves (7 classes).
-The paper's numbers are top-1 on Something-Something v1.
+The paper's networks start from ImageNet weights. These networks start from the weights of a TSN. It was
+trained to name the shape in single frames of {settings.num_stills} clips. Layers that this TSN lacks start at
+random. The convolution of a concatenation is such a layer, and at first it scrambles the learned features.
 
-Made by {"; ".join(made_by) or "no run yet"}.
+Accuracies are in percent of {2 * settings.num_test} test clips, after the epoch with the highest motion
+accuracy in validation. Each accuracy is the mean over the seeds ± their standard deviation. Brackets hold
+a 95% bootstrap interval over seeds and pairs; a pair is a clip and its reversal. With one seed, the interval
+is over pairs alone and says nothing about the variation between trainings.
+
+- Motion: accuracy of naming the action (8 classes). A model that ignores frame order reaches at most 50.
+- Within pair: how often a clip's own action scores higher than its reversal's action. A model that ignores
+  frame order reaches 50.
+- Appearance: accuracy of naming the moving shape (7 classes).
+- Paper: top-1 on Something-Something v1.
+
+Source of the results: {"; ".join(made_by) or "no run yet"}.
 """
 
 
 def _made_by(results, tables, settings, seeds):
-    """A line for each commit, set of versions and machine that what the tables hold came from."""
+    """Returns a line for each commit, set of versions and machine that the tables' results come from."""
     names = [run.name for run in plan(settings, tables, seeds) if results.is_finished(run)]
     lines = []
     for name in (*names, *(name for name in (STILLS, "counts", "speed") if results.has(name))):
@@ -198,17 +214,20 @@ def _section(name, rows, settings):
                 f"{row['speed_to_tsn']:.2f}",
             ]
         lines.append(cells)
-    note = f"\n\nDifference: motion, to {TABLES[name].reference}, over the seeds and clips of both."
+    note = (
+        f"\n\nDifference: motion accuracy minus that of {TABLES[name].reference}, over the seeds and clips "
+        "that both have."
+    )
     if counted:
         depths, width = settings.published
         note += (
-            " Parameters, GMACs and speed are not of the networks that were trained, but of the published "
-            f"ones: depths {tuple(depths)}, width {width}, {settings.published_size} pixels."
+            " Parameters, GMACs and speed are those of the published networks, not of the trained ones: "
+            f"depths {tuple(depths)}, width {width}, {settings.published_size} pixels."
         )
     if timed:
         note += (
-            f" Videos/s: {rows[0]['batch_size']} at a time; the paper's on a GTX 1080 Ti. Speed to TSN: of "
-            "as many frames."
+            f" Videos/s: batch size {rows[0]['batch_size']}; the paper's numbers are from a GTX 1080 Ti. "
+            "Speed to TSN: relative to TSN with the same number of frames."
         )
     return _markdown(header, lines) + note
 
@@ -226,7 +245,8 @@ def _clips_section(rows):
         for row in rows
     ]
     return (
-        _markdown(header, lines) + "\n\nMotion accuracy before and after a short fine-tuning to those clips."
+        _markdown(header, lines)
+        + "\n\nMotion accuracy before and after a short fine-tuning on clips of this length and size."
     )
 
 
@@ -264,7 +284,7 @@ _OURS, _PAPERS = "#1f6f8b", "#c98a2b"
 
 
 def _draw(name, rows):
-    """Bars of a table's accuracies, ours and, on a scale of their own, the paper's."""
+    """Returns a figure of a table's accuracies as bars: ours, and the paper's on a scale of their own."""
     height = 1.5 + 0.5 * len(rows)
     figure = matplotlib.figure.Figure(figsize=(10, height), layout="constrained")
     figure.suptitle(TABLES[name].title)
@@ -275,8 +295,8 @@ def _draw(name, rows):
             papers.barh(place, row["paper"], height=0.6, color=_PAPERS)
             papers.annotate(f"{row['paper']:.1f}", (row["paper"], place), (4, 0), va="center", **_OFFSET)
     ours.axvline(100 * BLIND, color="black", linestyle=":", linewidth=1)
-    ours.annotate("blind to order", (100 * BLIND, 1), (3, -10), xycoords=("data", "axes fraction"), **_SMALL)
-    ours.set(xlabel="motion accuracy here, % (bar: 95% interval)", xlim=(0, 100))
+    ours.annotate("without order", (100 * BLIND, 1), (3, -10), xycoords=("data", "axes fraction"), **_SMALL)
+    ours.set(xlabel="these runs: motion accuracy, % (bar: 95% interval)", xlim=(0, 100))
     papers.set(xlabel="paper: top-1, %", xlim=(0, 60))
     ours.set_yticks(range(len(rows)), [row["label"] for row in rows])
     ours.invert_yaxis()
@@ -292,7 +312,7 @@ _SMALL = {"fontsize": 8, **_OFFSET}
 
 def _draw_bar(axes, place, value):
     if value is None:
-        axes.annotate("no run finished", (2, place), va="center", fontsize=8)
+        axes.annotate("no finished run", (2, place), va="center", fontsize=8)
         return
     mean, (low, high) = value["mean"], value["interval"]
     errors = [[100 * (mean - low)], [100 * (high - mean)]]
@@ -301,7 +321,10 @@ def _draw_bar(axes, place, value):
 
 
 def _draw_clips(rows, title):
-    """Motion accuracy over the number of frames and over the size, before and after fine-tuning."""
+    """Returns a figure of motion accuracy over the number of frames and over the size of clips.
+
+    It shows the accuracy before and after fine-tuning.
+    """
     figure = matplotlib.figure.Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(title)
     trained = next(row for row in rows if row["trained_at"])
@@ -325,7 +348,7 @@ def _draw_clips(rows, title):
                 color=color,
                 label=f"{stage} fine-tuning",
             )
-        axes.axhline(100 * BLIND, color="black", linestyle=":", linewidth=1, label="blind to order")
+        axes.axhline(100 * BLIND, color="black", linestyle=":", linewidth=1, label="without frame order")
         axes.set(xlabel=f"{label} (trained at {trained[key]})", ylim=(0, 100))
         axes.set_xticks([row[key] for row in line])
         axes.grid(alpha=0.3)

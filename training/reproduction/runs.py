@@ -1,4 +1,4 @@
-"""The runs of reproduce.py: what each trains, and what it leaves in the folder of results."""
+"""The runs of reproduce.py: the training of each run, and its files in the folder of results."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from keras_stm.train import run_folder
 from keras_stm.train.schedules import REFERENCE_BATCH, warmed_up_cosine
 from reproduction.data import CLASS_NAMES, SHAPES, EvaluationBatches, make_clips, training_batches
 
-# Function and arguments of each network that is compared.
+# The function and arguments that build each network.
 VARIANTS = {
     "tsn": (TSNResNet, {}),
     "stm": (STMResNet, {}),
@@ -31,34 +31,36 @@ VARIANTS = {
     "tsn_difference": (TSNResNet, {"input_shape": (None, None, None, 4)}),
 }
 NUM_FRAMES = 8
-# What the files of the network that all runs start from are called.
+# The name of the pretrained network's files. All runs start from its weights.
 STILLS = "stills"
-# Tasks that are learned together, and their classes.
+# The tasks that are learned together, and their classes.
 _TASKS = {"motion": CLASS_NAMES, "appearance": SHAPES}
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What all runs of a folder share.
+    """Settings that all runs of a folder share.
 
     Attributes:
-        depths, width, reduction: of the networks, see `keras_stm.models.STMResNet`. A narrow network wants
-            a small reduction: with 4 of width 16 CMM has as many filters as in the published one.
+        depths, width, reduction: of the networks, see `keras_stm.models.STMResNet`. A narrow network needs a
+            small reduction: with width 16 and reduction 4, CMM has as many filters as in the published one.
         image_size: height and width of a clip in pixels.
-        num_stills: clips of which a TSN first learns to name the shape in a single frame, once for all runs:
-            all start from its weights, as the paper's do from ImageNet's.
-        still_epochs, still_batch_size: of that.
-        num_train, num_validation, num_test: clips; the last two are doubled by their reversals.
+        num_stills: clips of the pretraining. It trains a TSN to name the shape in a single frame, once for
+            all runs. All runs start from its weights, like the paper's networks from ImageNet weights.
+        still_epochs, still_batch_size: epochs and batch size of the pretraining.
+        num_train, num_validation, num_test: clips of each split; reversals double the last two.
         epochs: passes over the training clips.
-        plain_epochs: how many of them see as many clips of the same actions without distractors, drift and
-            pauses. From the harder clips alone a small network learns little in as many steps.
-        tuning_epochs, tuning_rate: passes of the fine-tuning, and its learning rate as a part of the other.
+        plain_epochs: the first epochs, which use as many plain clips: the same actions without distractors,
+            drift and pauses. From the harder clips alone, a small network learns little in as many steps.
+        tuning_epochs, tuning_rate: epochs of fine-tuning, and its learning rate as a fraction of
+            `learning_rate`.
         batch_size: clips in a training step.
-        learning_rate, still_rate: its peak for a batch of 64 clips, or stills.
-        weight_decay: AdamW's.
+        learning_rate, still_rate: peak learning rates for a batch of 64 clips, and of 64 stills.
+        weight_decay: weight decay of AdamW.
         mixed_precision: `"none"` or `"bfloat16"`.
-        published: depths and width of the networks that are counted and timed, at `published_size`.
-        eager: whether to train without compiling: of a few steps that takes less time.
+        published, published_size: depths and width, and image size, of the networks that are counted and
+            timed.
+        eager: whether to train without compiling, which is faster for a few steps.
     """
 
     depths: tuple = (2, 2, 2, 2)
@@ -86,17 +88,18 @@ class Settings:
 
     @property
     def steps_per_epoch(self):
+        """Training steps in an epoch."""
         return self.num_train // self.batch_size
 
     @property
     def still_steps(self):
-        """In an epoch of stills."""
+        """Training steps in an epoch of the pretraining."""
         return self.num_stills // self.still_batch_size
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A network trained on clips, or (`tuned`) the STM of 8 frames fine-tuned to another clip."""
+    """The training of a network, or (`tuned`) the fine-tuning of the STM of 8 frames to other clips."""
 
     variant: str
     seed: int
@@ -106,6 +109,7 @@ class Run:
 
     @property
     def name(self):
+        """Name of the run's files, without their endings."""
         tuned = "-tuned" if self.tuned else ""
         return f"{self.variant}-{self.num_frames}x{self.image_size}{tuned}-seed{self.seed}"
 
@@ -115,19 +119,21 @@ class Run:
         return (self.variant, self.num_frames, self.tuned) == ("stm", NUM_FRAMES, False)
 
     def origin(self, settings):
-        """The run that a tuned one starts from, else `None`."""
+        """Returns the run that a tuned run starts from, or `None` for other runs."""
         if not self.tuned:
             return None
         return dataclasses.replace(self, num_frames=NUM_FRAMES, image_size=settings.image_size, tuned=False)
 
     def epochs(self, settings):
+        """Returns the number of epochs."""
         return settings.tuning_epochs if self.tuned else settings.epochs
 
     def steps(self, settings):
+        """Returns the number of training steps."""
         return self.epochs(settings) * settings.steps_per_epoch
 
     def cost(self, settings):
-        """Clips of 8 frames and the usual size that its training is worth, in steps."""
+        """Returns the cost of the training, in steps on clips of 8 frames and of `settings.image_size`."""
         pixels = self.num_frames / NUM_FRAMES * (self.image_size / settings.image_size) ** 2
         return self.steps(settings) * pixels
 
@@ -137,66 +143,75 @@ class Results:
 
     Args:
         path: the folder.
-        command: the command that fills it, for the files.
+        command: the command line to record in the files.
     """
 
     def __init__(self, path, command):
         self.folder = run_folder.RunFolder(path, {})
         self.command = command
-        # Now: the code that runs is that of the start.
+        # Read at the start, because a later commit does not change the code that runs.
         self.commit = run_folder.find_commit()
 
     def lock(self):
+        """Returns a context in which no other process can lock the folder."""
         return self.folder.lock()
 
     def has(self, name, extra=()):
+        """Returns whether the JSON file of a name exists, and its files with the endings `extra`."""
         return all(os.path.exists(self.folder.file(f"{name}.{end}")) for end in ("json", *extra))
 
     def has_stills(self):
+        """Returns whether the pretrained network exists."""
         return self.has(STILLS, ("weights.h5",))
 
     def write(self, name, record):
-        """Writes a JSON file, to which it adds when, where and by what it was made."""
+        """Writes a record to a JSON file, with the command, the commit, versions and hardware."""
         record = {**record, "command": self.command, **run_folder.environment(self.commit)}
         with self.folder.replacing(f"{name}.json") as path, open(path, "w") as file:
             json.dump(record, file, indent=2)
 
     def write_scores(self, name, scores):
+        """Writes a dictionary of arrays, the scores and labels of the test clips."""
         with self.folder.replacing(f"{name}.npz") as path, open(path, "wb") as file:
             np.savez_compressed(file, **scores)
 
     def write_weights(self, name, model):
+        """Writes a model's weights."""
         with self.folder.replacing(f"{name}.weights.h5") as path:
             model.save_weights(path)
 
     def weights_file(self, name):
+        """Returns the path of a weights file."""
         return self.folder.file(f"{name}.weights.h5")
 
     def read(self, name):
+        """Reads a JSON file."""
         with open(self.folder.file(f"{name}.json")) as file:
             return json.load(file)
 
     def read_scores(self, name):
+        """Reads the dictionary of arrays that `write_scores` has written."""
         with np.load(self.folder.file(f"{name}.npz")) as arrays:
             return dict(arrays)
 
     def seeds(self):
-        """How many seeds the runs that are there go up to."""
+        """Returns the highest seed of the runs in the folder plus 1, or 0 without runs."""
         seeds = [re.search(r"-seed(\d+)\.json$", name) for name in os.listdir(self.folder.path)]
         return max((int(seed[1]) + 1 for seed in seeds if seed), default=0)
 
     def is_finished(self, run):
+        """Returns whether all files of a run exist."""
         return self.has(run.name, ("npz", "weights.h5") if run.keeps_weights else ("npz",))
 
 
 @functools.cache
 def clips(split, count, image_size, **options):
-    """Clips of a split, see `data.make_clips`, drawn once for all runs of this process."""
+    """Returns clips of a split, see `data.make_clips`; the runs of a process share them."""
     return make_clips(split, count, image_size, **options)
 
 
 def clips_of_epochs(run, settings):
-    """The training clips of each epoch of a run: plain ones first, but for a run that is `tuned`."""
+    """Returns the training clips of each epoch of a run: plain clips first, except for a `tuned` run."""
     plain_epochs = 0 if run.tuned else settings.plain_epochs
     return [
         clips("train", settings.num_train, run.image_size, hard=epoch >= plain_epochs)
@@ -205,10 +220,10 @@ def clips_of_epochs(run, settings):
 
 
 def build_model(settings, variant):
-    """A network with two heads: what moves how, and what it is. From clips to `{task: scores}`.
+    """Returns a network from clips to `{task: scores}`, with a head for motion and one for appearance.
 
-    Both are learned from the same features, with the same weight, so that appearance shows whether a
-    baseline that fails at motion has learned at all.
+    Both heads use the same features, and their losses have the same weight. The accuracy of appearance
+    therefore shows whether a baseline that fails at motion has learned anything.
     """
     build, options = VARIANTS[variant]
     if build is STMResNet:
@@ -229,6 +244,11 @@ def build_model(settings, variant):
 def train_on_stills(settings, results, callbacks=()):
     """Trains the network that all runs start from, a TSN that names the shape in a single frame.
 
+    Args:
+        settings: `Settings`.
+        results: `Results`.
+        callbacks: Keras callbacks.
+
     Returns:
         The record that was written.
     """
@@ -237,7 +257,7 @@ def train_on_stills(settings, results, callbacks=()):
     model = build_model(settings, "tsn")
     options = {"num_frames": 1, "image_size": settings.image_size, "batch_size": settings.still_batch_size}
     peak = settings.still_rate * settings.still_batch_size / REFERENCE_BATCH
-    # Nothing in a still tells how it moves.
+    # A still does not show motion.
     weights = {"motion": 0.0, "appearance": 1.0}
     _compile(model, settings, peak, settings.still_epochs * settings.still_steps, weights)
     history = model.fit(
@@ -264,9 +284,14 @@ def train_on_stills(settings, results, callbacks=()):
 
 
 def start_from_stills(model, settings, results):
-    """Gives a network the weights of `train_on_stills`, all but the head for motion.
+    """Loads the weights of `train_on_stills` into a network, except for the head for motion.
 
-    Temporal convolutions and CMM, of which that network has none, stay as they are.
+    The pretrained network has no temporal convolutions and no CMM, so their weights stay as they are.
+
+    Args:
+        model: network of `build_model`.
+        settings: `Settings`.
+        results: `Results`.
     """
     source = build_model(settings, "tsn")
     source.load_weights(results.weights_file(STILLS))
@@ -282,7 +307,7 @@ def start_from_stills(model, settings, results):
 
 
 def train(run, settings, results, callbacks=()):
-    """Trains a run, tests the epoch that was best in validation, and writes its files.
+    """Trains a run, tests the epoch with the best motion accuracy in validation, and writes the run's files.
 
     Args:
         run: `Run`.
@@ -341,14 +366,14 @@ def train(run, settings, results, callbacks=()):
     if run.keeps_weights:
         results.write_weights(run.name, model)
     results.write_scores(run.name, scores)
-    # Last: a run is finished once this is there.
+    # Written last, because this file marks the run as finished.
     results.write(run.name, record)
     return record
 
 
 def _compile(model, settings, peak, steps, loss_weights=None):
-    """With the optimizer and the schedule of `keras-stm fit` from scratch."""
-    # JAX compiles every operation of an eager step by itself, which takes longer.
+    """Compiles a model with the optimizer and schedule that `keras-stm fit` uses to train from scratch."""
+    # JAX compiles each operation of an eager step separately, which takes longer.
     eager = settings.eager and keras.backend.backend() != "jax"
     schedule = warmed_up_cosine(peak, steps)
     model.compile(

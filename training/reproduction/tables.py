@@ -1,4 +1,4 @@
-"""The tables of reproduce.py: which runs each needs, and what the runs' files say about them."""
+"""The tables of reproduce.py: the runs that each table needs, and its numbers from the runs' files."""
 
 import typing
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from reproduction.runs import NUM_FRAMES, Run
 
-# Random draws behind an interval.
+# Bootstrap draws of an interval.
 _DRAWS = 4000
 
 
 class Row(typing.NamedTuple):
-    """A line of a table: its label, the variant and frames of its runs, and the paper's top-1."""
+    """A row of a table: its label, the variant and frames of its runs, and the paper's top-1."""
 
     label: str
     variant: str
@@ -28,7 +28,7 @@ class Table(typing.NamedTuple):
 
 
 _TSN, _STM = Row("TSN", "tsn", 19.7), Row("STM", "stm", 49.2)
-# Accuracies of the paper: Something-Something v1, 30 views in 5 to 8, one view in 9.
+# The paper's accuracies are on Something-Something v1: 30 views in Tables 5 to 8, one view in Table 9.
 TABLES = {
     "5": Table(
         "Table 5: impact of the two modules",
@@ -79,17 +79,16 @@ TABLES = {
         "STM",
     ),
 }
-# One trained STM at other clips.
 CLIPS = "clips"
 CLIPS_TITLE = "Beyond the paper: one trained STM on clips of other lengths and sizes"
 NAMES = (*TABLES, CLIPS)
-# Those whose runs get all seeds.
+# Tables whose runs use all seeds.
 _MANY_SEEDS = ("5", "6")
 FEW_SEEDS = 3
 
 
 def clips_tried(settings):
-    """`(num_frames, image_size)` at which a trained STM is tried: lengths, then sizes."""
+    """Returns each `(num_frames, image_size)` that a trained STM is tested at: lengths, then sizes."""
     size = settings.image_size
     lengths = [(num_frames, size) for num_frames in (NUM_FRAMES // 2, NUM_FRAMES, 2 * NUM_FRAMES)]
     sizes = [(NUM_FRAMES, image_size) for image_size in (round(size * 2 / 3), size, round(size * 4 / 3))]
@@ -97,16 +96,16 @@ def clips_tried(settings):
 
 
 def plan(settings, tables, seeds, variants=None):
-    """The runs that the tables need, each once.
+    """Returns the runs that the tables need, each once.
 
-    All of the first seed come first, then those of the next, so that a campaign that is stopped has
-    something for every table.
+    All runs of the first seed come first, then those of the next seed. A campaign that is stopped early then
+    has results for every table.
 
     Args:
         settings: `Settings`.
-        tables: some of `NAMES`.
-        seeds: how many for tables 5 and 6; the others have at most `FEW_SEEDS`.
-        variants: networks to leave it at; `None` is all.
+        tables: names of tables, of `NAMES`.
+        seeds: number of seeds for Tables 5 and 6; the other tables have at most `FEW_SEEDS`.
+        variants: names of the networks to train; `None` means all.
 
     Returns:
         List of `Run`.
@@ -128,7 +127,9 @@ def plan(settings, tables, seeds, variants=None):
 class Measured(typing.NamedTuple):
     """A quantity over seeds and test clips.
 
-    `values` `(seeds, pairs)`, a mean over both clips of a pair; `seeds`, which ones.
+    Attributes:
+        values: array `(seeds, pairs)`, each value the mean over both clips of a pair.
+        seeds: the seeds of the rows.
     """
 
     values: np.ndarray
@@ -136,24 +137,29 @@ class Measured(typing.NamedTuple):
 
     @property
     def mean(self):
+        """Mean over all seeds and pairs."""
         return float(self.values.mean())
 
     @property
     def std(self):
-        """Standard deviation over the seeds, of at least two."""
+        """Standard deviation over the seeds, `None` for one seed."""
         return float(self.values.mean(axis=1).std(ddof=1)) if len(self.seeds) > 1 else None
 
     def interval(self):
-        """The middle 95% of the means of clips and seeds drawn anew, with a fixed seed.
+        """Returns the 95% bootstrap interval of the mean over seeds and pairs, drawn with a fixed seed.
 
-        Of one seed it is over clips alone. A clip and its reversal are drawn together, and a clip is drawn
-        for all seeds alike: neither two clips of the same frames nor two trainings on them are independent.
+        With one seed, only pairs are drawn. A clip and its reversal are drawn together, because clips of the
+        same frames are not independent. A pair is drawn for all seeds together, because trainings that are
+        tested on the same clips are not independent.
+
+        Returns:
+            The lower and the upper bound.
         """
         rng = np.random.default_rng(0)
         seeds, pairs = self.values.shape
         values = self.values
         if seeds > 1:
-            # Draws from so few vary by (n - 1) / n of what seeds do.
+            # The variance between n drawn seeds is too small by the factor (n - 1) / n, corrected here.
             center = values.mean(axis=0)
             values = center + (values - center) * np.sqrt(seeds / (seeds - 1))
         of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), _DRAWS) / seeds
@@ -162,7 +168,14 @@ class Measured(typing.NamedTuple):
         return tuple(float(bound) for bound in np.percentile(means, (2.5, 97.5)))
 
     def minus(self, other):
-        """The difference, seed by seed and clip by clip, over the seeds that both have."""
+        """Returns the difference by seed and pair, over the seeds that both have.
+
+        Args:
+            other: `Measured` of the same test clips.
+
+        Returns:
+            `Measured`, or `None` if the two have no seed in common.
+        """
         seeds = tuple(seed for seed in self.seeds if seed in other.seeds)
         if not seeds:
             return None
@@ -171,27 +184,33 @@ class Measured(typing.NamedTuple):
 
 
 def accuracies(scores, labels):
-    """`{"motion", "within_pair", "appearance"}`, each `(pairs,)`, of one run's scores of the test clips.
+    """Returns a run's accuracy on each pair of test clips.
 
     Args:
         scores: `{"motion": (2 N, 8), "appearance": (2 N, 7)}`, every clip before its reversal.
         labels: `{"motion": (2 N,), "appearance": (2 N,)}`.
+
+    Returns:
+        `{"motion", "within_pair", "appearance"}`, each `(N,)`.
     """
     hits = {task: scores[task].argmax(axis=1) == labels[task] for task in ("motion", "appearance")}
     rows, own = np.arange(len(labels["motion"])), labels["motion"]
-    # The label of the reversal stands in the other row of the pair.
+    # The reversal's label is in the other row of the pair.
     reversal = own.reshape(-1, 2)[:, ::-1].ravel()
     hits["within_pair"] = scores["motion"][rows, own] > scores["motion"][rows, reversal]
     return {name: values.reshape(-1, 2).mean(axis=1) for name, values in hits.items()}
 
 
 def measured(results, runs, before=False):
-    """`{"motion", "within_pair", "appearance"}` -> `Measured` of the runs that are finished, or `None`.
+    """Returns the accuracies of the finished runs.
 
     Args:
         results: `Results`.
-        runs: of one network, differing in their seeds.
-        before: whether to take what a run to be fine-tuned scored before it was.
+        runs: runs of one network with different seeds.
+        before: whether to use the scores before fine-tuning.
+
+    Returns:
+        `{"motion", "within_pair", "appearance"}` -> `Measured`, or `None` without a finished run.
     """
     runs = [run for run in runs if results.is_finished(run)]
     if not runs:

@@ -1,4 +1,4 @@
-"""What lies in a data set's folder -> records of (path, label)."""
+"""Opens data sets on disk as records of (path, label)."""
 
 import inspect
 import os
@@ -16,7 +16,7 @@ from keras_stm.data.paths import absolute
 
 __all__ = ["NAMES", "open_dataset"]
 
-# Each takes (root, split, exclude) and, by name, those options of `open_dataset` that it uses.
+# Each function accepts (root, split, exclude) and, by name, the options of `open_dataset` that it uses.
 _OPENERS = {
     "something_v1": open_something_v1,
     "something_v2": open_something_v2,
@@ -44,47 +44,48 @@ def open_dataset(
 ):
     """Opens one split of a data set on disk, from the files that it ships.
 
-    Annotation files and clips are looked for in `root` and one folder deeper, as archives unpack.
+    Annotation files and clips may be in `root` or one folder deeper, like unpacked archives.
 
     | name | clips | order of the classes |
     | --- | --- | --- |
-    | `"something_v1"` | folders of frames | sorted, or that of the csv, see `class_order` |
-    | `"something_v2"` | `.webm` | the index in the labels' json |
-    | `"jester"` | folders of frames | that of the labels' csv |
+    | `"something_v1"` | folders of frames | sorted, or the order of the csv; see `class_order` |
+    | `"something_v2"` | `.webm` | the numbers in the labels' json |
+    | `"jester"` | folders of frames | the order of the labels' csv |
     | `"kinetics400"` | `.mp4`, also in folders of the split, of the class or both | sorted |
-    | `"ucf101"` | `.avi` | the number in `classInd.txt` |
+    | `"ucf101"` | `.avi` | the numbers in `classInd.txt` |
     | `"hmdb51"` | `.avi` | sorted |
-    | `"folder"` | videos or folders of `.jpg` frames in a folder for each class | sorted |
-    | `"list"` | what the lines of a text file name | that of `classes.txt`, or by number |
-    | `"packed"` | shards that `keras-stm pack` wrote | that of what was packed |
+    | `"folder"` | videos or folders of `.jpg` frames, in one folder per class | sorted |
+    | `"list"` | paths in the lines of a text file | the order of `classes.txt`, or by number |
+    | `"packed"` | shards from `keras-stm pack` | the order of the packed data set |
 
     `"folder"` may have its class folders under `train`, `validation` (also `val` or `valid`) and
     `test`. `"list"` is a folder with `train.txt`, `validation.txt` (also `val.txt`), `test.txt` and
-    `classes.txt`, one name a line, or a `.txt` file alone. A line is `path label` for a video and
-    `path num_frames label` for a folder of frames, the path relative to the list's folder. In both,
-    a part of each class is set apart from training where there is nothing for validation.
+    `classes.txt`, which has one name per line. It may also be a single `.txt` file. A line is
+    `path label` for a video and `path num_frames label` for a folder of frames. The path is relative
+    to the list's folder. If either has no validation clips, a share of each class is set apart from
+    training for validation.
 
     Args:
-        name: one of the above.
-        root: the data set's folder.
-        split: `"train"`, `"validation"` or `"test"`. UCF-101 and HMDB-51 have no validation: it is
-            test there.
-        fold: 1, 2 or 3, of UCF-101 and HMDB-51.
-        class_order: `"sorted"` or `"raw"`, of Something-Something v1.
-        validation_split: the part of each class, above 0 and below 1, that `"folder"` and `"list"`
-            set apart: at least one clip of two or more, never all.
-        seed: chooses which clips these are, from their paths within the data set: where a clip is
-            added or excluded, at most one other changes sides.
-        exclude: paths of clips to leave out before any is set apart, as in `records` or relative to
-            `root`; those that are in no list do no harm.
+        name: one of the names above.
+        root: folder of the data set; also the `.txt` file of `"list"`, or the URL of `"packed"`.
+        split: `"train"`, `"validation"` or `"test"`. UCF-101 and HMDB-51 have no validation split,
+            so `"validation"` opens their test split.
+        fold: 1, 2 or 3, for UCF-101 and HMDB-51.
+        class_order: `"sorted"` or `"raw"`, for Something-Something v1.
+        validation_split: share of each class that `"folder"` and `"list"` set apart, above 0 and
+            below 1. Of two or more clips, it is at least one and never all.
+        seed: chooses the clips that are set apart, from their paths within the data set. If a clip is
+            added or excluded, at most one other clip changes sides.
+        exclude: paths of clips to exclude before any clip is set apart. They are like those in
+            `records`, or relative to `root`. Unknown paths are ignored.
 
     Returns:
-        `Dataset` with records in the order of the lists or, of `"folder"`, of class and file name.
-            `class_names` are the same for every split, whatever is excluded.
+        `Dataset` with records in the order of the lists, or sorted by class and file name for `"folder"`.
+            `class_names` are the same for every split and any `exclude`.
 
     Raises:
-        ValueError: an argument is not as above or is of no use to this data set; a file is missing
-            or has a line that is not as expected; no clip is there.
+        ValueError: an argument is invalid or does not apply to this data set, a file is missing or
+            has an unexpected line, or no clip exists.
     """
     one_of("name", name, NAMES)
     one_of("split", split, SPLITS)
@@ -105,14 +106,14 @@ def open_dataset(
     used = {option: value for option, value in options.items() if _uses(name, option)}
     dataset = _OPENERS[name](root, split, excluded, **used)
     for class_name in dataset.class_names:
-        # Every file of ours that holds them has one a line.
+        # Files that this package writes have one class name per line.
         if not is_line(class_name):
             raise ValueError(f"{root}: expected class names of one line of UTF-8. Received: {class_name!r}")
     return dataset
 
 
 def _check_options(name, options):
-    """Raises `ArgumentError` where an option is given that is of no use to a data set."""
+    """Raises `ArgumentError` if an option is given that does not apply to a data set."""
     for option, value in options.items():
         users = [other for other in NAMES if _uses(other, option)]
         if name not in users and value != inspect.signature(open_dataset).parameters[option].default:

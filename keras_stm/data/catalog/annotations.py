@@ -1,4 +1,4 @@
-"""What is in the annotation files of data sets; what is wrong there is named with its place."""
+"""Reads the annotation files of data sets; error messages say where in a file the error is."""
 
 import collections
 import glob
@@ -14,28 +14,30 @@ _SHOWN = 80
 
 
 class Entry(typing.NamedTuple):
-    """A line of a text file, or an entry of a JSON list, that knows where it comes from."""
+    """A line of a text file, or an entry of a JSON list or object, with its path and place."""
 
     path: str
     place: str
     value: object
 
     def expected(self, what):
-        """The error that says what should be here."""
+        """Returns an error that says what was expected at this place."""
         return ValueError(f"{self.path}, {self.place}: expected {what}. Received: {_shortened(self.value)}")
 
     def file_name(self, text):
-        """`text`, which must be a name that a file or folder can have, without the folders it is in."""
+        """Returns `text`, or raises `ValueError` if it is not a plain name of a file or folder."""
         if not is_line(text) or text in (".", "..") or not text == os.path.basename(text) == text.strip():
             raise self.expected(f"the name of one file or folder, not {_shortened(text)}")
         return text
 
 
 def find_file(root, *names):
-    """Path of the first of `names` in `root`, or else in a folder in it; names may be patterns, as `*.txt`.
+    """Returns the path of the first of `names` that exists, in `root` or else one folder deeper.
+
+    Names may be patterns, like `*.txt`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: none exists.
     """
     for name in names:
         for folder in ("", "*"):
@@ -48,10 +50,10 @@ def find_file(root, *names):
 
 
 def read_lines(path):
-    """The lines of a UTF-8 file as `Entry`s of str, without the blank ones and without blanks around.
+    """Returns the lines of a UTF-8 file as stripped `Entry`s of str, without blank lines.
 
     Raises:
-        ValueError: there is no line, or the file cannot be read.
+        ValueError: there is no line, or the file is unreadable.
     """
     lines = [
         Entry(path, f"line {number}", line.strip())
@@ -59,33 +61,33 @@ def read_lines(path):
         if line.strip()
     ]
     if not lines:
-        raise ValueError(f"{path}: expected at least one line, the file is empty")
+        raise ValueError(f"{path}: expected at least one line, but the file is empty")
     return lines
 
 
 def read_json_list(path):
-    """The entries of the list in a JSON file, as `Entry`s.
+    """Returns the entries of the list in a JSON file, as `Entry`s.
 
     Raises:
-        ValueError: it is no list, it is empty, or the file cannot be read.
+        ValueError: the file holds no list, the list is empty, or the file is unreadable.
     """
     return _entries(path, _read_json(path, list))
 
 
 def read_json_object(path):
-    """The `(name, value)`s of the object in a JSON file, as `Entry`s.
+    """Returns the `(name, value)` pairs of the object in a JSON file, as `Entry`s.
 
     Raises:
-        ValueError: it is no object, it is empty, or the file cannot be read.
+        ValueError: the file holds no object, the object is empty, or the file is unreadable.
     """
     return _entries(path, _read_json(path, dict).items())
 
 
 def read_text(path):
-    """What a text file holds, in UTF-8 with or without a byte order mark.
+    """Returns the contents of a text file, in UTF-8 with or without a byte order mark.
 
     Raises:
-        ValueError: it is no such file, or cannot be read.
+        ValueError: the file is not in UTF-8, or is unreadable.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -95,7 +97,7 @@ def read_text(path):
         raise ValueError(f"{path}, line {line}: expected UTF-8 ({error.reason})") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
-    # UTF-16 without a byte order mark is UTF-8 too, with one before or behind each letter.
+    # UTF-16 without a byte order mark is valid UTF-8, with a zero byte before or after each letter.
     before, nul, _ = text.partition("\0")
     if nul:
         line = before.count("\n") + 1
@@ -104,33 +106,33 @@ def read_text(path):
 
 
 def by_name(entries, parse):
-    """What entries say about names, `{name: value}`.
+    """Returns the `{name: value}` that entries state.
 
     Args:
         entries: `Entry`s.
-        parse: function from an entry to `(name, value)`.
+        parse: function that maps an entry to `(name, value)`.
 
     Raises:
-        ValueError: a name comes twice.
+        ValueError: a name occurs twice.
     """
     values = {}
     for entry in entries:
         name, value = parse(entry)
         if name in values:
-            raise entry.expected(f"each name once, and {_shortened(name)} was there before")
+            raise entry.expected(f"each name once, but {_shortened(name)} was there before")
         values[name] = value
     return values
 
 
 def by_number(entries, parse):
-    """The names that entries give numbers to, in the order of these, as a tuple.
+    """Returns a tuple of the names in entries, sorted by the numbers that the entries state.
 
     Args:
         entries: `Entry`s.
-        parse: function from an entry to `(name, number)`.
+        parse: function that maps an entry to `(name, number)`.
 
     Raises:
-        ValueError: a name or a number comes twice.
+        ValueError: a name or a number occurs twice.
     """
     names = by_name(entries, lambda entry: parse(entry)[::-1])
     by_name(entries, parse)
@@ -138,16 +140,16 @@ def by_number(entries, parse):
 
 
 def read_names(path):
-    """The lines of a file of class names, in their order.
+    """Returns a tuple of the lines of a file of class names, in order.
 
     Raises:
-        ValueError: a name comes twice, there is none, or the file cannot be read.
+        ValueError: a name occurs twice, there is no name, or the file is unreadable.
     """
     return tuple(by_name(read_lines(path), lambda line: (line.value, None)))
 
 
 def integer(text, accepted=range(10**9)):
-    """`text` as a number of the range `accepted`, or `None` where it is no such."""
+    """Returns `text` as an integer, or `None` if it is not an integer of the range `accepted`."""
     return int(text) if re.fullmatch(r"\d{1,9}", text) and int(text) in accepted else None
 
 
@@ -170,11 +172,14 @@ def _read_json(path, kind):
 
 
 def _once(pairs):
-    """The dictionary of a JSON object: Python's own would take the last of two values, without a word."""
+    """Returns the dictionary of a JSON object; raises `ValueError` if a name occurs twice.
+
+    By default, Python keeps the last of two values without an error.
+    """
     values = dict(pairs)
     if len(values) < len(pairs):
         name, _ = collections.Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"{_shortened(name)} comes twice in an object")
+        raise ValueError(f"{_shortened(name)} occurs twice in an object")
     return values
 
 

@@ -1,4 +1,4 @@
-"""One folder per class, as of anyone's own clips."""
+"""Opens data sets with one folder per class, such as a user's own clips."""
 
 import os
 import warnings
@@ -17,7 +17,10 @@ _SPLIT_FOLDERS = {
 
 
 def open_folder(root, split, exclude, *, validation_split, seed):
-    """Class folders, or such under `train`, `validation` and `test`; records by class, then name."""
+    """Opens class folders, directly in `root` or under `train`, `validation` and `test`.
+
+    Records are sorted by class, then by name.
+    """
     if not os.path.isdir(root):
         raise ArgumentError("root", root, "must be an existing folder")
     folders = _split_folders(root)
@@ -33,7 +36,7 @@ def open_folder(root, split, exclude, *, validation_split, seed):
         raise ArgumentError(
             "split",
             split,
-            f"must be 'train' or 'validation', as {root} has no folder 'test' beside a folder 'train'",
+            f"must be 'train' or 'validation': {root} has no folder 'test' next to a folder 'train'",
         )
     clips = _clips_by_class(folders[split]) if split != "train" and split in folders else train
     unknown = sorted(set(clips) - set(train))
@@ -41,8 +44,7 @@ def open_folder(root, split, exclude, *, validation_split, seed):
         raise ArgumentError(
             "root",
             root,
-            f"must hold no other classes for {split} than for train, which has no "
-            f"{', '.join(map(repr, unknown))}",
+            f"must hold only classes of train for {split}, but train has no {', '.join(map(repr, unknown))}",
         )
     records = [(path, label) for label, name in enumerate(train) for path in clips.get(name, ())]
     dataset = Dataset(records, tuple(train)).without(exclude)
@@ -52,42 +54,42 @@ def open_folder(root, split, exclude, *, validation_split, seed):
 
 
 def _split_folders(root):
-    """The split folders under `root` by name; none where `root` holds the classes themselves."""
+    """Returns `{split: folder}` of the folders in `root`; none if `root` holds the classes themselves."""
     found = find_splits(root, _SPLIT_FOLDERS)
-    # Clips directly under `train` make it a class, say of trains.
+    # If `train` has clips but no class folders, it is a class itself, for example of trains.
     if not os.path.isdir(found.get("train", "")) or not any(map(_clips, _subfolders(found["train"]))):
         return {}
     for path in found.values():
         if not os.path.isdir(path):
-            # A link whose disk is not there shall not pass for no folder.
+            # A link to a missing disk is an error, and does not count as no folder.
             raise ValueError(f"{path}: expected a folder of class folders")
     return found
 
 
 def _clips_by_class(root):
-    """Class name -> paths of its clips, both sorted; folders without a clip are left out."""
+    """Returns `{class name: paths of its clips}`, both sorted; skips folders without a clip."""
     clips = {}
     for folder in _subfolders(root):
         paths = _clips(folder)
         if paths:
             clips[os.path.basename(folder)] = paths
         else:
-            warnings.warn(f"{folder} holds no video or folder of frames, and is no class", stacklevel=4)
+            warnings.warn(f"{folder} holds no video or folder of frames, so it is not a class", stacklevel=4)
     if not clips:
         raise ArgumentError(
             "root",
             root,
-            f"must hold one folder of clips per class, but no file in a folder under {root} ends in "
-            f"{', '.join(VIDEO_EXTENSIONS)}, and no folder in one holds {' or '.join(FRAME_EXTENSIONS)} "
+            f"must hold one folder of clips per class, but no folder in {root} holds a clip: a video "
+            f"({', '.join(VIDEO_EXTENSIONS)}) or a folder of {' or '.join(FRAME_EXTENSIONS)} "
             "files",
         )
     return clips
 
 
 def _clips(folder):
-    """Paths of the video files and folders of frames in a folder, sorted.
+    """Returns the sorted paths of the video files and folders of frames in a folder.
 
-    A folder that is named like a video counts too: reading finds out that it is none, and says so.
+    A folder that is named like a video counts too. Reading it raises an error later.
     """
     return sorted(
         entry.path

@@ -1,4 +1,4 @@
-"""Names of clips -> their paths."""
+"""Finds the paths of clips by their names."""
 
 import os
 
@@ -9,44 +9,44 @@ _LISTED = 3
 
 
 def find_splits(root, names):
-    """What `root` holds of each split, a file or a folder.
+    """Finds the file or folder of each split in `root`.
 
     Args:
         root: folder.
-        names: dictionary of split -> the names that it may have.
+        names: dictionary of split -> accepted names.
 
     Returns:
-        Dictionary of split -> path, of the splits that are there.
+        Dictionary of split -> path, of the splits that exist.
 
     Raises:
-        ValueError: a split is there under two names.
+        ValueError: a split exists under two names.
     """
     found = {}
     for split, accepted in names.items():
-        # Whatever it is: a broken link, or a folder in place of a list, shall not pass for nothing.
+        # Anything with the name counts: a broken link, or a folder in place of a list, is an error later.
         there = [name for name in accepted if os.path.lexists(os.path.join(root, name))]
         if len(there) > 1:
-            raise ArgumentError("root", root, f"must hold one of {' and '.join(there)}")
+            raise ArgumentError("root", root, f"must hold only one of {' and '.join(there)}")
         if there:
             found[split] = os.path.join(root, there[0])
     return found
 
 
 def find_clips(root, names, depth):
-    """Paths of the clips that lie in `root` or up to `depth` folders deeper.
+    """Finds the paths of clips in `root` or up to `depth` folders deeper.
 
     Args:
         root: folder.
-        names: names of files or folders; each may start with the folder that it is in, as
+        names: names of files or folders. Each may start with its parent folder, like
             `"Archery/v_Archery_g01_c01.avi"`.
-        depth: number of folders; one that holds clips is not searched deeper.
+        depth: number of folders. A folder that holds clips is not searched deeper.
 
     Returns:
-        Dictionary of name -> path, without the clips that are not there.
+        Dictionary of name -> path, without clips that do not exist.
     """
     paths = {}
     root = os.path.normpath(root)
-    # Folders are listed, as looking for each of 240,000 clips takes minutes on a network's disk.
+    # Folders are listed, because testing each of 240,000 paths takes minutes on a network disk.
     for folder, subfolders, files in os.walk(root, followlinks=True):
         inside = os.path.basename(folder)
         clips = {
@@ -64,17 +64,17 @@ def find_clips(root, names, depth):
 
 
 def to_dataset(root, labels, paths, class_names, exclude):
-    """`Dataset` of the clips of a list that are there.
+    """Returns the `Dataset` of the clips of a list that exist.
 
     Args:
-        root: folder that those are missing from that are not there.
+        root: folder that missing clips are expected in.
         labels: dictionary of name -> label, in the order of the list.
-        paths: dictionary of name -> path; a name that is not in it is missing.
+        paths: dictionary of name -> path. Clips that are not in it are missing.
         class_names: tuple of str.
-        exclude: set of absolute paths to leave out.
+        exclude: set of absolute paths to exclude.
 
     Raises:
-        ValueError: no clip is left.
+        ValueError: no clip remains.
     """
     missing = tuple(os.path.join(root, name) for name in labels if name not in paths)
     if not paths:
@@ -82,7 +82,7 @@ def to_dataset(root, labels, paths, class_names, exclude):
         raise ArgumentError(
             "root",
             root,
-            f"must hold the clips that its lists name, but none of the {len(labels)} is there, such as "
+            f"must hold the clips that its lists name, but none of the {len(labels)} exists, for example "
             f"{some}",
         )
     records = [(paths[name], label) for name, label in labels.items() if name in paths]

@@ -1,4 +1,4 @@
-"""Kinetics-400."""
+"""Opens Kinetics-400."""
 
 from keras_stm.data.catalog.annotations import by_name, find_file, integer, read_lines
 from keras_stm.data.catalog.clips import find_clips, to_dataset
@@ -7,7 +7,7 @@ _COLUMNS = ("youtube_id", "time_start", "time_end")
 
 
 def open_kinetics400(root, split, exclude):
-    """`<youtube_id>_<start>_<end>.mp4`; classes are the labels of `train.csv`, sorted."""
+    """Opens clips `<youtube_id>_<start>_<end>.mp4`; classes are the sorted labels of `train.csv`."""
     class_of = _read(find_file(root, "train.csv"))
     class_names = tuple(sorted(set(class_of.values())))
     label_of = {name: label for label, name in enumerate(class_names)}
@@ -17,13 +17,13 @@ def open_kinetics400(root, split, exclude):
         label_of[""] = None
         class_of = _read(find_file(root, "test.csv"), label_of)
     labels = {name: label_of[class_name] for name, class_name in class_of.items()}
-    # Copies differ: folders of the split, of the class with or without blanks, both or none. Names of clips
-    # are unique, so the folders' do not matter.
+    # Copies of the data set have folders of the split, of the class with or without blanks, both or none.
+    # Names of clips are unique, so names of folders do not matter.
     return to_dataset(root, labels, find_clips(root, labels, depth=3), class_names, exclude)
 
 
 def _read(path, accepted=None):
-    """File name of the clip -> its label, which is one of `accepted` where that is given."""
+    """Returns `{file name of the clip: class name}`; class names must be in `accepted`, if given."""
     header, *lines = read_lines(path)
     columns = _fields(header)
     if not set(_COLUMNS) <= set(columns) or len(set(columns)) < len(columns):
@@ -35,7 +35,7 @@ def _read(path, accepted=None):
     def parse(line):
         fields = _fields(line)
         if len(fields) != len(columns):
-            raise line.expected(f"{len(columns)} fields as in the header")
+            raise line.expected(f"{len(columns)} fields, like the header")
         row = dict(zip(columns, fields, strict=True))
         start, end = integer(row["time_start"]), integer(row["time_end"])
         if not row["youtube_id"] or start is None or end is None:

@@ -1,4 +1,4 @@
-"""Something-Something v1 and v2, and Jester: by the same makers, in nearly the same files."""
+"""Opens Something-Something v1 and v2, and Jester, which their makers ship in similar files."""
 
 from keras_stm.arguments import one_of
 from keras_stm.data.catalog.annotations import (
@@ -15,7 +15,7 @@ from keras_stm.data.catalog.clips import find_clips, to_dataset
 
 
 def open_something_v1(root, split, exclude, *, class_order):
-    """`<id>/00001.jpg`; classes in sorted order, as TSM has them, or the csv's, as mmaction2."""
+    """Opens clips `<id>/00001.jpg`; classes are sorted, like in TSM, or in csv order, like in mmaction2."""
     one_of("class_order", class_order, ("sorted", "raw"))
     class_names = read_names(find_file(root, "something-something-v1-labels.csv"))
     if class_order == "sorted":
@@ -24,7 +24,7 @@ def open_something_v1(root, split, exclude, *, class_order):
 
 
 def open_jester(root, split, exclude):
-    """`<id>/00001.jpg`; classes in the csv's order."""
+    """Opens clips `<id>/00001.jpg`; classes are in the order of the csv."""
     class_names = read_names(find_file(root, "jester-v1-labels.csv"))
     return _open_csv(root, split, exclude, "jester-v1", class_names)
 
@@ -47,10 +47,10 @@ def _open_csv(root, split, exclude, prefix, class_names):
 
 
 def open_something_v2(root, split, exclude):
-    """`<id>.webm`; classes by their number in the json, which is their sorted order."""
+    """Opens clips `<id>.webm`; classes are in the order of their numbers in the json, which is sorted."""
 
     def find_json(name):
-        # A later release leaves the prefix out.
+        # A later release has no prefix.
         return find_file(root, f"something-something-v2-{name}.json", f"{name}.json")
 
     classes = read_json_object(find_json("labels"))

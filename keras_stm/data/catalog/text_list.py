@@ -1,4 +1,4 @@
-"""Text files that name a clip and its label in each line."""
+"""Opens text files that have a clip and its label in each line."""
 
 import functools
 import os
@@ -9,15 +9,18 @@ from keras_stm.data.catalog.clips import find_splits, to_dataset
 from keras_stm.data.video import VIDEO_EXTENSIONS
 
 _FILES = {"train": ("train.txt",), "validation": ("validation.txt", "val.txt"), "test": ("test.txt",)}
-# A larger number without `classes.txt` is some other column, and would fill the memory with names.
+# Without `classes.txt`, a larger number is another column, and would fill the memory with names.
 _MOST_CLASSES = 100_000
 
 
 def open_list(root, split, exclude, *, validation_split, seed):
-    """The clips of `<split>.txt`; classes of `classes.txt`, or the numbers up to the largest in any list."""
+    """Opens the clips of `<split>.txt`.
+
+    Classes are those of `classes.txt`, or else the numbers up to the largest in any list.
+    """
     lists = _find_lists(root)
     if split == "test" and "test" not in lists:
-        raise ArgumentError("split", split, "must be 'train' or 'validation', as there is no test.txt")
+        raise ArgumentError("split", split, "must be 'train' or 'validation', because there is no test.txt")
     folder = os.path.dirname(lists["train"])
     classes_file = os.path.join(folder, "classes.txt")
     class_names = read_names(classes_file) if os.path.lexists(classes_file) else None
@@ -35,7 +38,7 @@ def open_list(root, split, exclude, *, validation_split, seed):
 
 
 def _find_lists(root):
-    """Split -> path of its list."""
+    """Returns `{split: path of its list}`."""
     if os.path.isfile(root) and root.endswith(".txt"):
         return {"train": root}
     lists = find_splits(root, _FILES)
@@ -45,7 +48,7 @@ def _find_lists(root):
 
 
 def _parse(line, folder, accepted):
-    """`(path, label)` of a line: the path from `folder` on where it is in it, the label of `accepted`."""
+    """Returns `(path, label)` of a line; the path is relative to `folder` if the clip is inside it."""
     path, label = _last_field(line.value)
     label = integer(label, accepted)
     front, num_frames = _last_field(path)
@@ -58,18 +61,18 @@ def _parse(line, folder, accepted):
             "`path label` for a video or `path num_frames label` for a folder of frames, "
             f"with a label from 0 to {accepted.stop - 1}"
         )
-    # However it is written, so that a clip that comes twice is found.
+    # The path is normalised, so that a clip that is listed twice is found.
     return os.path.normpath(os.path.join(folder, path)).removeprefix(os.path.join(folder, "")), label
 
 
 def _last_field(text):
-    """What is before the last field of a line, and that; a single one is before it."""
+    """Splits a line before its last field; if there is only one field, the second part is empty."""
     front, field = (*text.rsplit(maxsplit=1), "", "")[:2]
     return front, field
 
 
 def _existing(folder, names):
-    """Name -> path of those that are there; see `find_clips` for why folders are listed."""
+    """Returns `{name: path}` of the clips that exist; see `find_clips` for why folders are listed."""
 
     @functools.cache
     def listed(parent):

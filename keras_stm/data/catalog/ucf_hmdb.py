@@ -1,4 +1,4 @@
-"""UCF-101 and HMDB-51: training and test clips, divided in three ways."""
+"""Opens UCF-101 and HMDB-51, which have three folds of training and test clips."""
 
 import glob
 import os
@@ -12,7 +12,7 @@ _FOLDS = (1, 2, 3)
 
 
 def open_ucf101(root, split, exclude, *, fold):
-    """`<Class>/v_<Class>_g01_c01.avi`; classes by their number in `classInd.txt`."""
+    """Opens clips `<Class>/v_<Class>_g01_c01.avi`; classes are in the order of `classInd.txt`'s numbers."""
     one_of("fold", fold, _FOLDS)
     classes = read_lines(find_file(root, "classInd.txt"))
 
@@ -43,18 +43,18 @@ def open_ucf101(root, split, exclude, *, fold):
 
 
 def open_hmdb51(root, split, exclude, *, fold):
-    """`<class>/<file>.avi`; classes are those of the split files, sorted."""
+    """Opens clips `<class>/<file>.avi`; classes are those of the split files, sorted."""
     one_of("fold", fold, _FOLDS)
     ending = f"_test_split{fold}.txt"
     folder = os.path.dirname(find_file(root, f"*{ending}"))
-    # Of every fold, as a class whose file is missing from this one would be missing without a word.
+    # Files of all folds count: a class without a file of this fold would otherwise be skipped silently.
     files = glob.glob(os.path.join(glob.escape(folder), "*_test_split[123].txt"))
     class_names = tuple(sorted({os.path.basename(file)[: -len(ending)] for file in files}))
 
     def parse(line):
         match = re.fullmatch(r"(.+\.avi)\s+([012])", line.value)
         if not match:
-            raise line.expected("`file.avi code`, the code 1 for train, 2 for test or 0")
+            raise line.expected("`file.avi code`, with the code 1 for train, 2 for test or 0 for neither")
         return line.file_name(match[1]), match[2]
 
     labels = {}
@@ -63,5 +63,5 @@ def open_hmdb51(root, split, exclude, *, fold):
         wanted = "1" if split == "train" else "2"
         labels |= {f"{class_name}/{file}": label for file, code in codes.items() if code == wanted}
     if not labels:
-        raise ValueError(f"{folder}: expected a clip with code {wanted} in some *{ending}, there is none")
+        raise ValueError(f"{folder}: expected a clip with code {wanted} in some *{ending}, but there is none")
     return to_dataset(root, labels, find_clips(root, labels, depth=2), class_names, exclude)

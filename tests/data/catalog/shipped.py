@@ -1,7 +1,7 @@
-"""Small data sets in the files that the six ship, as dictionaries of path -> content.
+"""Small versions of the six data sets in their published layouts, as dictionaries of path -> content.
 
-The clip of class number i for training is number 1000 + i, for validation 2000 + i, for test 3000 + i.
-`notes` and `clips` are the folders, such as `"labels/"`, of annotation files and of clips.
+The clip of class i has number 1000 + i for training, 2000 + i for validation and 3000 + i for test.
+`notes` and `clips` are the folders of annotation files and of clips, such as `"labels/"`.
 """
 
 import json
@@ -57,7 +57,7 @@ def something_v2(class_names, notes="", clips="", prefix="something-something-v2
 
 
 def kinetics400(class_names, notes="", clips="", validation="validate"):
-    """`clips` may hold `{split}` and `{label}`."""
+    """`clips` may contain `{split}` and `{label}`."""
     files = {}
     for split, first in FIRST.items():
         name = validation if split == "validation" else split
@@ -70,7 +70,7 @@ def kinetics400(class_names, notes="", clips="", validation="validate"):
 
 
 def ucf101(class_names, notes="", clips=""):
-    """Group number `fold` of each class is for test."""
+    """In each fold, group number `fold` of each class is for test."""
     files = {
         f"{notes}classInd.txt": "".join(f"{i} {name}\r\n" for i, name in enumerate(class_names, start=1))
     }
@@ -87,7 +87,7 @@ def ucf101(class_names, notes="", clips=""):
 
 
 def hmdb51(class_names, notes="", clips=""):
-    """Video number `fold` of each class is for test, number 4 is not used."""
+    """In each fold, video number `fold` of each class is for test. Video number 4 is not used."""
     files = {}
     for name in class_names:
         videos = [f"A_(film)_{name}_{i}.avi" for i in (1, 2, 3, 4)]
@@ -107,7 +107,7 @@ WRITERS = {
     "ucf101": ucf101,
     "hmdb51": hmdb51,
 }
-# As the archives unpack.
+# The folders to which the published archives unpack.
 FOLDERS = {
     "something_v1": ("labels/", "20bn-something-something-v1/"),
     "something_v2": ("labels/", "20bn-something-something-v2/"),

@@ -8,7 +8,7 @@ from tests.data.errors import argument_error
 
 
 def make_folder(root, files):
-    """Catalogues look at names only, so the files are empty."""
+    """Writes empty files, as catalogues read only names; returns the root."""
     for file in files:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def test_split_is_disjoint_complete_and_stratified(tmp_path):
     train, validation = (open_dataset("folder", root, s).records for s in ("train", "validation"))
     assert not set(train) & set(validation)
     assert len(train + validation) == 16
-    # a fifth of each class, but at least one where something is left to train with
+    # Validation gets a fifth of each class, and at least one clip if one remains for training.
     assert [[r[1] for r in part].count(0) for part in (train, validation)] == [4, 1]
     assert [[r[1] for r in part].count(1) for part in (train, validation)] == [8, 2]
     assert [[r[1] for r in part].count(2) for part in (train, validation)] == [1, 0]
@@ -81,7 +81,7 @@ def test_at_most_one_clip_changes_sides_where_another_is_excluded(tmp_path, clip
     excluded = {(f"a/{clip}.mp4", 0)}
     assert len((before - excluded) ^ after) <= 1
     assert not excluded & after
-    # and back: adding it changes as little, as adding and excluding are each other's reverse
+    # Excluding a clip is the same as deleting it. So adding a clip also moves at most one other.
     os.remove(os.path.join(root, f"a/{clip}.mp4"))
     assert validation() == after
 

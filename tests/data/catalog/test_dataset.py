@@ -21,7 +21,7 @@ def test_names_and_splits():
 
 
 def test_fingerprint_never_changes():
-    """It is saved with every model."""
+    """Every model is saved with a fingerprint."""
     assert DATASET.fingerprint == "41d0c6273ce8fe57"
 
 
@@ -111,7 +111,7 @@ def test_excluded_clips_are_not_missing(tmp_path):
 
 def test_excluding_all_clips_is_an_error(tmp_path):
     root = shipped.write(tmp_path, shipped.jester(["fall", "run"]))
-    with pytest.raises(ValueError, match="`exclude` must leave a clip .* Received: exclude of all 2"):
+    with pytest.raises(ValueError, match="`exclude` must leave .* clip. Received: exclude of all 2"):
         open_dataset("jester", root, exclude=["1000", "1001", "1002"])
 
 

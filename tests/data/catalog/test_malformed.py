@@ -1,6 +1,6 @@
-"""Annotation files that are not as shipped: the error says which, where, and what is there.
+"""Malformed annotation files: the error names the file, the place, and the text found there.
 
-What is not refused is read as it was meant: no clip gets another class's label, and none is lost unsaid.
+Accepted variations are read correctly: no clip gets the label of another class or is lost without a report.
 """
 
 import json
@@ -36,11 +36,11 @@ def contents(folder):
 
 
 def check_refused(tmp_path, file, split, name, *parts):
-    """That a data set is refused in one short line, which begins with the file and holds some parts."""
+    """Checks that opening raises one short line, which begins with the file and contains the parts."""
     before = contents(tmp_path)
     with pytest.raises(ValueError) as error:
         open_dataset(name, tmp_path, split)
-    # No UnicodeDecodeError and no JSONDecodeError, which are ValueErrors too.
+    # Exclude UnicodeDecodeError and JSONDecodeError, which are ValueErrors too.
     assert type(error.value) in (ValueError, ArgumentError)
     text = str(error.value)
     assert text.startswith(str(tmp_path / file))
@@ -50,7 +50,7 @@ def check_refused(tmp_path, file, split, name, *parts):
     assert contents(tmp_path) == before
 
 
-# Every text file that is read, and for which split it is.
+# Data set, split, and a text file that is read for it.
 TEXT = [
     ("something_v1", "train", "something-something-v1-labels.csv"),
     ("something_v1", "train", "something-something-v1-train.csv"),
@@ -107,7 +107,7 @@ def v2(*entries):
     return json.dumps([{"id": "1000", "template": "Bending"}, *entries])
 
 
-# (data set, split, file) -> what is in the file, where the error is, and what is found there.
+# (data set, split, file) -> content of the file, place of the error, and text found there.
 MALFORMED = {
     ("something_v1", "train", "something-something-v1-labels.csv"): [
         ("Bending\n\nPulling\n Bending \n", "line 4", "'Bending'"),
@@ -201,7 +201,7 @@ MALFORMED = {
         ("Falling/v.avi 1\n", "line 1", "'Falling/v.avi 1'"),
         ("Bending/../Pulling/v.avi 1\n", "line 1", "'Bending/../Pulling/v.avi 1'"),
         ("Bending/v.avi 1\nBending/v.avi 1\n", "line 2", "'Bending/v.avi'"),
-        # It took minutes.
+        # Parsing this line once took minutes.
         ("/" * 10**6, "line 1", "'////"),
     ],
     ("ucf101", "test", "testlist01.txt"): [
@@ -266,7 +266,7 @@ def test_what_editors_do_to_text_changes_no_clip_and_no_label(tmp_path, name, fo
     assert all(dataset.records and not dataset.missing for dataset in expected)
 
 
-# A clip that is there, and many that are not.
+# Data set -> file, line of an existing clip, and template for lines of missing clips.
 LONG = {
     "something_v1": ("something-something-v1-train.csv", "1000;Bending\n", "x{};Bending\n"),
     "kinetics400": ("train.csv", KINETICS + "Bending,-a_1000,7,17,train\n", "Bending,x{},7,17,train\n"),

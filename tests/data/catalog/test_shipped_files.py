@@ -1,4 +1,4 @@
-"""The six data sets, in the files that they ship."""
+"""The six data sets in their published layouts."""
 
 import json
 import os
@@ -16,12 +16,12 @@ WITHOUT_VALIDATION = ("ucf101", "hmdb51")
 
 
 def number(path):
-    """That of the clip, see `shipped`."""
+    """Returns the number of a clip; see `shipped`."""
     return int(re.search(r"[123]\d\d\d", os.path.basename(path))[0])
 
 
 def class_names_of(name):
-    # Folders of UCF-101 and HMDB-51 hold no blanks.
+    # Class folders of UCF-101 and HMDB-51 have no blanks in their names.
     return [c.replace(" ", "") for c in CLASS_NAMES] if name in WITHOUT_VALIDATION else list(CLASS_NAMES)
 
 
@@ -64,7 +64,7 @@ def test_each_fold_has_its_clips_with_the_labels_of_their_classes(tmp_path, name
 def test_class_names_come_in_the_order_of_the_published_labels(tmp_path, name):
     path = LABELS / f"{name}.txt"
     if not path.exists():
-        pytest.skip(f"{path} is not there")
+        pytest.skip(f"{path} does not exist")
     class_names = path.read_text().splitlines()
     root = shipped.write(tmp_path, shipped.WRITERS[name](class_names))
     if name == "something_v1":
@@ -147,7 +147,7 @@ def test_clips_may_be_spread_over_folders_and_of_copies_the_first_is_taken(tmp_p
 
 @pytest.mark.parametrize("unpacked", [True, False])
 def test_folders_of_frames_and_deep_ones_are_not_listed(tmp_path, monkeypatch, unpacked):
-    """There are 100,000 of them."""
+    """A data set has more than 100,000 of them, so listing them would be slow."""
     root = write(tmp_path, "jester", unpacked)
     shipped.write(tmp_path, {"other/deep/1.txt": ""})
     listed = []

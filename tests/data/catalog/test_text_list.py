@@ -28,7 +28,7 @@ def test_lists_name_videos_and_folders_of_frames(tmp_path, validation):
     }.items():
         dataset = open_dataset("list", root, split)
         assert relative(dataset, root) == expected
-        # up to the largest of all lists, so that every split has the same
+        # The largest label of all lists decides, so every split has the same class names.
         assert dataset.class_names == ("0", "1", "2", "3")
 
 
@@ -80,9 +80,9 @@ def test_missing_clips_are_named_and_the_others_kept(tmp_path):
         "c.avi -1",
         "c.avi 1.0",
         "c.avi run",
-        "c.avi 100000",  # without classes.txt: no label, and too many names for the memory
+        "c.avi 100000",  # too large for a label, also without classes.txt: the names would fill the memory
         f"c.avi {'9' * 5000}",
-        f"c.avi{' ' * 10**5}x",  # it took minutes
+        f"c.avi{' ' * 10**5}x",  # parsing this line once took minutes
         "7",
         "b/frames one",
         "b/frames 1",

@@ -1,4 +1,4 @@
-"""Measuring with processes that are none."""
+"""Fixtures that measure with fake workers in place of processes."""
 
 import signal
 import types
@@ -11,7 +11,7 @@ from tests.training.benchmarks.fake_worker import STEPS, FakeWorker
 
 @pytest.fixture
 def made_up(monkeypatch):
-    """Has the command work with workers that are none."""
+    """Makes the command use fake workers."""
     monkeypatch.setattr(networks, "Worker", FakeWorker)
     monkeypatch.setattr(networks, "PAUSE", 0)
     monkeypatch.setattr(FakeWorker, "asked", [])
@@ -24,7 +24,7 @@ def made_up(monkeypatch):
 
 @pytest.fixture
 def measure(made_up, monkeypatch):
-    """Function that measures with such workers, and returns the results."""
+    """Function that measures with fake workers and returns the results."""
     monkeypatch.setattr(networks, "is_installed", lambda package: package != "openvino")
 
     def measure(failing=None, **more):

@@ -1,4 +1,4 @@
-"""A process of the benchmark that is none."""
+"""A worker of the benchmark without a process."""
 
 STEPS = {
     "depths": [1, 1, 1, 1],
@@ -11,14 +11,14 @@ STEPS = {
 
 
 class FakeWorker:
-    """Answers at once, each step after its own number of seconds, and keeps what it was asked."""
+    """Answers at once with fixed seconds for each network, and records all calls."""
 
     asked = []
     seconds = {"TSN": 1.0, "STM": 1.25}
     mib = {"TSN": 64.0, "STM": 80.0}
-    # `{(method, key): the error}`
+    # `{(method, key): error to raise}`
     failing = {}
-    # Called with every method.
+    # A test's hook, called with the name of every method.
     on_call = staticmethod(lambda method: None)
 
     def __init__(self, name, options):

@@ -1,4 +1,4 @@
-"""`training/benchmark.py`: what it takes, and how it ends."""
+"""`training/benchmark.py`: its flags, and how it ends."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.training.benchmarks.fake_worker import FakeWorker
         ("--depths=3,4,six,3", "whole numbers"),
         ("--depths=3,4,6", "four"),
         ("--json=nowhere/speed.json", "no folder"),
-        ("--json=.", "is a folder"),
+        ("--json=.", "not a folder"),
     ],
 )
 def test_a_wrong_flag_is_named_before_anything_is_measured(
@@ -74,7 +74,7 @@ def test_what_was_measured_before_it_was_stopped_is_reported(number, made_up, tm
     status = benchmark.main([*QUICK, "--rounds=100000", f"--json={tmp_path / 'speed.json'}"])
     output, errors = capsys.readouterr()
     assert status == 1
-    assert errors.splitlines()[-1].endswith("ERROR: stopped: what was to follow is not measured")
+    assert errors.splitlines()[-1].endswith("ERROR: stopped: the remaining steps are not measured")
     (row,) = json.loads((tmp_path / "speed.json").read_text())["rows"]
     assert len(row["seconds"]) == 2 and "TSN" in output
     assert all(worker.process is None for *_, worker in FakeWorker.asked)

@@ -1,4 +1,4 @@
-"""Which steps are measured, in which order, and what becomes of those that fail."""
+"""Which steps are measured, in which order, and what happens after a step fails."""
 
 from benchmarks.worker import OTHERS, WorkerError
 from tests.training.benchmarks.fake_worker import FakeWorker
@@ -45,7 +45,7 @@ def test_what_is_not_installed_is_left_out_and_said(measure, capsys):
     results = measure(kinds=["plain", "openvino", "saved_model"], backends=["jax"])
     assert results["left_out"] == {
         "openvino": "openvino not installed",
-        "saved_model": "it is measured under tensorflow",
+        "saved_model": "it is measured only under tensorflow",
     }
-    assert "benchmark.py: openvino is left out: openvino not installed" in capsys.readouterr().err
+    assert "benchmark.py: openvino is skipped: openvino not installed" in capsys.readouterr().err
     assert keys(results) == [("jax", "plain", "TSN"), ("jax", "plain", "STM")]

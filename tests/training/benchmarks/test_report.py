@@ -1,4 +1,4 @@
-"""What is made of the times."""
+"""The report that is made of the measured times."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def test_the_report_says_how_speeds_compare(measure):
     stm = report["rows"][1]
     assert stm["milliseconds"] == 1250 and stm["videos_per_second"] == 1.6
     assert stm["to_tsn"] == {"ratio": 0.8, "low": 0.8, "high": 0.8}
-    # 2 clips of 1 GMAC in 1.25 s, of the best product.
+    # 2 clips of 1 GMAC in 1.25 s, as a share of the fastest product.
     assert stm["peak_share"] == pytest.approx(2 * 2 * 1e9 / 1.25 / 8e10)
     text = reports.format_report(report)
     assert re.search(r"jax +plain +STM +1 +1 +1250.0 +1.60 +0.80 +\(0.80-0.80\) +4%$", text, re.MULTILINE)
@@ -56,7 +56,7 @@ def test_where_memory_cannot_be_measured_the_speed_is_told(measure):
 
 
 def test_a_ratio_is_of_the_same_round_with_its_range():
-    # The machine became twice as slow: the ratios within the rounds do not see it.
+    # The machine became twice as slow, which does not change the ratios within the rounds.
     assert reports.ratio([1, 2, 2], [2, 4, 5]) == {"ratio": 0.5, "low": 0.4, "high": 0.5}
 
 

@@ -16,7 +16,7 @@ def test_what_ours_adds_to_starting_up_is_of_rounds_in_turn(monkeypatch, capsys)
 
     def time_one(library):
         asked.append(library)
-        # The first of each reads from the disk.
+        # The first import of each library reads from the disk.
         return (1.0 if library == "keras" else 1.5) + 100 * (asked.count(library) == 1)
 
     monkeypatch.setattr(startups, "time_import", lambda library, backend: time_one(library))

@@ -1,4 +1,4 @@
-"""The times and the memory of steps, and what each kind of them is."""
+"""The times and the memory of steps, and the steps of plain PyTorch."""
 
 import os
 import time
@@ -35,7 +35,7 @@ def test_a_step_is_repeated_where_it_is_short():
         assert (steps.calls - calls > 1) is repeated
 
 
-@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the kernel does not tell")
+@pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="clear_refs is not writable")
 def test_the_memory_of_a_step_is_its_peak():
     steps = Waiting(**STEPS)
     assert 60 < steps.memory("x") < 80
@@ -49,7 +49,7 @@ def test_plain_pytorch_is_measured_compiled(monkeypatch):
 
     def compile_eagerly(network, **options):
         compiled.append(options)
-        # Without C++, which takes longest.
+        # Compiling C++ would take longest.
         return torch_compile(network, backend="eager", **options)
 
     torch_compile = torch.compile

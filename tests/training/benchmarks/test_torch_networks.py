@@ -1,4 +1,4 @@
-"""The networks in plain PyTorch are the same as ours."""
+"""The networks in plain PyTorch compute the same as those of keras_stm."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ from tests.reference.backend import compute, relative_error
 from tests.training.benchmarks.fake_worker import STEPS
 
 
-# The others are these without a branch.
+# The other networks are STM without one or both branches.
 @pytest.mark.parametrize("network", ["STM", "TSM"])
 def test_plain_pytorch_computes_the_same_network(network):
     model = KerasSteps(**STEPS).build(network, frames=4)
@@ -21,7 +21,7 @@ def test_plain_pytorch_computes_the_same_network(network):
         std = 0.2 if len(variable.shape) == 1 else np.sqrt(2 / np.prod(variable.shape[:-1]))
         values = rng.normal(scale=std, size=variable.shape)
         variable.assign(np.abs(1 + values) if variable.path.endswith(("gamma", "variance")) else values)
-    # Softmax would hide most of a difference.
+    # Softmax would hide most differences.
     logits = keras.Model(model.input, model.get_layer("consensus").output)
 
     plain = torch_networks.Network(network, STEPS["depths"], STEPS["width"])

@@ -1,4 +1,4 @@
-"""Processes of the benchmark: what they answer, how they fail and end."""
+"""Worker processes of the benchmark: their answers, their errors and their end."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ def test_a_process_goes_on_after_an_error_within_it_and_after_ctrl_c():
             with pytest.raises(WorkerError, match="KeyError: 'nothing'") as error:
                 worker.call("time", key="nothing")
             assert error.value.dead is None
-            # A terminal sends it to all processes.
+            # A terminal sends Ctrl-C to all processes.
             worker.process.send_signal(signal.SIGINT)
     finally:
         worker.stop()

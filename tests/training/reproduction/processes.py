@@ -1,4 +1,4 @@
-"""The command in a process."""
+"""Runs `training/reproduce.py` in a process."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ import reproduce
 
 
 def in_process(backend, folder, *flags):
-    """The command in a process that can load neither TensorFlow nor PyAV, nor can those that it starts."""
+    """Runs the command in a process. Neither it nor its child processes can load TensorFlow or PyAV."""
     for name in ("tensorflow", "av"):
         (folder / f"{name}.py").write_text("raise ImportError('not to be loaded here')")
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))

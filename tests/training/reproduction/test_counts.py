@@ -13,7 +13,7 @@ TINY = dataclasses.replace(Settings(), **reproduce.TINY)
 
 
 def test_counts_are_of_the_published_networks():
-    # The numbers of the published ones are tested with the models.
+    # The tests of the models check the numbers of the published networks.
     assert (Settings().published, Settings().published_size) == (((3, 4, 6, 3), 64), 224)
     counts = count(TINY)
     model = keras_stm.STMResNet((1, 1, 1, 1), 16, classes=174, branches=("cstm",), temporal_conv="ordinary")

@@ -48,7 +48,7 @@ def test_each_epoch_has_its_own_clips_and_leaves_out_those_that_fill_no_batch(cl
 
 
 def test_a_training_clip_holds_a_frame_of_each_segment_in_order_cropped_alike():
-    # Every pixel tells its frame, row and column.
+    # The channels of every pixel are its frame, row and column.
     size = 40
     row, column = np.meshgrid(np.arange(size), np.arange(size), indexing="ij")
     frames = np.stack([np.stack([np.full_like(row, t), row, column], -1) for t in range(32)])

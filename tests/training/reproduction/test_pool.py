@@ -1,4 +1,4 @@
-"""Jobs in processes of their own."""
+"""Jobs in processes."""
 
 import multiprocessing
 import os
@@ -29,7 +29,7 @@ def test_a_process_that_is_killed_is_an_error_and_no_end_of_waiting():
 
 
 def test_ctrl_c_stops_all_processes():
-    # A terminal sends it to all: those of the pool leave it to the first one.
+    # A terminal sends Ctrl-C to all processes. Those of the pool ignore it, and the command handles it.
     jobs = [
         pool.Job("ctrl-c", signal.raise_signal, (signal.SIGINT,)),
         *(pool.Job(name, time.sleep, (600,)) for name in ("sleeps", "sleeps, too")),
@@ -40,7 +40,7 @@ def test_ctrl_c_stops_all_processes():
         ended.append(job.name)
 
     def show(done):
-        # The second job sleeps, and so does the third once the first has ended.
+        # Once the first job has ended, the second and the third sleep.
         if ended:
             first.append(multiprocessing.active_children())
             signal.raise_signal(signal.SIGINT)

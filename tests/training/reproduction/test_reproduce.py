@@ -25,7 +25,7 @@ TINY = dataclasses.replace(Settings(), **reproduce.TINY)
 
 
 class MadeUp:
-    """In place of `pool.run`: writes made-up results at once, and keeps what was asked for.
+    """Replaces `pool.run`: writes made-up results at once, and records the jobs.
 
     `on_job` is called with each job before it is done.
     """
@@ -54,7 +54,7 @@ class MadeUp:
 
 
 def make_up(job):
-    """Does a job as it would be done, but for the training and the measuring."""
+    """Writes the results of a job without training or measuring, and returns its record."""
     if job.name == STILLS:
         settings, results = job.arguments
         write_no_weights(results, job.name)
@@ -75,7 +75,7 @@ def make_up(job):
     else:
         run, settings, results = job.arguments
         rng = np.random.default_rng(list(run.name.encode()))
-        # As many as there are, of few clips.
+        # All 8 and 7 classes, with few clips.
         labels = {"motion": np.arange(16) % 8, "appearance": np.repeat(np.arange(8) % 7, 2)}
         scores = {f"{task}_labels": values for task, values in labels.items()}
         for end in ("", "_before") if run.tuned else ("",):
@@ -98,14 +98,14 @@ def write_no_weights(results, name):
 
 @contextlib.contextmanager
 def made_up_results(on_job=lambda job: None, report=False, pictures=False):
-    """Has the command make results up, without a report unless told, and that without pictures: `MadeUp`."""
+    """Makes the command use made-up results and yields `MadeUp`. By default there is no report."""
     made_up = MadeUp(on_job)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "run", made_up)
         if not report:
             patch.setattr(reports, "write", lambda *args: None)
         elif not pictures:
-            # They take longest.
+            # Pictures take longest.
             patch.setattr(
                 matplotlib.figure.Figure, "savefig", lambda self, path, **_: open(path, "w").close()
             )
@@ -113,14 +113,14 @@ def made_up_results(on_job=lambda job: None, report=False, pictures=False):
 
 
 def campaign(output, tables=("5", "clips"), seeds=2, settings=TINY, **options):
-    """Runs the command's function with made-up results, and returns what it asked for: `MadeUp`."""
+    """Runs the command's function with made-up results, and returns the `MadeUp` that recorded its jobs."""
     with made_up_results(**options) as made_up:
         campaigns.reproduce(settings, str(output), list(tables), seeds, "")
     return made_up
 
 
 def command(*flags):
-    """The command in this process, as `campaign`."""
+    """Runs the command in this process with made-up results, and returns the `MadeUp` with its jobs."""
     with made_up_results() as made_up:
         reproduce.main(["training/reproduce.py", *flags])
     return made_up
@@ -128,7 +128,7 @@ def command(*flags):
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
-    """The folder of a finished campaign with made-up results: Tables 5 and 9 and the clips, two seeds."""
+    """The folder of a finished campaign with made-up results of Tables 5, 9 and "clips", with two seeds."""
     output = tmp_path_factory.mktemp("campaign") / "reproduce"
     campaign(output, ["5", "9", "clips"], report=True, pictures=True)
     return output
@@ -175,7 +175,7 @@ def test_flags_of_ones_own_go_before_those_of_quick(tmp_path):
 
 
 def test_the_command_starts_and_reports_without_tensorflow_and_pyav(tmp_path):
-    # The folder of a command under JAX, which starts the fastest.
+    # The process uses JAX, which starts fastest, so the folder must be claimed for JAX.
     output = tmp_path / "reproduce"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(keras.backend, "backend", lambda: "jax")
@@ -250,13 +250,13 @@ def test_all_runs_there_only_the_report_is_written_anew_of_all_tables(reported, 
     assert campaign(output, ["5"], 1, report=True).names == []
     assert contents(output / "results") == before
     assert {name: (output / name).read_text() for name in report} == report
-    assert "are there" in capsys.readouterr().out
+    assert "are finished" in capsys.readouterr().out
 
 
 def test_a_run_that_was_stopped_is_trained_again_and_only_that(tmp_path):
     output = tmp_path / "reproduce"
     campaign(output, ["clips"], 1)
-    # The scores come before the record, and the weights do.
+    # Scores and weights are written before the record.
     for run in (Run("stm", 0, 4, 32, tuned=True), Run("stm", 0, 8, 32)):
         before = contents(output / "results")
         (output / "results" / f"{run.name}.json").unlink()
@@ -268,7 +268,7 @@ def test_stopped_it_reports_what_is_there_and_the_same_command_goes_on(tmp_path)
     output = tmp_path / "reproduce"
 
     def stop(job):
-        # Another command is refused meanwhile.
+        # Meanwhile the folder rejects another command.
         with pytest.raises(ValueError, match="Another process"), Results(output / "results", "").lock():
             pass
         if job.name.startswith("cmm"):
@@ -286,7 +286,7 @@ def test_stopped_it_reports_what_is_there_and_the_same_command_goes_on(tmp_path)
     [
         (
             KeyboardInterrupt(),
-            "\nreproduce.py: stopped. The same command goes on with the runs that are missing.",
+            "\nreproduce.py: stopped. Run the same command again to train the missing runs.",
         ),
         (RuntimeError("stm: no memory"), "reproduce.py: stm: no memory"),
     ],
@@ -315,7 +315,7 @@ def test_a_folder_of_other_settings_or_of_something_else_is_refused(reported, tm
         campaign(reported, settings=dataclasses.replace(TINY, epochs=2))
     assert contents(reported) == before
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="something else"):
+    with pytest.raises(ValueError, match="no results of this command"):
         campaign(tmp_path)
     assert os.listdir(tmp_path) == ["notes.txt"]
 

@@ -1,4 +1,4 @@
-"""What a run trains, and which epoch it keeps."""
+"""The clips, networks and weights of a run, and the epoch that it keeps."""
 
 import dataclasses
 import os
@@ -70,7 +70,7 @@ def test_all_networks_start_from_the_one_that_learned_stills_but_for_the_head_of
 
 
 class OneGoodEpoch(keras.callbacks.Callback):
-    """The first epoch is right about one of two clips, the second about none; keeps the weights of both."""
+    """Makes the first epoch right about one of two clips and the second about none; records the weights."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Which runs the tables need, and what their numbers are made of."""
+"""The runs that the tables need, and how the tables' numbers are computed."""
 
 import numpy as np
 import pytest
@@ -64,12 +64,12 @@ def test_a_trained_network_is_tried_at_other_lengths_and_sizes_of_clips():
 
 
 def test_accuracies_of_scores_known_by_hand():
-    # Two clips, of classes 0 and 2, each before its reversal, of classes 1 and 3.
+    # Two clips, of classes 0 and 2. Each is followed by its reversal, of classes 1 and 3.
     labels = {"motion": np.array([0, 1, 2, 3]), "appearance": np.array([0, 0, 1, 1])}
     motion = np.zeros((4, 8))
-    motion[0, 0] = motion[1, 0] = 0.9  # blind: the same for both
+    motion[0, 0] = motion[1, 0] = 0.9  # the same scores for both
     motion[0, 1] = motion[1, 1] = 0.1
-    motion[2, 5], motion[2, 2], motion[2, 3] = 0.6, 0.3, 0.1  # wrong, yet right within the pair
+    motion[2, 5], motion[2, 2], motion[2, 3] = 0.6, 0.3, 0.1  # wrong class, but right within the pair
     motion[3, 3] = 1.0
     appearance = np.eye(7)[[0, 0, 1, 2]]
     found = accuracies({"motion": motion, "appearance": appearance}, labels)
@@ -88,7 +88,7 @@ def test_the_interval_is_that_of_the_mean_where_it_is_known():
 
 
 def test_the_interval_over_seeds_alone_is_as_wide_as_their_spread_says():
-    # Where all clips of a seed are alike, the mean of n seeds has their standard deviation over sqrt(n).
+    # If all clips of a seed are alike, the mean of n seeds has their standard deviation over sqrt(n).
     seeds = np.linspace(0, 1, 40)
     low, high = Measured(np.repeat(seeds[:, None], 8, axis=1), tuple(range(40))).interval()
     assert high - low == pytest.approx(2 * 1.96 * seeds.std(ddof=1) / np.sqrt(40), rel=0.05)
