@@ -31,6 +31,21 @@ _NEEDED = "The commands need: pip install 'keras_stm[train]', and the package of
 _START_UP = re.compile(r"WARNING: All log messages before absl::InitializeLog|[IWE]\d{4} 00:00:")
 
 
+@contextlib.contextmanager
+def _quiet_on_closed_pipe():
+    """Context that exits without a message if the reader of the output, such as `head`, closes the pipe."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes the output once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+@_quiet_on_closed_pipe()
 def main():
     """Runs `keras-stm <command> ...`."""
     name, arguments = "keras-stm", sys.argv[1:]
@@ -51,6 +66,7 @@ def main():
     run(command.replace("-", "_"), [f"{name} {command}", *arguments])
 
 
+@_quiet_on_closed_pipe()
 def run(command, argv):
     """Runs one command.
 

@@ -36,6 +36,9 @@ def run(argv, define_flags, command, usage, takes_paths=False, stopped=STOPPED):
         return command(values, paths)
     except KeyboardInterrupt:
         raise Stopped(f"\n{name}: {stopped}") from None
+    except BrokenPipeError:
+        # The reader of the output has enough of it, which is no error.
+        raise
     except Exception as error:
         sys.exit(f"{name}: {explain(error)}")
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import sys
 
 import pytest
@@ -145,6 +146,15 @@ def test_a_package_that_is_not_there_is_named_in_a_line():
     with pytest.raises(SystemExit) as stop:
         keras_stm_command.run("no_such_command", ["keras-stm x"])
     assert "no_such_command" in stop.value.code and "pip install" in stop.value.code
+
+
+def test_a_reader_that_closes_the_pipe_ends_the_command_without_a_traceback():
+    read, write = os.pipe()
+    os.close(read)
+    help = "import sys, keras_stm_command; sys.argv[1:] = ['--help']; keras_stm_command.main()"
+    process = subprocess.run([sys.executable, "-c", help], stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (process.returncode, process.stderr) == (1, b"")
 
 
 def test_start_up_lines_are_left_out_and_others_are_not(capfd, monkeypatch):
