@@ -104,8 +104,8 @@ class Evaluation:
     def within_pair_accuracy(self):
         """Share of the videos of `reversible` classes that rank their class above its time reversal.
 
-        `None` if these classes have no videos. A model that ignores the order of frames reaches 50% if the
-        videos also contain each video backwards.
+        `None` if these classes have no videos. A model that ignores the order of frames reaches 50% if
+        every video also occurs reversed.
         """
         return self._share_of_reversible(self.reversal_hits)
 
@@ -225,8 +225,8 @@ def evaluate(predict_fn, views, class_names, batch_size=32, on_video=None, progr
         `Evaluation`.
 
     Raises:
-        ValueError: there is no video, a label does not belong to a class, `predict_fn` returns other scores,
-            or an argument is not as above.
+        ValueError: there is no video, a label does not belong to a class, `predict_fn` returns scores of
+            another shape, or an argument is not as above.
     """
     class_names = lines("class_names", class_names)
     classes = len(class_names)

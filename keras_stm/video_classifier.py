@@ -38,12 +38,12 @@ class VideoClassifier:
             `(batch, classes)` after softmax.
         class_names: one name per class, in the order of the scores. Required with a `keras.Model`.
         num_frames, image_size: number of frames of a clip, and its height and width in pixels. `None` is
-            the value of the training. For a `keras.Model`, `None` is the value of its `input_shape`,
-            or 8 and 224 if the shape is free.
-        sampling: `"segments"` or `"dense"`, see `keras_stm.data.make_pipeline`. `None` is the value of
-            the training, or `"segments"` for a `keras.Model`.
+            the value used in training. For a `keras.Model`, `None` is the value of its `input_shape`,
+            or 8 and 224 if these dimensions are `None`.
+        sampling: `"segments"` or `"dense"`, see `keras_stm.data.make_pipeline`. `None` is the value
+            used in training, or `"segments"` for a `keras.Model`.
         protocol: views of a video, whose scores are averaged: `"efficient"` is one view (section 4.6),
-            `"paper"` is 10 random clips with 3 crops each (section 4.2), the same in every call.
+            `"paper"` is 10 random clips with 3 crops each (section 4.2), drawn identically in every call.
         top_k: number of classes to return; all classes if there are fewer.
         batch_size: number of clips that the model processes at a time. Videos share batches.
 

@@ -154,7 +154,10 @@ VALUES = [
         keras_stm.count_macs,
         {"model": TINY, "input_shape": (4, 32, 32, 3)},
         {
-            "model": [5],
+            "model": [
+                5,
+                keras.Sequential([keras.layers.Input((4, 32, 32, 3)), keras.layers.ConvLSTM2D(2, 3)]),
+            ],
             "input_shape": [
                 (4, 32, 32),
                 (4, None, 32, 3),
@@ -302,6 +305,11 @@ VALUES = [
     ),
     (functools.partial(LeftOut, 3), {}, {"max_unreadable": [-0.1, 1.1, NAN]}),
     (functools.partial(checking.check, "."), {}, {"splits": [[]]}),
+    (
+        Dataset([("a", 0), ("b", 0)], ("x",)).part,
+        {"validation_split": 0.5, "seed": 0, "folder": "."},
+        {"split": ["test"]},
+    ),
 ]
 CASES = [
     pytest.param(

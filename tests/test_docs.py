@@ -287,8 +287,9 @@ def test_runnable_commands_run(tmp_path):
     """Runs the blocks marked as runnable, the README's first, in a fresh clone with its own environment."""
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", ROOT, clone], check=True)
-    data = keras_stm.data.arrow_of_time.make_dataset(
-        tmp_path / "data", num_train=64, num_validation=8, num_test=8, progress=False
+    data = tmp_path / "data"
+    keras_stm.data.arrow_of_time.make_dataset(
+        data, num_train=64, num_validation=8, num_test=8, progress=False
     )
     shutil.copytree(data / "train", clone / "clips")
     shutil.copy(data / "val" / "move_left" / "00000.mp4", clone / "clip.mp4")

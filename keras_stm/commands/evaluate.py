@@ -5,13 +5,13 @@
   keras-stm evaluate --model=RUN --data_dir=FOLDER --dataset=something_v2 --protocol=paper
   keras-stm evaluate --model=RUN --frames=reversed              # how much does frame order matter?
 
---protocol=efficient uses one view of each video: the middle frames of its segments and the centre crop
+--protocol=efficient uses one view of each video: the middle frame of each segment and the centre crop
 (section 4.6, Table 9). --protocol=paper averages the scores of 30 views: 10 random clips with 3 crops each
 (section 4.2). --frames additionally evaluates clips whose frames are reversed, shuffled or all replaced by
 the middle frame; see the paper's Figure 4.
 
 Prints the result and writes into --output:
-  result.json      all numbers, the settings, and what the numbers depend on
+  result.json      all numbers, the settings, versions, hardware and data
   per_class.csv    a row for each class
   scores.csv       a row for each video: path, label, predicted, the score of each class
   confusion.png    the confusion matrix
@@ -103,7 +103,7 @@ def _define_views(values):
         "frames",
         "ordered",
         list(views.FRAMES),
-        "Order of a clip's frames to evaluate in addition to 'ordered'.",
+        "Evaluate the clips a second time, with their frames in this order.",
         flag_values=values,
     )
     flags.DEFINE_integer(

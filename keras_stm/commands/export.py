@@ -1,4 +1,4 @@
-"""Writes a trained model for serving, in one file or folder that turns videos into class names.
+"""Writes a trained model for serving, as one folder (SavedModel) or one file (ONNX).
 
   keras-stm export --model=saved_models/RUN                     # RUN/serving/<next version>
   keras-stm export --model=saved_models/RUN --output=served/actions/1

@@ -55,8 +55,8 @@ def define_flags(values):
     flags.DEFINE_integer(
         "max_to_keep",
         1,
-        "Number of last epochs whose checkpoints are kept until the run is finished, in addition to the best "
-        "epoch's. A run resumes from the newest checkpoint that is not damaged.",
+        "Number of the latest epochs whose checkpoints are kept until the run is finished, in addition "
+        "to the best epoch's. A run resumes from the newest checkpoint that is not damaged.",
         lower_bound=1,
         flag_values=values,
     )
@@ -75,14 +75,14 @@ def _define_processes(values):
     flags.DEFINE_integer(
         "num_processes",
         None,
-        "For several processes: their number. Each process runs this command.",
+        "Number of processes, if there are several. Each process runs this command.",
         lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_integer(
         "process_id",
         None,
-        "For several processes: the number of this one, from 0. Process 0 writes the files.",
+        "Index of this process, from 0, if there are several. Process 0 writes the files.",
         lower_bound=0,
         flag_values=values,
     )

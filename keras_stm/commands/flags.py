@@ -178,7 +178,12 @@ def define_data(values, packed=True, optional=False):
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "fold", 1, "Split number of UCF-101 and HMDB-51.", lower_bound=1, upper_bound=3, flag_values=values
+        "fold",
+        1,
+        "Which of the three published train/test splits of UCF-101 and HMDB-51 to use.",
+        lower_bound=1,
+        upper_bound=3,
+        flag_values=values,
     )
 
 

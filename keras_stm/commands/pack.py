@@ -66,8 +66,8 @@ def define_flags(values):
     flags.DEFINE_string(
         "worker",
         "1/1",
-        "Which of several commands with the same --output this is: 3/16 is the third of 16. They may run on "
-        "different machines.",
+        "Part of the work to do: 3/16 is the third of 16 parts. Run every part with the same --output, on "
+        "any machines.",
         flag_values=values,
     )
     define_workers(values)

@@ -10,7 +10,7 @@ videos; a folder with .jpg frames and no video is one video. With --window, a wi
 Neighbouring windows with the same class become one line of the timeline; --csv has a row for every window.
 
 Unreadable videos are reported in one line each and skipped. Exit status: 0 if all videos have predictions; 2
-if some could not be read; 1 if there are no predictions, and no file is written.
+if some could not be read; 1 if there are none, and then no file is written.
 """
 
 import functools
@@ -47,8 +47,8 @@ def define_flags(values):
         "protocol",
         "efficient",
         tuple(PROTOCOLS),
-        "Views whose scores are averaged. 'efficient': the centre crop of the middle frames. 'paper': 10 "
-        "clips with 3 crops each. With --window, each window is one clip.",
+        "Views whose scores are averaged. 'efficient': the middle frame of each segment, centre crop. "
+        "'paper': 10 clips with 3 crops each. With --window, each window is one clip.",
         flag_values=values,
     )
     flags.DEFINE_integer("batch_size", 8, "Clips per batch.", lower_bound=1, flag_values=values)

@@ -8,7 +8,7 @@ import os
 
 from absl import logging
 
-from keras_stm.arguments import ArgumentError
+from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.class_names import fingerprint
 
 SPLITS = ("train", "validation", "test")
@@ -121,8 +121,9 @@ class Dataset:
             folder: the folder that holds the clips. Moving it does not change the choice.
 
         Raises:
-            ValueError: the split is empty, because no class has two clips.
+            ValueError: `split` is `"test"`, or the split is empty, because no class has two clips.
         """
+        one_of("split", split, ("train", "validation"))
 
         def rank(path):
             return hashlib.sha256(os.fsencode(f"{seed}/{os.path.relpath(path, folder)}")).digest()

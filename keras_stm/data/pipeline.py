@@ -61,7 +61,7 @@ def make_pipeline(
             last batch may be smaller.
         seed: integer of at least 0 that all random choices depend on.
         initial_epoch: first epoch, counted from 0; training only.
-        epochs: number of the epoch to stop before; training only.
+        epochs: epoch at which to stop, exclusive; training only.
         scales: sides of the random crops relative to the video's short side; training only, like the
             following arguments up to `cut_mix`.
         flip: `"none"`, `"plain"` or `"labels"`. `"plain"` mirrors a random half of the clips.

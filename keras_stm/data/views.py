@@ -122,8 +122,8 @@ def make_views(
             `"still"`, which repeats the middle frame.
         seed: integer of at least 0. The random frames and shuffles depend on it, and on the index of
             the video in the data set.
-        workers: videos read at the same time. They are read ahead, so that the views of twice as many
-            are in memory. `None` is the number of processors.
+        workers: videos read in parallel. Up to twice as many are in memory. `None` is the number of
+            processors.
         left_out: `LeftOut` that records unreadable videos; `None` is a new one.
 
     Returns:

@@ -35,15 +35,15 @@ class STMBlock(keras.layers.Layer):
     Args:
         filters: width of the bottleneck. The output has `4 * filters` channels.
         strides: spatial strides, applied inside CSTM and CMM (ResNet v1.5). Time is never strided.
-        branches: any of `"cstm"` and `"cmm"` (Table 5). Without `"cstm"`, CSTM loses its temporal
-            convolution and keeps its 3x3 convolution. `()` is the ordinary block of TSN.
+        branches: any of `"cstm"` and `"cmm"` (Table 5). Without `"cstm"`, CSTM has no temporal
+            convolution, only its 3x3 convolution. `()` is the ordinary block of TSN.
         fusion: how the outputs of both branches are fused: `"sum"`, `"mean"`, or `"concat"` with a 1x1
             convolution back to `filters` (Table 6). It has no effect without `"cmm"`.
         temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         use_batch_norm: if false, the block, CSTM and CMM have no BatchNormalization and the convolutions
-            before it have a bias instead. See `keras_stm.fold_batch_norm`.
+            before them have a bias instead. See `keras_stm.fold_batch_norm`.
 
     Input shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`. Time, height and width

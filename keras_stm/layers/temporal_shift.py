@@ -11,9 +11,9 @@ from keras_stm.layers.per_frame import channel_axis, clip_channels, register
 class TemporalShift(keras.layers.Layer):
     """The temporal shift of TSM (Lin et al., 2019), a baseline of the paper's Tables 1 and 9.
 
-    The first `1 / shift_div` of the channels reads the next frame. The second `1 / shift_div` reads the
+    The first `channels // shift_div` channels read the next frame. As many channels after them read the
     previous frame. The other channels read their own frame. Frames beyond the ends are zero. STM's initial
-    temporal kernel has the opposite order.
+    temporal kernel does the opposite: its first channels read the previous frame.
 
     Args:
         shift_div: at least 2. `2 / shift_div` of the channels are shifted.

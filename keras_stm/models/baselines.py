@@ -37,7 +37,7 @@ def TSNResNet(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
@@ -101,7 +101,7 @@ def TSNResNet50(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
@@ -163,7 +163,7 @@ def TSMResNet(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
@@ -227,7 +227,7 @@ def TSMResNet50(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to

@@ -26,8 +26,8 @@ def count_macs(model, input_shape):
         An integer.
 
     Raises:
-        ValueError: if `input_shape` is incomplete or does not fit the model, or the layers do not form a
-            chain.
+        ValueError: if `input_shape` is incomplete or does not fit the model, the layers do not form a
+            chain, or a layer with weights is of an unknown kind.
     """
     model = functional_model(model)
     expected = model.input_shape[1:]
@@ -76,6 +76,10 @@ def _layer(layer, shape):
         channels = layer.kernel.shape[-1] * layer.kernel.shape[-2]
     elif hasattr(layer, "kernel"):
         channels = layer.kernel.shape[-1]
+    elif any(len(weight.shape) > 1 for weight in layer.weights):
+        raise ArgumentError(
+            "model", layer.name, "must consist of convolutions, dense layers and blocks of ours"
+        )
     else:
         return 0
     places = math.prod(layer.compute_output_shape(shape)) // channels

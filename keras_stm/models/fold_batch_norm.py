@@ -31,7 +31,8 @@ def fold_batch_norm(model):
     """Returns a model for inference with BatchNormalization folded into the convolutions before it.
 
     With fixed moving statistics, BatchNormalization is a factor and a shift per channel. The factor is
-    multiplied into the kernel of the convolution before it. The shift is added to its bias, or becomes one.
+    multiplied into the kernel of the convolution before it. The shift is added to its bias; a
+    convolution without a bias gets one.
 
     Args:
         model: a model of this package, or a model with further layers around one. It is not changed.

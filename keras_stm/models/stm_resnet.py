@@ -43,7 +43,7 @@ def STMResNet(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).
@@ -131,7 +131,7 @@ def STMResNet50(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).
@@ -208,7 +208,7 @@ def STMResNet101(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).
@@ -285,7 +285,7 @@ def STMResNet152(
         classes: number of classes.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
-        pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
+        pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
         branches: any of `"cstm"` and `"cmm"` (Table 5). `()` is TSN.
         fusion: `"sum"`, `"concat"` or `"mean"` of both branches (Table 6).

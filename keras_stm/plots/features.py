@@ -252,7 +252,7 @@ def plot_grad_cam(model, clip, class_names, class_name=None, frame_names=None, t
 
     The first row shows the frames. The second row shows the frames in grey under the positive part of the
     class's maps. The third row shows bars with the scores of each frame, before the softmax, for the class
-    and for the best other class. The model averages these scores over the frames. The maps have a 32nd of
+    and for the best other class. The model averages these scores over the frames. The maps have 1/32 of
     the frames' height and width, and are drawn with interpolation.
 
     Args:

@@ -33,8 +33,9 @@ class Config:
     """
 
     dataset: str = _setting(
-        "What `data_dir` holds: a data set in its original layout, a 'folder' of class folders, or a text "
-        "'list'. A folder that `keras-stm pack` wrote is recognised automatically.",
+        "What `data_dir` holds: a data set in its original layout, a 'folder' of class folders, or a 'list': "
+        "text files with a path and a label in each line. A folder that `keras-stm pack` wrote is recognised "
+        "automatically.",
         choices=DATASETS,
     )
     model: str = _setting("The network.")
@@ -95,11 +96,16 @@ class Config:
         choices=("none", "tsm"),
     )
     clip_norm: float = _setting(
-        "Largest norm of all gradients together; 0 does not clip. TSM clips at 20.",
+        "Upper limit of the joint norm of all gradients; 0 disables clipping. TSM clips at 20.",
         default=0.0,
         at_least=0.0,
     )
-    label_smoothing: float = _setting("Label smoothing.", default=0.0, at_least=0.0, at_most=0.99)
+    label_smoothing: float = _setting(
+        "Share of each label that is spread over all classes; 0 disables it.",
+        default=0.0,
+        at_least=0.0,
+        at_most=0.99,
+    )
     color_jitter: float = _setting(
         "Strength of random colour changes. They take several times as long as the rest of a clip's "
         "preprocessing.",
@@ -113,8 +119,12 @@ class Config:
         at_least=0.0,
         at_most=1.0,
     )
-    mix_up: float = _setting("Alpha of MixUp.", default=0.0, at_least=0.0, at_most=1.0)
-    cut_mix: float = _setting("Alpha of CutMix.", default=0.0, at_least=0.0, at_most=1.0)
+    mix_up: float = _setting(
+        "Strength (alpha) of MixUp; 0 disables it.", default=0.0, at_least=0.0, at_most=1.0
+    )
+    cut_mix: float = _setting(
+        "Strength (alpha) of CutMix; 0 disables it.", default=0.0, at_least=0.0, at_most=1.0
+    )
     gradient_accumulation_steps: int = _setting(
         "Number of parts that a batch is split into, so that it fits a smaller device. The parts' gradients "
         "are averaged. This equals the whole batch, except that batch normalisation, MixUp and CutMix see "
@@ -130,8 +140,8 @@ class Config:
         at_most=0.99999,
     )
     mixed_precision: str = _setting(
-        "Type that layers compute in; weights stay float32. 'bfloat16' is for recent GPUs. 'float16' scales "
-        "the loss so that small gradients are not lost.",
+        "Data type in which layers compute; weights stay float32. 'bfloat16' is for recent GPUs. 'float16' "
+        "scales the loss so that small gradients are not lost.",
         default="none",
         choices=("none", "bfloat16", "float16"),
     )
@@ -148,7 +158,12 @@ class Config:
         at_least=0,
         at_most=2**31 - 1,
     )
-    fold: int = _setting("Split number of UCF-101 and HMDB-51.", default=1, at_least=1, at_most=3)
+    fold: int = _setting(
+        "Which of the three published train/test splits of UCF-101 and HMDB-51 to use.",
+        default=1,
+        at_least=1,
+        at_most=3,
+    )
     class_order: str = _setting(
         "Class order of Something-Something v1: 'sorted', as in TSM, or 'raw', as in its csv file and in "
         "mmaction2.",

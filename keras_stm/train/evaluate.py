@@ -69,7 +69,7 @@ def evaluate(
         The content of `result.json`.
 
     Raises:
-        ValueError: the model, the data, the settings and the folder do not fit together, or too many videos
+        ValueError: the model, the data, the settings and the folder are inconsistent, or too many videos
             are unreadable. Nothing is written then.
     """
     leave_gpus_to_backend()

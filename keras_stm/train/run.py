@@ -48,12 +48,12 @@ def fit(
         tensorboard: whether to log for TensorBoard.
         workers: number of clips read at the same time; `None` is the number of processors.
         max_unreadable: share of the clips that may be unreadable.
-        max_to_keep: number of last epochs whose checkpoints are kept during the run.
+        max_to_keep: number of the latest epochs whose checkpoints are kept during the run.
         devices: the result of `devices.start`; `None` is one device.
         callbacks: additional `keras.callbacks.Callback` objects, called before the run's own.
 
     Raises:
-        ValueError: the data, the settings and the folder do not fit together; nothing is written then. Or
+        ValueError: the data, the settings and the folder are inconsistent; nothing is written then. Or
             too many clips are unreadable.
         RuntimeError: the loss is not finite.
     """
@@ -261,5 +261,8 @@ def report(result, better, config, data, output):
         print(f"  keras-stm fit --model={other}    train another network with the same recipe")
         print("  keras-stm fit --data_dir=FOLDER    train on your own clips: one folder for each class")
     else:
-        print("  keras-stm fit --preset=finetune    train STM-ResNet-50 from ImageNet weights; needs a GPU")
+        data_set = f"--data_dir={config.data_dir}" + f" --dataset={config.dataset}" * (
+            config.dataset != "folder"
+        )
+        print(f"  keras-stm fit --preset=finetune {data_set}    from ImageNet weights; needs a GPU")
         print("  keras-stm fit --help    other settings: `epochs`, `learning_rate`, `num_frames`")

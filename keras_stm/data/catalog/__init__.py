@@ -62,8 +62,8 @@ def open_dataset(
     `test`. `"list"` is a folder with `train.txt`, `validation.txt` (also `val.txt`), `test.txt` and
     `classes.txt`, which has one name per line. It may also be a single `.txt` file. A line is
     `path label` for a video and `path num_frames label` for a folder of frames. The path is relative
-    to the list's folder. If either has no validation clips, a share of each class is set apart from
-    training for validation.
+    to the list's folder. If a folder or list has no validation clips, a share of each class is set
+    apart from training for validation.
 
     Args:
         name: one of the names above.
@@ -75,9 +75,9 @@ def open_dataset(
         validation_split: share of each class that `"folder"` and `"list"` set apart, above 0 and
             below 1. Of two or more clips, it is at least one and never all.
         seed: chooses the clips that are set apart, from their paths within the data set. If a clip is
-            added or excluded, at most one other clip changes sides.
-        exclude: paths of clips to exclude before any clip is set apart. They are like those in
-            `records`, or relative to `root`. Unknown paths are ignored.
+            added or excluded, at most one other clip moves between training and validation.
+        exclude: paths of clips to exclude before any clip is set apart, as in `records` or
+            relative to `root`. Unknown paths are ignored.
 
     Returns:
         `Dataset` with records in the order of the lists, or sorted by class and file name for `"folder"`.
