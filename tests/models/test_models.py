@@ -324,3 +324,9 @@ def weight_paths(name):
     }[name]
     model = build(**TINY, **arguments) if arguments else tiny(build)
     return {weight.path: list(weight.shape) for weight in model.weights}
+
+
+def test_count_macs_does_not_count_a_layer_of_an_unknown_kind_as_nothing():
+    model = keras.Sequential([keras.layers.Input((4, 8, 8, 3)), keras.layers.ConvLSTM2D(2, 3)])
+    with pytest.raises(ValueError, match="convolutions, dense layers.*model='conv_lstm2d'"):
+        keras_stm.count_macs(model, (4, 8, 8, 3))
