@@ -35,6 +35,11 @@ def file_of(path):
     return part.file if part else path
 
 
+def first_time(path):
+    """Returns when the first frame is shown, in seconds from the first frame of its file."""
+    return fragment.first_time(path) if fragment.parse(path) else 0.0
+
+
 def _reader(path):
     # The whole ending must match, because names of other files may contain "#".
     if re.search(r"\.tfrecord#\d+$", os.fspath(path)):
