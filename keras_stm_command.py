@@ -22,6 +22,7 @@ COMMANDS = {
     "fit": "train a model on a folder of clips, or on a data set of the paper",
     "evaluate": "evaluate a trained model by the protocols of the paper",
     "predict": "predict the classes of videos",
+    "embed": "write the features of clips before the classifier",
     "export": "write a trained model for serving",
     "visualize": "draw what a model sees in a clip",
     "check-data": "find damaged, short and duplicate clips before a long training",

@@ -7,8 +7,9 @@ import math
 import os
 import typing
 
-from keras_stm.arguments import absolute_path
+from keras_stm.arguments import ArgumentError, absolute_path
 from keras_stm.data import frames
+from keras_stm.data.catalog.spans import COLUMNS
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
 from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError
 from keras_stm.progress import Progress
@@ -88,6 +89,8 @@ def predict(
     stride=None,
     json_file=None,
     csv_file=None,
+    spans_file=None,
+    threshold=0.5,
     on_answer=None,
 ):
     """Predicts the classes of videos; writes files if at least one video has predictions.
@@ -102,6 +105,10 @@ def predict(
         stride: see `VideoClassifier.timeline`.
         json_file: path of a JSON file to write, or `None`. An existing file is replaced.
         csv_file: path of a CSV file to write, or `None`. An existing file is replaced.
+        spans_file: path of a CSV file of spans to write, or `None`; needs `window`. The file has the columns
+            of the data set `"spans"`, and the score of each span; see `find_spans`. An existing file is
+            replaced.
+        threshold: score that windows must exceed to be in `spans_file`.
         on_answer: function that is called with each returned dictionary as soon as it is known.
 
     Returns:
@@ -113,6 +120,8 @@ def predict(
         ValueError: the model cannot be loaded, or an argument is not as above.
         OSError: a file cannot be written.
     """
+    if spans_file and window is None:
+        raise ArgumentError("spans_file", spans_file, "needs a `window`")
     on_answer = on_answer or (lambda answer: None)
     for problem in found.problems:
         on_answer(problem)
@@ -135,6 +144,8 @@ def predict(
             _write_json(json_file, {"model": absolute_path("model", model), **settings, "videos": answers})
         if csv_file:
             _write_table(csv_file, list(filter(is_answered, answers)))
+        if spans_file:
+            _write_spans(spans_file, list(filter(is_answered, answers)), threshold)
     return answers
 
 
@@ -196,8 +207,24 @@ def merge(windows):
         List of dictionaries with the keys `"start"`, `"end"`, `"label"` and `"score"`; the score is the mean
         over the windows.
     """
+    return find_spans(windows, 0)
+
+
+def find_spans(windows, threshold):
+    """Merges consecutive windows whose best class is the same, and has a score above a threshold.
+
+    Returns:
+        List like that of `merge`.
+    """
+
+    def best(moment):
+        first = moment[2][0]
+        return first["label"] if first["score"] > threshold else None
+
     spans = []
-    for label, group in itertools.groupby(moments(windows), lambda moment: moment[2][0]["label"]):
+    for label, group in itertools.groupby(moments(windows), best):
+        if label is None:
+            continue
         group = list(group)
         score = sum(predictions[0]["score"] for _, _, predictions in group) / len(group)
         spans.append({"start": group[0][0], "end": group[-1][1], "label": label, "score": score})
@@ -227,6 +254,24 @@ def _write_table(path, answers):
         writer.writerow(["file", *times, *(f"{what}_{i}" for i in classes for what in ("label", "score"))])
         for *row, predictions in rows:
             writer.writerow([*row, *(value for prediction in predictions for value in prediction.values())])
+
+
+def _write_spans(path, answers, threshold):
+    """Writes the spans of answers as CSV; paths of videos are relative to the folder of the file."""
+    folder = os.path.dirname(os.path.abspath(path))
+    with (
+        replacing(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*COLUMNS, "score"])
+        for answer in answers:
+            video = os.path.relpath(frames.file_of(answer["file"]), folder)
+            # Times of a part count from its first frame.
+            offset = frames.first_time(answer["file"])
+            for span in find_spans(answer["windows"], threshold):
+                times = [f"{offset + span[time]:.3f}" for time in ("start", "end")]
+                writer.writerow([video, *times, span["label"], f"{span['score']:.6g}"])
 
 
 def render(answer, target):

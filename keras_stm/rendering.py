@@ -11,7 +11,8 @@ import numpy as np
 from av.video.reformatter import Colorspace
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_stm.data.video import VideoError, iterate_frames, probe
+from keras_stm.data.frames import file_of, iterate_frames, probe
+from keras_stm.data.video import VideoError
 
 # Containers that can hold H.264.
 EXTENSIONS = (".m4v", ".mkv", ".mov", ".mp4")
@@ -38,7 +39,7 @@ def render(source, target, moments, progress):
     side is repeated.
 
     Args:
-        source: video file.
+        source: video file, or a part of one.
         target: path of the file to write, with one of `EXTENSIONS`.
         moments: list of `(end, predictions)`: the predictions, as `VideoClassifier` returns them, are drawn
             until `end`, in seconds. The last `end` is infinite.
@@ -73,7 +74,7 @@ def render(source, target, moments, progress):
 
 def meant_rate(source, mean):
     """Returns the frame rate that a video states, or `mean` if they differ by more than 1%, as a fraction."""
-    with av.open(os.path.abspath(source), metadata_errors="ignore") as container:
+    with av.open(os.path.abspath(file_of(source)), metadata_errors="ignore") as container:
         stated = container.streams.video[0].average_rate
     # The mean is less exact: its time stamps may have been rounded to milliseconds.
     if stated and abs(stated / mean - 1) < 0.01:

@@ -219,6 +219,8 @@ ARROWS = {
     "models": {"layers", "weights"},
     "data": set(),
     "evaluation": set(),
+    "temporal_map": set(),
+    "embedding": {"data", "inference"},
     "inference": {"layers", "weights", "models"},
     "plots": {"layers"},
     "export": {"layers", "weights", "models", "inference"},
@@ -226,8 +228,8 @@ ARROWS = {
     "rendering": {"data"},
     "drawing": {"data", "inference", "plots"},
     "predicting": {"data", "video_classifier", "rendering"},
-    "train": {*_MODELS, "data", "evaluation", "inference", "plots", "export"},
-    "commands": {*_MODELS, *_DATA, "evaluation", "inference", "plots", "export", "train"},
+    "train": {*_MODELS, "data", "evaluation", "temporal_map", "inference", "plots", "export"},
+    "commands": {*_MODELS, *_DATA, "evaluation", "embedding", "inference", "plots", "export", "train"},
 }
 
 

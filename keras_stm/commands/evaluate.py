@@ -4,6 +4,7 @@
   keras-stm evaluate --model=RUN --data_dir=FOLDER              # your clips, see `keras-stm fit`
   keras-stm evaluate --model=RUN --data_dir=FOLDER --dataset=something_v2 --protocol=paper
   keras-stm evaluate --model=RUN --frames=reversed              # how much does frame order matter?
+  keras-stm evaluate --spans=PREDICTED.csv --dataset=spans --data_dir=TRUE.csv    # when what happens
 
 --protocol=efficient uses one view of each video: the middle frame of each segment and the centre crop
 (section 4.6, Table 9). --protocol=paper averages the scores of 30 views: 10 random clips with 3 crops each
@@ -17,9 +18,15 @@ Prints the result and writes into --output:
   confusion.png    the confusion matrix
   left_out.txt     the missing and the unreadable videos, if any
 With --frames, it also writes per_class, scores and confusion for the other order of frames.
+
+--spans compares the spans that `keras-stm predict --window --spans` found with those of a data set of spans,
+without a model: mean average precision at a temporal intersection over union of 0.3, 0.5 and 0.7, as
+ActivityNet defines it. Spans of --split are used, or all of them if the data set has no splits. It writes
+result.json.
 """
 
 import functools
+import os
 import shlex
 
 from absl import flags
@@ -36,11 +43,18 @@ from keras_stm.data import views
 from keras_stm.data.dataset import SPLITS
 from keras_stm.train.devices import start
 from keras_stm.train.evaluate import evaluate
+from keras_stm.train.evaluate_spans import evaluate_spans
 
 
 def define_flags(values):
     """Defines the flags of the command."""
     flags.DEFINE_string("model", None, "Folder of a run, or the .keras file in it.", flag_values=values)
+    flags.DEFINE_string(
+        "spans",
+        None,
+        "CSV file of predicted spans to compare with those in --data_dir; needs no --model.",
+        flag_values=values,
+    )
     define_data(values, optional=True)
     flags.DEFINE_enum(
         "split", "validation", list(SPLITS), "Split of the data set to evaluate.", flag_values=values
@@ -65,7 +79,8 @@ def define_flags(values):
     flags.DEFINE_string(
         "output",
         None,
-        "Folder for the written files. Default: a folder in <model>/evaluation, named after the settings.",
+        "Folder for the written files. Default: a folder in <model>/evaluation, named after the settings; "
+        "with --spans, saved_models/evaluate-<name of the CSV file>.",
         flag_values=values,
     )
     define_distribution(values)
@@ -118,6 +133,9 @@ def main(argv):
 
 
 def _evaluate(command, values, paths):
+    if values.spans:
+        _evaluate_spans(command, values)
+        return
     if not values.model:
         raise ValueError("--model is missing: pass the folder of a run, or a .keras file")
     with start(values.distribution).scope():
@@ -142,3 +160,19 @@ def _evaluate(command, values, paths):
             max_unreadable=values.max_unreadable,
             command=command,
         )
+
+
+def _evaluate_spans(command, values):
+    if values.model:
+        raise ValueError("--spans compares predictions that are made already; pass no --model")
+    if not values.data_dir:
+        raise ValueError("--data_dir is missing: pass the true spans")
+    name = os.path.splitext(os.path.basename(values.spans))[0]
+    evaluate_spans(
+        values.spans,
+        values.data_dir,
+        values.output or os.path.join("saved_models", f"evaluate-{name}"),
+        dataset=values.dataset,
+        split=values.split,
+        command=command,
+    )

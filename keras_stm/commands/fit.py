@@ -9,6 +9,7 @@ two cores.
                                                           # FOLDER/train/<class> and FOLDER/val/<class>
   keras-stm fit --data_dir=FOLDER --preset=finetune
   keras-stm fit --data_dir=FOLDER --preset=something_v2   # a data set in its original layout
+  keras-stm fit --data_dir=spans.csv --dataset=spans      # parts of long videos: video,start,end,label
   keras-stm fit --config=RUN/config.json                  # settings of an earlier run
 
 Repeat the same command to resume a run that was stopped.

@@ -164,7 +164,7 @@ def define_data(values, packed=True, optional=False):
     flags.DEFINE_string(
         "data_dir",
         None,
-        "Folder of the data set"
+        "Folder or file of the data set"
         + (", or a folder that `keras-stm pack` wrote." if packed else ".")
         + (" Default: the embedded data set." if optional else ""),
         flag_values=values,

@@ -3,11 +3,15 @@
   keras-stm predict clip.mp4                           # with the model of `keras-stm fit`
   keras-stm predict clip.mp4 FOLDER --model=saved_models/RUN --csv=scores.csv --json=scores.json
   keras-stm predict long.mp4 --window=2                # a timeline with windows of two seconds
+  keras-stm predict long.mp4 --window=2 --spans=spans.csv    # when what happens, as CSV
+  keras-stm predict "long.mp4#t=61.5,1:10"             # a part of a video, in seconds or hh:mm:ss
   keras-stm predict clip.mp4 --render=labelled.mp4     # the video with its labels drawn on it
 
 Prints the classes with the highest scores of each video. Folders and their subfolders are searched for
 videos; a folder with .jpg frames and no video is one video. With --window, a window slides over each video.
 Neighbouring windows with the same class become one line of the timeline; --csv has a row for every window.
+--spans writes the lines of windows with scores above --threshold, for `keras-stm evaluate --spans`, or for
+`keras-stm fit --dataset=spans` after corrections.
 
 Unreadable videos are reported in one line each and skipped. Exit status: 0 if all videos have predictions; 2
 if some could not be read; 1 if there are none, and then no file is written.
@@ -22,6 +26,7 @@ from absl import flags
 from keras_stm import predicting
 from keras_stm.commands.flags import define_distribution
 from keras_stm.commands.main import run
+from keras_stm.data.frames import file_of
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import PROTOCOLS
 from keras_stm.train import devices
@@ -66,13 +71,31 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_string(
+        "spans",
+        None,
+        "CSV file for the spans that --window finds: video, start, end, label, score. Paths of videos are "
+        "relative to its folder.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "threshold",
+        0.5,
+        "Score that windows must exceed to be in --spans.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        flag_values=values,
+    )
+    flags.DEFINE_string(
         "render",
         None,
         "File (.mp4) for a copy of the video, without sound, with the classes drawn on it.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
-        "overwrite", False, "Replace existing files of --json, --csv and --render.", flag_values=values
+        "overwrite",
+        False,
+        "Replace existing files of --json, --csv, --spans and --render.",
+        flag_values=values,
     )
     define_distribution(values)
 
@@ -87,13 +110,14 @@ def _predict(name, values, paths):
     """Predicts the videos in `paths`; errors begin with `name`. Returns the exit status."""
     if not paths:
         raise ValueError("no video is given; pass files or folders")
-    if values.stride is not None and values.window is None:
-        raise ValueError("--stride needs --window, which is not given")
+    for flag in ("stride", "spans"):
+        if values[flag].value is not None and values.window is None:
+            raise ValueError(f"--{flag} needs --window, which is not given")
     for stream in (sys.stdout, sys.stderr):
         # Names may have characters that the terminal cannot show.
         stream.reconfigure(errors="replace")
     found = predicting.find_clips(paths)
-    outputs = {flag: values[flag].value for flag in ("json", "csv", "render") if values[flag].value}
+    outputs = {flag: values[flag].value for flag in ("json", "csv", "spans", "render") if values[flag].value}
     check_outputs(outputs, found.clips, values.overwrite)
     with devices.start(values.distribution).scope():
         answers = predicting.predict(
@@ -106,6 +130,8 @@ def _predict(name, values, paths):
             stride=values.stride,
             json_file=values.json,
             csv_file=values.csv,
+            spans_file=values.spans,
+            threshold=values.threshold,
             on_answer=functools.partial(print_answer, name),
         )
     answered = [answer for answer in answers if predicting.is_answered(answer)]
@@ -138,7 +164,8 @@ def check_outputs(outputs, clips, overwrite):
         if os.path.isdir(path):
             raise ValueError(f"--{name}={path} is a folder; pass the path of a file")
         if os.path.exists(path):
-            if any(os.path.exists(clip) and os.path.samefile(clip, path) for clip in clips):
+            files = filter(os.path.exists, map(file_of, clips))
+            if any(os.path.samefile(file, path) for file in files):
                 raise ValueError(f"--{name}={path} is one of the videos to read")
             if not overwrite:
                 raise ValueError(f"--{name}={path} exists; pass another path, or --overwrite to replace it")

@@ -15,6 +15,7 @@ import os
 from absl import flags
 
 from keras_stm.commands.main import run
+from keras_stm.data.frames import file_of
 from keras_stm.drawing import draw
 
 
@@ -61,7 +62,7 @@ def _visualize(values, paths):
 
 
 def _stem(path):
-    """Returns the name of a clip; that of a file is without its extension."""
+    """Returns the name of a clip; that of a whole file is without its extension."""
     path = os.path.abspath(os.path.expanduser(path))
     name = os.path.basename(path)
-    return name if os.path.isdir(path) else os.path.splitext(name)[0]
+    return name if os.path.isdir(path) or file_of(path) != path else os.path.splitext(name)[0]

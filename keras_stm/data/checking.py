@@ -9,7 +9,7 @@ import statistics
 import typing
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.data import frames, video
+from keras_stm.data import fragment, frames, video
 from keras_stm.data.catalog import open_dataset
 from keras_stm.data.parallel import in_order
 from keras_stm.data.paths import absolute
@@ -184,10 +184,16 @@ def _or_none(key, path):
 
 
 def _size(path):
+    part = fragment.parse(path)
+    if part:
+        return hash((_size(part.file), part.start, part.end))
     return hash(_list_files(path)) if os.path.isdir(path) else os.path.getsize(path)
 
 
 def _content(path):
+    part = fragment.parse(path)
+    if part:
+        return _content(part.file), part.start, part.end
     files = _list_files(path) if os.path.isdir(path) else ()
     with open(os.path.join(path, files[0][0]) if files else path, "rb") as file:
         return hash(files), hashlib.file_digest(file, "sha256").digest()

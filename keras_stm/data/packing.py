@@ -9,7 +9,7 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from keras_stm.data import augment, frame_folder, jpeg, shards, video
+from keras_stm.data import augment, frame_folder, frames, jpeg, shards
 from keras_stm.data.catalog import open_dataset
 from keras_stm.data.dataset import SPLITS, Dataset
 from keras_stm.data.exclude import read_exclude
@@ -242,7 +242,7 @@ def read_clip(path, short_side, quality):
 def _frames_and_jpegs(path):
     """Yields each frame of a clip, and the JPEG that it comes from or `None`."""
     if not os.path.isdir(path):
-        for frame in video.iterate_frames(path):
+        for frame in frames.iterate_frames(path):
             yield frame, None
         return
     for name in frame_folder.list_frames(path):

@@ -6,9 +6,12 @@ clip therefore takes at most 10 GiB, five times `MAX_BYTES`. Rejecting a file th
 than 1 GiB. These numbers are for one clip; each worker reads one clip at the same time.
 """
 
+import collections
 import contextlib
 import functools
+import itertools
 import os
+import threading
 import typing
 
 import numpy as np
@@ -32,6 +35,13 @@ MAX_PACKETS = 2**21
 
 # This includes the frames of sound, which may be more.
 _MAX_SAMPLES = 4 * MAX_PACKETS
+# So many packets are read in a few milliseconds. Only longer files are worth a search or a place in memory.
+_FAR = 1000
+# Maximum entries of long files in memory, a quarter of a gigabyte.
+_MOST_KEPT = 2**20
+_kept = collections.OrderedDict()
+# Clips are read by several threads.
+_kept_lock = threading.Lock()
 _PIXELS = {"max_pixels": str(MAX_PIXELS)}
 # Text formats that name other files. Those files would not be checked, and could form an endless loop.
 _LISTS = {"concat", "dash", "hls", "sdp", "vobsub"}
@@ -121,14 +131,47 @@ def read_frames(path, indices):
     return _decode_and_count(path, indices, sum(not entry.is_discard for entry in entries))
 
 
-def iterate_frames(path):
-    """Yields every frame of a video file, like `read_frames`, but one at a time.
+def iterate_frames(path, indices=None):
+    """Yields frames of a video file, like `read_frames`, but one at a time.
+
+    Args:
+        path: see `read_frames`.
+        indices: `range` of consecutive frames. Only their groups of pictures are decoded, as in
+            `read_frames`. `None` yields every frame.
 
     Raises:
         VideoError: see `read_frames`. A damaged part raises when it is reached.
     """
-    for frame in _decode_all(path):
+    if indices is not None:
+        for frame in _iterate_groups(path, indices):
+            yield _to_rgb(path, frame, 1)
+            indices = indices[1:]
+        if not indices:
+            return
+    start, stop = (indices.start, indices.stop) if indices else (0, None)
+    for frame in itertools.islice(_decode_all(path), start, stop):
         yield _to_rgb(path, frame, 1)
+
+
+def frame_times(path):
+    """Returns when each frame of a video file is shown, in microseconds from the first frame.
+
+    Returns:
+        int64 array `(frames,)`, ascending.
+
+    Raises:
+        VideoError: see `read_frames`; or neither time stamps nor a frame rate tell the times.
+    """
+    with _open(path) as (container, stream):
+        times, unit = _presentation_times(stream, _scan(path, container, stream)), stream.time_base
+    if times is None:
+        times = [frame.pts for frame in _decode_all(path)]
+        if None in times or any(one >= other for one, other in itertools.pairwise(times)):
+            rate = probe(path).frame_rate
+            if rate is None:
+                raise VideoError(path, "unreadable", "states no times of its frames")
+            times, unit = range(len(times)), 1 / rate
+    return np.rint((np.array(times, "int64") - times[0]) * (float(unit) * 1e6)).astype("int64")
 
 
 def probe(path):
@@ -247,10 +290,24 @@ def _packets(path, container, stream):
 
 
 def _scan(path, container, stream):
-    """Returns every `_Entry`, but no packets, because a file may be larger than the memory."""
+    """Returns every `_Entry`, but no packets, because a file may be larger than the memory.
+
+    The entries of long files are kept, because many parts of such a file may be read one by one.
+    """
+    status = os.stat(path)
+    key = os.path.abspath(path), status.st_size, status.st_mtime_ns
+    with _kept_lock:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
     entries = [entry for _, entry in _packets(path, container, stream)]
     if all(entry.is_discard for entry in entries):
         raise VideoError(path, "unreadable", "holds no frames")
+    if len(entries) > _FAR:
+        with _kept_lock:
+            _kept[key] = entries
+            while len(_kept) > 1 and sum(map(len, _kept.values())) > _MOST_KEPT:
+                _kept.popitem(last=False)
     return entries
 
 
@@ -301,14 +358,33 @@ def _decode_groups(path, container, stream, entries, chosen):
     return _stack(path, [frames[time] for time in chosen]) if len(frames) == len(wanted) else None
 
 
+def _iterate_groups(path, indices):
+    """Yields consecutive frames like `_decode_groups`; stops early where that returns `None`."""
+    import av
+
+    with _open(path) as (container, stream):
+        entries = _scan(path, container, stream)
+        upcoming = (_presentation_times(stream, entries) or [])[indices.start : indices.stop]
+        if not upcoming:
+            return
+        wanted = set(upcoming)
+        upcoming.reverse()
+        with contextlib.suppress(av.FFmpegError):
+            for frame in _decode_runs(path, container, stream, entries, wanted):
+                if frame.pts in wanted:
+                    if frame.is_corrupt or frame.pts != upcoming.pop():
+                        return
+                    yield frame
+
+
 def _decode_runs(path, container, stream, entries, wanted):
     """Yields the frames of the packets in `_runs`; stops early if packets differ from the first pass."""
     context = stream.codec_context
     # Skip B-frames that no other frame depends on. FFmpeg identifies them reliably only in H.264.
     skip = "NONREF" if context.name == "h264" else "DEFAULT"
-    container.seek(entries[0].pts, stream=stream)
-    numbered = enumerate(_packets(path, container, stream))
-    for start, stop in _runs(entries, wanted):
+    runs = _runs(entries, wanted)
+    numbered = _packets_up_to(runs[0][0], path, container, stream, entries)
+    for start, stop in runs:
         for i, (packet, entry) in numbered:
             if entry != entries[i]:
                 return
@@ -319,6 +395,24 @@ def _decode_runs(path, container, stream, entries, wanted):
                 break
         yield from context.decode(None)
         context.flush_buffers()
+
+
+def _packets_up_to(start, path, container, stream, entries):
+    """Returns an iterator of `(number, (packet, entry))`, which begins at or before the number `start`."""
+    import av
+
+    if start > _FAR:
+        keyframes = {entry.pts: number for number, entry in enumerate(entries) if entry.is_keyframe}
+        # Containers without an index may have no place to jump to, or jump elsewhere.
+        with contextlib.suppress(av.FFmpegError):
+            container.seek(entries[start].pts, stream=stream)
+            packets = _packets(path, container, stream)
+            first = next(packets, None)
+            number = keyframes.get(first[1].pts) if first else None
+            if number is not None and number <= start and first[1] == entries[number]:
+                return enumerate(itertools.chain([first], packets), number)
+    container.seek(entries[0].pts, stream=stream)
+    return enumerate(_packets(path, container, stream))
 
 
 def _runs(entries, wanted):

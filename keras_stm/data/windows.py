@@ -12,7 +12,8 @@ import numpy as np
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import frames, segments
-from keras_stm.data.video import VideoError, check_size, iterate_frames
+from keras_stm.data.frames import iterate_frames
+from keras_stm.data.video import VideoError, check_size
 from keras_stm.data.views import read_views
 
 
@@ -31,7 +32,7 @@ def iterate_windows(path, window, stride=None, num_frames=8, image_size=224, cro
     are kept in memory. The mean frame rate converts seconds to frames.
 
     Args:
-        path: video file.
+        path: video file, or a part of one; see `fragment`. Times are relative to the start of the part.
         window: length in seconds. A shorter video is one window.
         stride: seconds from the start of one window to the start of the next, at most `window`, so
             that the windows cover the whole video. `None` is half of `window`. The last window ends

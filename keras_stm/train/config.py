@@ -33,9 +33,9 @@ class Config:
     """
 
     dataset: str = _setting(
-        "What `data_dir` holds: a data set in its original layout, a 'folder' of class folders, or a 'list': "
-        "text files with a path and a label in each line. A folder that `keras-stm pack` wrote is recognised "
-        "automatically.",
+        "What `data_dir` holds: a data set in its original layout, a 'folder' of class folders, a 'list': text "
+        "files with a path and a label in each line, a CSV file of 'spans' of videos, or the JSON export of "
+        "'label_studio'. A folder that `keras-stm pack` wrote is recognised automatically.",
         choices=DATASETS,
     )
     model: str = _setting("The network.")

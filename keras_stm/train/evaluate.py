@@ -224,7 +224,7 @@ def name_evaluation(settings, trained):
 def _data_name(settings):
     if settings["data_dir"] is None:
         return "arrow_of_time"
-    if settings["dataset"] in ("folder", "list"):
+    if settings["dataset"] in ("folder", "list", "spans", "label_studio"):
         return os.path.splitext(os.path.basename(settings["data_dir"].rstrip("/")))[0]
     return settings["dataset"]
 

@@ -16,7 +16,8 @@ from keras_stm.commands.flags import parse as parse_flags
 from tests.commands import find_command
 
 COMMANDS = (
-    *("benchmark", "check_data", "evaluate", "export", "fit", "pack", "predict", "reproduce", "visualize"),
+    *("benchmark", "check_data", "embed", "evaluate", "export", "fit", "pack", "predict", "reproduce"),
+    "visualize",
 )
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from keras_stm.data import frame_folder, frames, shards, video
+from keras_stm.data import fragment, frame_folder, frames, shards, video
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,8 @@ from keras_stm.data import frame_folder, frames, shards, video
         ("clip #3.mp4", video),
         ("a.tfrecord#12.mp4", video),
         ("folder #3", frame_folder),
+        ("clip.mp4#t=1.5,4", fragment),
+        ("clip.mp4#t=4s", video),
         ("train-00003-of-00016.tfrecord#0", shards),
         ("train-00003-of-00016.tfrecord#1234567", shards),
     ],
@@ -22,7 +24,7 @@ from keras_stm.data import frame_folder, frames, shards, video
 def test_each_path_is_read_by_what_it_is(tmp_path, monkeypatch, name, reader, function, arguments):
     for folder in ("folder", "folder.mp4", "folder #3"):
         (tmp_path / folder).mkdir()
-    for module in (frame_folder, shards, video):
+    for module in (fragment, frame_folder, shards, video):
         monkeypatch.setattr(module, function, lambda *given, module=module: (module, *given))
     path = str(tmp_path / name)
     assert getattr(frames, function)(path, *arguments) == (reader, path, *arguments)

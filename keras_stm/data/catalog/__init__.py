@@ -7,8 +7,10 @@ from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.class_names import is_line
 from keras_stm.data.catalog.class_folders import open_folder
 from keras_stm.data.catalog.kinetics import open_kinetics400
+from keras_stm.data.catalog.label_studio import open_label_studio
 from keras_stm.data.catalog.packed import open_packed
 from keras_stm.data.catalog.something import open_jester, open_something_v1, open_something_v2
+from keras_stm.data.catalog.spans import open_spans
 from keras_stm.data.catalog.text_list import open_list
 from keras_stm.data.catalog.ucf_hmdb import open_hmdb51, open_ucf101
 from keras_stm.data.dataset import SPLITS
@@ -26,6 +28,8 @@ _OPENERS = {
     "hmdb51": open_hmdb51,
     "folder": open_folder,
     "list": open_list,
+    "spans": open_spans,
+    "label_studio": open_label_studio,
     "packed": open_packed,
 }
 NAMES = tuple(_OPENERS)
@@ -56,6 +60,8 @@ def open_dataset(
     | `"hmdb51"` | `.avi` | sorted |
     | `"folder"` | videos or folders of `.jpg` frames, in one folder per class | sorted |
     | `"list"` | paths in the lines of a text file | the order of `classes.txt`, or by number |
+    | `"spans"` | parts of videos, in the rows of a CSV file | sorted |
+    | `"label_studio"` | parts of videos or whole ones, in Label Studio's JSON export | sorted |
     | `"packed"` | shards from `keras-stm pack` | the order of the packed data set |
 
     `"folder"` may have its class folders under `train`, `validation` (also `val` or `valid`) and
@@ -65,15 +71,22 @@ def open_dataset(
     to the list's folder. If a folder or list has no validation clips, a share of each class is set
     apart from training for validation.
 
+    `"spans"` is a CSV file, or a folder with `spans.csv` or a single `.csv`. Its header has the columns
+    `video`, `start`, `end`, `label` and perhaps `split`; others are ignored. A span has the frames from
+    its start to before its end, in seconds, `mm:ss` or `hh:mm:ss`. The path of a record is
+    `clip.mp4#t=1.5,4`; see `fragment`. `"label_studio"` is a JSON export, or a folder with one; see
+    `catalog.label_studio`. Without a validation split, whole videos are set apart.
+
     Args:
         name: one of the names above.
-        root: folder of the data set; also the `.txt` file of `"list"`, or the URL of `"packed"`.
+        root: folder of the data set; also the file of `"list"`, `"spans"` or `"label_studio"`, or the URL
+            of `"packed"`.
         split: `"train"`, `"validation"` or `"test"`. UCF-101 and HMDB-51 have no validation split,
             so `"validation"` opens their test split.
         fold: 1, 2 or 3, for UCF-101 and HMDB-51.
         class_order: `"sorted"` or `"raw"`, for Something-Something v1.
-        validation_split: share of each class that `"folder"` and `"list"` set apart, above 0 and
-            below 1. Of two or more clips, it is at least one and never all.
+        validation_split: share of each class that is set apart, above 0 and below 1. Of two or more
+            clips, it is at least one and never all.
         seed: chooses the clips that are set apart, from their paths within the data set. If a clip is
             added or excluded, at most one other clip moves between training and validation.
         exclude: paths of clips to exclude before any clip is set apart, as in `records` or

@@ -1,6 +1,7 @@
 """Reads the annotation files of data sets; error messages say where in a file the error is."""
 
 import collections
+import csv
 import glob
 import json
 import os
@@ -63,6 +64,45 @@ def read_lines(path):
     if not lines:
         raise ValueError(f"{path}: expected at least one line, but the file is empty")
     return lines
+
+
+def read_table(path, columns):
+    """Returns the rows of a CSV file with a header as `Entry`s of `{column: text}`.
+
+    Fields are separated by commas, semicolons or tabs. Names of columns are in lower case. Blanks around
+    fields and blank lines do not count.
+
+    Args:
+        path: path of the file.
+        columns: names of the columns that the header must have, in any order and among others.
+
+    Raises:
+        ValueError: the header lacks a column or repeats one, a row is not as long as the header, there is no
+            row, or the file is unreadable.
+    """
+    text = read_text(path)
+    header = next((line for line in text.split("\n") if line.strip()), "").lower()
+    delimiter = next((sign for sign in ",;\t" if sign in header), ",")
+    reader = csv.reader(text.split("\n"), delimiter=delimiter, strict=True)
+    entries = []
+    try:
+        for fields in reader:
+            if any(map(str.strip, fields)):
+                entries.append(Entry(path, f"line {reader.line_num}", [field.strip() for field in fields]))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: expected CSV ({error})") from error
+    if not entries:
+        raise ValueError(f"{path}: expected a header with {', '.join(columns)}, but the file is empty")
+    header, *rows = entries
+    names = [name.lower() for name in header.value]
+    if not set(columns) <= set(names) or len(set(names)) < len(names):
+        raise header.expected(f"a header with {', '.join(columns)}, each column once")
+    if not rows:
+        raise header.expected("lines after the header")
+    for row in rows:
+        if len(row.value) != len(names):
+            raise row.expected(f"{len(names)} fields, like the header")
+    return [row._replace(value=dict(zip(names, row.value, strict=True))) for row in rows]
 
 
 def read_json_list(path):

@@ -16,7 +16,7 @@ DATASET = Dataset(
 
 
 def test_names_and_splits():
-    assert NAMES == (*shipped.WRITERS, "folder", "list", "packed")
+    assert NAMES == (*shipped.WRITERS, "folder", "list", "spans", "label_studio", "packed")
     assert SPLITS == ("train", "validation", "test")
 
 

@@ -16,6 +16,7 @@ from keras_stm.data.catalog import open_dataset
 from tests.data.catalog import shipped
 
 CLASSES = ["Bending", "Pulling"]
+SPANS = "video,start,end,label,split\n"
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
 
@@ -28,7 +29,18 @@ def text_list(class_names):
     return files
 
 
-WRITERS = {**shipped.WRITERS, "list": text_list}
+def spans(class_names):
+    videos = [f"{split}{label}.mp4" for split in shipped.FIRST for label in range(len(class_names))]
+    rows = [
+        f"{split}{label}.mp4,{start},{start + 2.5},{name},{split}"
+        for split in shipped.FIRST
+        for label, name in enumerate(class_names)
+        for start in (0, 61)
+    ]
+    return {"spans.csv": shipped.lines([SPANS.strip(), *rows])} | dict.fromkeys(videos, b"")
+
+
+WRITERS = {**shipped.WRITERS, "list": text_list, "spans": spans}
 
 
 def contents(folder):
@@ -70,6 +82,7 @@ TEXT = [
     ("list", "train", "train.txt"),
     ("list", "train", "validation.txt"),
     ("list", "test", "test.txt"),
+    ("spans", "train", "spans.csv"),
 ]
 
 
@@ -109,6 +122,30 @@ def v2(*entries):
 
 # (data set, split, file) -> content of the file, place of the error, and text found there.
 MALFORMED = {
+    ("spans", "train", "spans.csv"): [
+        ("train0.mp4,0,1,Bending,train\n", "line 1", "video, start, end, label"),
+        ("video,start,end\na.mp4,0,1\n", "line 1", "video, start, end, label"),
+        ("video,start,end,label,end\na.mp4,0,1,Bending,2\n", "line 1", "each column once"),
+        (SPANS, "line 1", "lines after the header"),
+        (SPANS + "a.mp4,0,1,Bending,train\n\nb.mp4,0,1,Bending\n", "line 4", "5 fields"),
+        (SPANS + "a.mp4,0,1,Bending,holdout\n", "line 2", "'holdout'"),
+        (SPANS + "a.mp4,0,1,,train\n", "line 2", "a video and a label"),
+        (SPANS + ",0,1,Bending,train\n", "line 2", "a video and a label"),
+        (SPANS + "a.mp4,2,2,Bending,train\n", "line 2", "a later end"),
+        (SPANS + "a.mp4,0,1:60,Bending,train\n", "line 2", "'1:60'"),
+        (SPANS + "a.mp4,-1,2,Bending,train\n", "line 2", "'-1'"),
+        (SPANS + "a.mp4,nan,2,Bending,train\n", "line 2", "'nan'"),
+        (SPANS + "a.mp4,0,1,Bending,train\n./a.mp4,0.0,00:01,Pulling,train\n", "line 3", "a.mp4#t=0,1"),
+        (SPANS + 'a.mp4,0,1,"Bending,train\n', "line 3", "CSV"),
+        (SPANS + "a.mp4,0,1,Bending,train\n", "at least two labels", "Bending"),
+    ],
+    ("spans", "test", "spans.csv"): [
+        (
+            SPANS + "a.mp4,0,1,Bending,train\nb.mp4,0,1,Pulling,train\nc.mp4,0,1,Waving,Test\n",
+            "only labels of training spans",
+            "Waving",
+        ),
+    ],
     ("something_v1", "train", "something-something-v1-labels.csv"): [
         ("Bending\n\nPulling\n Bending \n", "line 4", "'Bending'"),
     ],
@@ -224,7 +261,7 @@ MALFORMED = {
     [(*where, *case) for where, cases in MALFORMED.items() for case in cases],
 )
 def test_a_malformed_file_is_named_with_the_place(tmp_path, name, split, file, content, place, found):
-    shipped.write(tmp_path, {**shipped.WRITERS[name](CLASSES), file: content})
+    shipped.write(tmp_path, {**WRITERS[name](CLASSES), file: content})
     check_refused(tmp_path, file, split, name, place, found)
 
 
@@ -273,6 +310,11 @@ LONG = {
     "ucf101": ("trainlist01.txt", "Bending/v_Bending_g02_c01.avi 1\n", "Bending/x{}.avi 1\n"),
     "hmdb51": ("Bending_test_split1.txt", "A_(film)_Bending_2.avi 1\n", "x{}.avi 1\n"),
     "list": ("train.txt", "clips/1000.mp4 0\n", "clips/x{}.mp4 0\n"),
+    "spans": (
+        "spans.csv",
+        SPANS + "train0.mp4,0,1,Bending,train\ntrain1.mp4,0,1,Pulling,train\nx.mp4,0,1,Pulling,val\n",
+        "train0x{}.mp4,0,1,Bending,train\n",
+    ),
 }
 
 
