@@ -76,7 +76,8 @@ def let_the_first_epoch_win(patch):
             # The run is over.
             return result, loss
         validated[epoch] = self.model.get_weights()
-        return types.SimpleNamespace(top1=(0.75, 0.5)[epoch]), loss
+        accuracy = (0.75, 0.5)[epoch]
+        return types.SimpleNamespace(top1=accuracy, mean_class_accuracy=accuracy), loss
 
     patch.setattr(loop.Training, "validate", rigged)
     return validated
@@ -163,7 +164,10 @@ def test_averaged_weights_are_validated_and_saved_and_the_last_steps_are_trained
 @pytest.mark.every_backend
 def test_the_history_has_a_row_an_epoch_and_the_designs_columns(whole, clips):
     rows = read_history(whole.folder)
-    assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+    assert list(rows[0]) == [
+        *("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_mean_class_accuracy"),
+        "learning_rate",
+    ]
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
     rates = [float(row["learning_rate"]) for row in rows]
@@ -337,7 +341,7 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
     def rigged(self):
         if len(self.history) == 1:
             best.extend(self.model.get_weights())
-        return types.SimpleNamespace(top1=next(accuracies)), 1.0
+        return types.SimpleNamespace(top1=next(accuracies), mean_class_accuracy=0.5), 1.0
 
     monkeypatch.setattr(loop.Training, "validate_average", rigged)
     settings = {"freeze_backbone": True, "early_stopping": 1, "epochs": 4, "learning_rate": 0.8}
