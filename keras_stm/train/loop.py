@@ -61,7 +61,7 @@ class Training:
             callbacks = [
                 *callbacks,
                 data_wait,
-                TimeEstimate(self._steps_left()),
+                TimeEstimate(self.steps_left()),
                 FiniteLoss(self.data, self.devices),
                 EpochEnd(self),
                 self.interruption,
@@ -88,7 +88,7 @@ class Training:
         else:
             self.take_average()
 
-    def _steps_left(self):
+    def steps_left(self):
         """Returns how many steps the remaining epochs have, those of validation included."""
         data = self.data
         validation_steps = -(-len(data.validation.records) // data.step_size)
