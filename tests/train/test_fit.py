@@ -85,7 +85,7 @@ def let_the_first_epoch_win(patch):
 
 def make_training(data, history):
     """Returns a `loop.Training` of any model after some epochs."""
-    model = keras.Sequential([keras.Input((1,)), keras.layers.Flatten()])
+    model = keras.Sequential([keras.Input((1, 1, 1, 3)), keras.layers.Flatten()])
     training = loop.Training(model, None, data, None, None)
     training.history = history
     return training
