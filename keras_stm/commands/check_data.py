@@ -25,7 +25,7 @@ from absl import flags
 
 from keras_stm.commands import main as commands
 from keras_stm.commands.flags import define_data, define_workers
-from keras_stm.data.checking import EXCLUDE, FINDINGS, check
+from keras_stm.data.checking import EXCLUDE, FINDINGS, IMBALANCED, check
 from keras_stm.data.paths import absolute
 from keras_stm.plots.data import as_text, plot_data
 from keras_stm.replacing import replacing
@@ -110,6 +110,9 @@ def print_report(findings):
             print(
                 f"{least:22,} ({smallest}) to {most:,} ({largest}) per class, median {median}, ratio {ratio}"
             )
+            if split == "train" and found["balance"]["ratio"] >= IMBALANCED:
+                advice = "train with --sampling_weights=balanced or --class_weights=balanced"
+                print(f"{'':22} imbalanced: {advice}")
             if found["balance"]["empty"]:
                 print(f"{'':22} none of {_first(found['balance']['empty'])}")
         if found["missing"]:

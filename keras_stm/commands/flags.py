@@ -57,7 +57,11 @@ def _describe(values):
 def define_settings(values):
     """Defines `--preset`, `--config` and a flag for each field of `config.Config`."""
     flags.DEFINE_enum(
-        "preset", None, list(PRESETS), "Settings to start from. Default: small.", flag_values=values
+        "preset",
+        None,
+        list(PRESETS),
+        "Settings to start from. Default: small; without --data_dir those of arrow_of_time.",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "config",
@@ -123,6 +127,9 @@ def _preset_values(name):
 def read_settings(values):
     """Reads the settings: the preset or the saved settings, overridden by the flags.
 
+    Without `--data_dir`, the default is the preset of the embedded data set. `small` would make the best
+    epoch's weights the result, chosen by the very clips that measure it.
+
     Args:
         values: parsed flags of `define_settings`.
 
@@ -134,7 +141,8 @@ def read_settings(values):
     """
     if values.config and values.preset:
         raise ArgumentError("preset", values.preset, "must not be passed together with `config`")
-    settings = config.read(values.config) if values.config else PRESETS[values.preset or "small"]
+    default = "small" if values.data_dir else "arrow_of_time"
+    settings = config.read(values.config) if values.config else PRESETS[values.preset or default]
     found = {field.name: values[field.name].value for field in dataclasses.fields(config.Config)}
     given = {name: value for name, value in found.items() if value is not None}
     return dataclasses.replace(settings, **given)

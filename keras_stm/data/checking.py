@@ -22,6 +22,8 @@ FINDINGS = "check_data.json"
 EXCLUDE = "exclude.txt"
 # Maximum bytes of the frames that `decode` decodes at a time, to limit memory.
 CHUNK_BYTES = 2**27
+# Ratio of the largest to the smallest class at which training should weigh the classes.
+IMBALANCED = 10
 
 
 class Check(typing.NamedTuple):

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from keras_stm.arguments import ArgumentError, one_of, positive_int
-from keras_stm.data import augment, keras_augment, segments
+from keras_stm.data import augment, class_balance, keras_augment, segments
 from keras_stm.data.frames import read_frames
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.video import VideoError
@@ -25,6 +25,7 @@ def make_pipeline(
     seed=0,
     initial_epoch=0,
     epochs=1,
+    sampling_weights="none",
     scales=(1, 0.875, 0.75, 0.66),
     flip="none",
     color_jitter=0.0,
@@ -62,6 +63,9 @@ def make_pipeline(
         seed: integer of at least 0 that all random choices depend on.
         initial_epoch: first epoch, counted from 0; training only.
         epochs: epoch at which to stop, exclusive; training only.
+        sampling_weights: `"none"` shows each video once in an epoch; training only. `"balanced"` shows
+            each class equally often, and `"sqrt"` in proportion to the square root of its number of
+            videos. An epoch then has as many clips as before, and videos of small classes repeat.
         scales: sides of the random crops relative to the video's short side; training only, like the
             following arguments up to `cut_mix`.
         flip: `"none"`, `"plain"` or `"labels"`. `"plain"` mirrors a random half of the clips.
@@ -90,6 +94,7 @@ def make_pipeline(
     import tensorflow as tf
 
     _check_clips(dataset, num_frames, image_size, sampling, flip, scales)
+    one_of("sampling_weights", sampling_weights, class_balance.SAMPLING_WEIGHTS)
     _check_epochs(training, initial_epoch, epochs)
     steps = _check_steps(dataset, training, batch_size, steps)
     index, count = _check_shard(shard, batch_size)
@@ -120,7 +125,8 @@ def make_pipeline(
                 batch = mixture(*batch, tf.random.fold_in([seed, epoch], -1 - step))
             return batch
 
-        batches = make_batches(_places(epoch, total, batch_size, steps, seed, shard)).take(steps)
+        places = _places(dataset, epoch, batch_size, steps, seed, shard, sampling_weights)
+        batches = make_batches(places).take(steps)
         return batches.enumerate().map(mix) if mixtures else batches
 
     if training:
@@ -224,7 +230,18 @@ def steps_per_epoch(dataset, batch_size):
     return steps
 
 
-def batch_paths(dataset, epoch, step, *, batch_size, seed=0, steps=None, shard=(0, 1), left_out=()):
+def batch_paths(
+    dataset,
+    epoch,
+    step,
+    *,
+    batch_size,
+    seed=0,
+    sampling_weights="none",
+    steps=None,
+    shard=(0, 1),
+    left_out=(),
+):
     """Returns the paths of the clips in one training batch of `make_pipeline`.
 
     Args:
@@ -233,6 +250,7 @@ def batch_paths(dataset, epoch, step, *, batch_size, seed=0, steps=None, shard=(
         step: step of the batch in the epoch, from 0.
         batch_size: see `make_pipeline`.
         seed: see `make_pipeline`.
+        sampling_weights: see `make_pipeline`.
         steps: see `make_pipeline`.
         shard: see `make_pipeline`.
         left_out: paths of unreadable clips.
@@ -242,27 +260,44 @@ def batch_paths(dataset, epoch, step, *, batch_size, seed=0, steps=None, shard=(
     """
     steps = _check_steps(dataset, True, batch_size, steps)
     share = batch_size // _check_shard(shard, batch_size)[1]
-    places = _places(epoch, len(dataset.records), batch_size, steps, seed, shard)
+    places = _places(dataset, epoch, batch_size, steps, seed, shard, sampling_weights)
     paths = (dataset.records[record][0] for record, _, _ in places.as_numpy_iterator())
     readable = (path for path in paths if path not in left_out)
     return list(itertools.islice(readable, step * share, (step + 1) * share))
 
 
-def _places(epoch, total, batch_size, steps, seed, shard):
+def _places(dataset, epoch, batch_size, steps, seed, shard, sampling_weights):
     """Returns an endless data set of `(record, epoch, position)`: the clips of an epoch, then spare ones.
 
     Args:
+        dataset: see `make_pipeline`.
         epoch: integer, or its tensor.
-        total: number of clips in the data set.
         batch_size: see `make_pipeline`.
         steps: see `make_pipeline`.
         seed: see `make_pipeline`.
         shard: see `make_pipeline`.
+        sampling_weights: see `make_pipeline`.
     """
     import tensorflow as tf
 
+    total = len(dataset.records)
     index, count = shard
     share = batch_size // count
+    if sampling_weights != "none":
+        labels = [label for _, label in dataset.records]
+        order = tf.numpy_function(
+            lambda epoch: class_balance.epoch_order(labels, sampling_weights, seed, int(epoch)),
+            (epoch,),
+            tf.int64,
+            stateful=False,
+        )
+        order.set_shape((total,))
+
+    def record_at(turn):
+        if sampling_weights == "none":
+            # Needs no memory for the order.
+            return tf.random.experimental.index_shuffle(turn, [seed, epoch], total - 1)
+        return tf.gather(order, turn)
 
     def place(step):
         position = step // share * batch_size + index * share + step % share
@@ -271,8 +306,8 @@ def _places(epoch, total, batch_size, steps, seed, shard):
         spare = step - steps * share
         is_spare = spare >= 0
         turn = tf.where(is_spare, steps * batch_size + spare + index, position) % total
-        record = tf.random.experimental.index_shuffle(turn, [seed, epoch], total - 1)
-        return record, epoch, tf.where(is_spare, steps * batch_size + spare * count + index, position)
+        position = tf.where(is_spare, steps * batch_size + spare * count + index, position)
+        return record_at(turn), epoch, position
 
     return tf.data.Dataset.counter().map(place)
 

@@ -15,7 +15,10 @@ from keras_stm.train.checkpoints import state
 # The loader is the bottleneck if steps wait for at least this share of their time.
 _NOTABLE = 0.1
 
-_COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy")
+# The steps, after the first one, that the estimate of the training time is made from.
+_MEASURED_STEPS = 10
+
+_COLUMNS = ("loss", "accuracy", "val_loss", "val_accuracy", "val_mean_class_accuracy")
 
 
 class DataWait(keras.callbacks.Callback):
@@ -85,6 +88,46 @@ class DataWait(keras.callbacks.Callback):
         if self.workers < self.cores:
             advice.append(f"raise `workers` from {self.workers} to {self.cores}")
         return f"{waited}the loader is the bottleneck: {' or '.join(advice) or 'more processors would help'}."
+
+
+class TimeEstimate(keras.callbacks.Callback):
+    """Prints once, after the first steps, how long the training takes at most.
+
+    A validation step counts as a training step, which takes longer.
+
+    Args:
+        steps: number of steps of training and validation together.
+    """
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+        self._start = None
+        self._durations = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        # The first step does not count: it is compiled.
+        if len(self._durations) > _MEASURED_STEPS:
+            return
+        # Wait for the step.
+        float(logs["loss"])
+        now = time.perf_counter()
+        self._durations.append(now - self._start)
+        self._start = now
+        if len(self._durations) > _MEASURED_STEPS:
+            seconds = sum(self._durations[1:]) / _MEASURED_STEPS * self.steps
+            print(f"\nEstimated training time: at most {describe_seconds(seconds)}.")
+
+
+def describe_seconds(seconds):
+    """Returns a duration in two digits or so, such as `"40 seconds"` or `"2.5 hours"`."""
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    minutes = seconds / 60
+    return f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 
 
 class Interruption(keras.callbacks.Callback):
@@ -196,6 +239,7 @@ class EpochEnd(keras.callbacks.Callback):
         folder, history, data, devices = training.folder, training.history, training.data, training.devices
         result, logs["val_loss"] = training.validate_average()
         logs["val_accuracy"] = result.top1
+        logs["val_mean_class_accuracy"] = result.mean_class_accuracy
         row = {"epoch": epoch, **{name: float(logs[name]) for name in _COLUMNS}}
         # The rate of the epoch's last step.
         row["learning_rate"] = schedules.learning_rate(data, (epoch + 1) * data.steps_per_epoch() - 1)

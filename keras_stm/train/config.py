@@ -6,11 +6,13 @@ import math
 import numbers
 
 from keras_stm.arguments import ArgumentError, one_of
-from keras_stm.data import catalog, pipeline, segments
+from keras_stm.data import catalog, class_balance, pipeline, segments
 from keras_stm.train.schedules import REFERENCE_BATCH
 
 # Without "packed": packed folders are recognised automatically.
 DATASETS = tuple(name for name in catalog.NAMES if name != "packed")
+
+CLASS_WEIGHTS = ("none", "balanced")
 
 # Facts that identify a run, in addition to its settings; also in config.json.
 RUN_FACTS = ("classes", "clips", "backend")
@@ -33,8 +35,8 @@ class Config:
     """
 
     dataset: str = _setting(
-        "What `data_dir` holds: a data set in its original layout, a 'folder' of class folders, a 'list': text "
-        "files with a path and a label in each line, a CSV file of 'spans' of videos, or the JSON export of "
+        "What `data_dir` holds: a data set in its original layout, a 'folder' of class folders, a 'list': "
+        "text files with a path and a label in each line, a CSV file of 'spans' of videos, or the JSON export of "
         "'label_studio'. A folder that `keras-stm pack` wrote is recognised automatically.",
         choices=DATASETS,
     )
@@ -42,7 +44,10 @@ class Config:
     num_frames: int = _setting("Frames per clip; see `sampling`.", at_least=1)
     image_size: int = _setting("Height and width of a clip in pixels.", at_least=1)
     batch_size: int = _setting("Clips per update of the weights, over all devices.", at_least=1)
-    epochs: int = _setting("Passes over the training clips.", at_least=1)
+    epochs: int = _setting(
+        "Passes over the training clips. 0 counts them from `clips_seen`; config.json then has the number.",
+        at_least=0,
+    )
     optimizer: str = _setting(
         "'sgd' with momentum 0.9, as in the paper, or 'adamw'.",
         choices=("sgd", "adamw"),
@@ -87,8 +92,19 @@ class Config:
         choices=segments.SAMPLING,
     )
     decay_epochs: tuple = _setting(
-        "Epochs after which `schedule` 'steps' divides the learning rate by 10.", items=int, default=()
+        "Epochs after which `schedule` 'steps' divides the learning rate by 10. If `epochs` is 0, they are "
+        "out of `min_epochs` and scale with the counted epochs.",
+        items=int,
+        default=(),
     )
+    clips_seen: int = _setting(
+        "Length of a training with `epochs` 0: the number of clips that it sees, repeats included. This is "
+        "`batch_size` times the updates of the weights.",
+        default=0,
+        at_least=0,
+    )
+    min_epochs: int = _setting("Least number of epochs if `epochs` is 0.", default=6, at_least=1)
+    max_epochs: int = _setting("Largest number of epochs if `epochs` is 0.", default=60, at_least=1)
     parameter_groups: str = _setting(
         "'tsm' trains as TSM does: 5 times the learning rate for the classifier's kernel, 10 times for its "
         "bias, no weight decay for biases and batch normalisation. Needs `optimizer` 'sgd'.",
@@ -105,6 +121,18 @@ class Config:
         default=0.0,
         at_least=0.0,
         at_most=0.99,
+    )
+    class_weights: str = _setting(
+        "Weights of the classes in the loss. 'balanced' weighs each clip by n / (classes * n_c), for n clips "
+        "of which n_c are of its class. Parts of a mixed clip weigh as their own classes do.",
+        default="none",
+        choices=CLASS_WEIGHTS,
+    )
+    sampling_weights: str = _setting(
+        "How often an epoch shows the clips of a class: 'none' shows each clip once, 'balanced' shows all "
+        "classes equally often, and 'sqrt' in proportion to the square root of their clips.",
+        default="none",
+        choices=class_balance.SAMPLING_WEIGHTS,
     )
     color_jitter: float = _setting(
         "Strength of random colour changes. They take several times as long as the rest of a clip's "
@@ -147,10 +175,16 @@ class Config:
     )
     freeze_backbone: bool = _setting("Train only the classifier.", default=False)
     early_stopping: int = _setting(
-        "Stop after this many epochs without a higher val_accuracy, and keep the best epoch's weights. 0 "
-        "trains all epochs and keeps the last epoch's weights.",
+        "Stop after this many epochs without a better `early_stopping_metric`, and keep the best epoch's "
+        "weights. 0 trains all epochs and keeps the last epoch's weights.",
         default=0,
         at_least=0,
+    )
+    early_stopping_metric: str = _setting(
+        "What makes an epoch the best one: its accuracy, the mean of its classes' accuracies, or its loss, "
+        "on the validation clips.",
+        default="accuracy",
+        choices=("accuracy", "mean_class_accuracy", "loss"),
     )
     seed: int = _setting(
         "Seed of the initial weights, the order of clips, the frames, the crops and dropout.",
@@ -192,8 +226,38 @@ class Config:
             raise ArgumentError("decay_epochs", decay, "must be ascending numbers, at least 1")
         if self.schedule == "steps" and not decay:
             raise ArgumentError("decay_epochs", (), "must not be empty if `schedule` is 'steps'")
+        if not self.epochs:
+            self._check_length()
         if self.parameter_groups != "none" and self.optimizer != "sgd":
             raise ArgumentError("parameter_groups", self.parameter_groups, "needs `optimizer` 'sgd'")
+
+    @property
+    def validation_metric(self):
+        """The column of the history by which epochs are compared."""
+        return f"val_{self.early_stopping_metric}"
+
+    def _check_length(self):
+        if not self.clips_seen:
+            raise ArgumentError("epochs", self.epochs, "must be at least 1 if `clips_seen` is 0")
+        if self.max_epochs < self.min_epochs:
+            raise ArgumentError(
+                "max_epochs", self.max_epochs, f"must be at least `min_epochs`, {self.min_epochs}"
+            )
+        if self.decay_epochs and self.decay_epochs[-1] > self.min_epochs:
+            raise ArgumentError(
+                "decay_epochs",
+                self.decay_epochs,
+                f"must be at most `min_epochs`, {self.min_epochs}, if `epochs` is 0",
+            )
+
+    def with_counted_epochs(self, clips_per_epoch):
+        """Returns the settings with `epochs` and `decay_epochs` for an epoch of so many clips."""
+        if self.epochs:
+            return self
+        wanted = -(-self.clips_seen // clips_per_epoch)
+        epochs = min(max(wanted, self.min_epochs), self.max_epochs)
+        decay = tuple(epoch * epochs // self.min_epochs for epoch in self.decay_epochs)
+        return dataclasses.replace(self, epochs=epochs, decay_epochs=decay)
 
 
 def _standardized(field, value):

@@ -7,7 +7,15 @@ from absl import logging
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.cache import cache_folder
-from keras_stm.data import LeftOut, VideoError, arrow_of_time, make_pipeline, open_dataset, steps_per_epoch
+from keras_stm.data import (
+    LeftOut,
+    VideoError,
+    arrow_of_time,
+    class_balance,
+    make_pipeline,
+    open_dataset,
+    steps_per_epoch,
+)
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.frames import read_frames
 from keras_stm.data.parallel import in_order
@@ -20,7 +28,8 @@ _LOOKED_INTO = 1000
 _LISTED = 5
 # Fields of the settings that `make_pipeline` accepts under the same name.
 _CLIP = ("num_frames", "image_size", "sampling")
-_AUGMENTATION = ("seed", "scales", "flip", "color_jitter", "random_erasing", "mix_up", "cut_mix")
+_TRAINING = ("seed", "sampling_weights")
+_AUGMENTATION = ("scales", "flip", "color_jitter", "random_erasing", "mix_up", "cut_mix")
 
 
 class RunData:
@@ -33,7 +42,8 @@ class RunData:
         devices: `Devices` that share the batches; `None` is one device.
 
     Attributes:
-        settings: the given settings; for packed clips, with the data set that was packed.
+        settings: the given settings, with the counted epochs; for packed clips, with the data set that was
+            packed.
         embedded: whether the clips are from the embedded data set.
         is_packed: whether the clips come from packed shards.
         train, validation: `Dataset`, without the clips that were found to be unreadable.
@@ -65,10 +75,15 @@ class RunData:
         self._take_classes_of_weights()
         self.batch_size = self._fit_batch_size()
         self.step_size = self.batch_size // settings.gradient_accumulation_steps
+        self.settings = self.settings.with_counted_epochs(self.updates_per_epoch() * self.batch_size)
+
+    def updates_per_epoch(self):
+        """Returns the number of updates of the weights in an epoch."""
+        return steps_per_epoch(self.train, self.batch_size)
 
     def steps_per_epoch(self):
         """Returns the number of training steps in an epoch."""
-        return self.settings.gradient_accumulation_steps * steps_per_epoch(self.train, self.batch_size)
+        return self.settings.gradient_accumulation_steps * self.updates_per_epoch()
 
     @property
     def clip_shape(self):
@@ -84,7 +99,7 @@ class RunData:
             epochs=self.settings.epochs,
             steps=self.steps_per_epoch(),
             left_out=self.left_out,
-            **{name: getattr(self.settings, name) for name in _AUGMENTATION},
+            **{name: getattr(self.settings, name) for name in (*_TRAINING, *_AUGMENTATION)},
             **self._options(),
         )
 
@@ -95,7 +110,7 @@ class RunData:
             epoch,
             step,
             batch_size=self.step_size,
-            seed=self.settings.seed,
+            **{name: getattr(self.settings, name) for name in _TRAINING},
             steps=self.steps_per_epoch(),
             shard=self._shard,
             left_out=self.left_out.reasons,
@@ -107,7 +122,19 @@ class RunData:
 
     def one_hot(self):
         """Returns whether labels are distributions over the classes."""
-        return bool(self.settings.label_smoothing or self.settings.mix_up or self.settings.cut_mix)
+        settings = self.settings
+        is_weighted = settings.class_weights != "none"
+        return bool(is_weighted or settings.label_smoothing or settings.mix_up or settings.cut_mix)
+
+    def class_weights(self):
+        """Returns the weight of each class in the loss, a float array, or `None` for equal weights."""
+        if self.settings.class_weights == "none":
+            return None
+        return class_balance.class_weights(
+            [label for _, label in self.train.records],
+            len(self.train.class_names),
+            self.settings.sampling_weights,
+        )
 
     def _options(self):
         clip = {name: getattr(self.settings, name) for name in _CLIP}

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_stm import evaluation, inference
 from keras_stm.train import run_folder
-from keras_stm.train.callbacks import DataWait, EpochEnd, FiniteLoss
+from keras_stm.train.callbacks import DataWait, EpochEnd, FiniteLoss, TimeEstimate
 from keras_stm.train.checkpoints import state
 
 
@@ -61,6 +61,7 @@ class Training:
             callbacks = [
                 *callbacks,
                 data_wait,
+                TimeEstimate(self.steps_left()),
                 FiniteLoss(self.data, self.devices),
                 EpochEnd(self),
                 self.interruption,
@@ -87,21 +88,35 @@ class Training:
         else:
             self.take_average()
 
+    def steps_left(self):
+        """Returns how many steps the remaining epochs have, those of validation included."""
+        data = self.data
+        validation_steps = -(-len(data.validation.records) // data.step_size)
+        epochs = data.settings.epochs - len(self.history)
+        return epochs * (data.steps_per_epoch() + validation_steps)
+
     def is_stopped(self):
         """Returns whether early stopping has ended the training."""
         patience = self.data.settings.early_stopping
         return bool(patience and self.history and len(self.history) - self.best_epoch() >= patience)
 
     def better_epoch(self):
-        """Returns the history of the epoch with a higher `val_accuracy` than the model's, or `None`."""
+        """Returns the history of the epoch that is better than the model's, or `None`."""
         if self.data.settings.early_stopping:
             return None
-        best = self.history[self.best_epoch() - 1]
-        return best if best["val_accuracy"] > self.history[-1]["val_accuracy"] else None
+        merits = self._merits()
+        best = int(np.argmax(merits))
+        return self.history[best] if merits[best] > merits[-1] else None
 
     def best_epoch(self):
-        """Returns the first epoch with the highest `val_accuracy`, counted from 1."""
-        return 1 + int(np.argmax([row["val_accuracy"] for row in self.history]))
+        """Returns the first of the best epochs by `early_stopping_metric`, counted from 1."""
+        return 1 + int(np.argmax(self._merits()))
+
+    def _merits(self):
+        """Returns a number for each epoch so far, higher for a better one."""
+        name = self.data.settings.validation_metric
+        sign = -1 if name == "val_loss" else 1
+        return [sign * row[name] for row in self.history]
 
     def load_checkpoint(self, epoch=None):
         """Restores the last or a given epoch, counted from 1; returns the history up to it."""

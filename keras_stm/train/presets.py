@@ -24,16 +24,20 @@ def small():
     """Returns the settings of `keras-stm fit --data_dir=FOLDER`.
 
     For a first try on your own clips: trains from scratch in minutes on two cores. The recipe is that of
-    `arrow_of_time`.
+    `arrow_of_time`, with its 450 updates of 32 clips for a folder of any size. The training stops early, and
+    the best epoch's weights are kept.
     """
-    return arrow_of_time()
+    return dataclasses.replace(
+        arrow_of_time(), epochs=0, clips_seen=450 * 32, min_epochs=6, max_epochs=60, early_stopping=10
+    )
 
 
 def finetune():
     """Returns the settings of `keras-stm fit --preset=finetune --data_dir=FOLDER`.
 
     For your own clips: the paper's network, input and optimizer, starting from ImageNet weights. Needs a
-    GPU. Clips are not mirrored, because mirroring may change the meaning of a label.
+    GPU. Trains for 1,500 updates of 8 clips, stops early, and keeps the best epoch's weights. Clips are not
+    mirrored, because mirroring may change the meaning of a label.
     """
     return Config(
         dataset="folder",
@@ -41,7 +45,11 @@ def finetune():
         num_frames=8,
         image_size=224,
         batch_size=8,
-        epochs=25,
+        epochs=0,
+        clips_seen=1500 * 8,
+        min_epochs=10,
+        max_epochs=50,
+        early_stopping=10,
         optimizer="sgd",
         learning_rate=0.01,
         schedule="cosine",

@@ -12,7 +12,7 @@ from keras_stm import export, inference, model_file, optimizers
 from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.data.paths import absolute
 from keras_stm.plots.curves import plot_curves
-from keras_stm.train import run_folder, schedules
+from keras_stm.train import losses, run_folder, schedules
 from keras_stm.train.callbacks import Interruption
 from keras_stm.train.checkpoints import state
 from keras_stm.train.config import RUN_FACTS
@@ -81,6 +81,7 @@ def fit(
             print(_FINISHED.format(output))
             return
         devices.from_first(lambda: begin(folder, model, data))
+        print(describe_plan(data))
         with devices.scope(), Interruption(devices) as interruption:
             training = Training(model, folder, data, devices, interruption)
             training.run(tensorboard, callbacks)
@@ -143,6 +144,22 @@ def dtype_policy(mixed_precision):
         keras.config.set_dtype_policy(before)
 
 
+def describe_plan(data):
+    """Returns a line about the clips and the length of a run."""
+    settings = data.settings
+    plan = (
+        f"Training on {len(data.train.records):,} clips of {len(data.train.class_names):,} classes, "
+        f"validating on {len(data.validation.records):,}: {settings.epochs:,} epochs, "
+        f"{settings.epochs * data.updates_per_epoch():,} updates of {data.batch_size:,} clips."
+    )
+    if settings.early_stopping:
+        plan += (
+            f"\nIt stops after {settings.early_stopping} epochs without a better "
+            f"{settings.validation_metric}, and keeps the best epoch's weights."
+        )
+    return plan
+
+
 def begin(folder, model, data):
     """Writes the files of the start; raises `ValueError` if the disk has too little space for the run."""
     folder.begin(data.train.class_names, num_bytes(state(model)), num_bytes(model.variables))
@@ -170,15 +187,13 @@ def build_model(settings, data):
         for layer in model.layers:
             layer.trainable = layer.name == "predictions"
     if data.one_hot():
-        loss = keras.losses.CategoricalCrossentropy(label_smoothing=settings.label_smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
     else:
-        loss = keras.losses.SparseCategoricalCrossentropy()
         # With "accuracy", variables would be created in the first step, and TensorFlow would trace it twice.
         accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     model.compile(
         make_optimizer(settings, data),
-        loss=loss,
+        loss=losses.make_loss(data),
         metrics=[accuracy],
         jit_compile=inference.jit_compile(),
     )
@@ -212,7 +227,7 @@ def finish(folder, history, weights, best_weights, settings, data):
         folder: `RunFolder`.
         history: list of a dictionary for each epoch.
         weights: list of arrays, the model's weights.
-        best_weights: weights of another epoch with a higher accuracy, or `None`.
+        best_weights: weights of a better epoch, or `None`.
         settings: `Config`.
         data: `RunData`.
     """
@@ -250,7 +265,9 @@ def report(result, better, config, data, output):
             "higher than its time reversal; a model that ignores frame order has 50%"
         )
     if better:
-        print(f"Epoch {better['epoch'] + 1} had {better['val_accuracy']:.1%}: {run_folder.BEST_MODEL}")
+        name = config.validation_metric
+        value = f"{better[name]:.4f}" if name == "val_loss" else f"{better[name]:.1%}"
+        print(f"Epoch {better['epoch'] + 1} had a better {name}, {value}: {run_folder.BEST_MODEL}")
     if data.left_out.reasons:
         count, total = len(data.left_out.reasons), data.left_out.num_clips
         print(f"{count} of {total} clips could not be read and were skipped: {run_folder.LEFT_OUT}")

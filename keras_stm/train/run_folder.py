@@ -24,7 +24,7 @@ CONFIG = "config.json"
 HISTORY = "history.csv"
 CURVES = "curves.png"
 LEFT_OUT = "left_out.txt"
-# The model of the epoch with the highest accuracy, if that is not the saved model's epoch.
+# The model of the best epoch by `early_stopping_metric`, if that is not the saved model's epoch.
 BEST_MODEL = "best.keras"
 SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"

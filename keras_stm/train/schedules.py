@@ -28,7 +28,7 @@ def make_schedule(data):
         gradients are accumulated.
     """
     settings = data.settings
-    updates = data.steps_per_epoch() // settings.gradient_accumulation_steps
+    updates = data.updates_per_epoch()
     learning_rate = settings.learning_rate * data.batch_size / REFERENCE_BATCH
     if settings.schedule == "steps":
         # Keras uses a value up to and including the boundary step: here the last step of an epoch.

@@ -99,6 +99,18 @@ def test_packing_is_advised_for_large_or_long_clips(capsys, dataset, short_side,
 
 
 @pytest.mark.parametrize(
+    "split, ratio, expected", [("train", 9.9, 0), ("train", 10, 1), ("validation", 20, 0)]
+)
+def test_weights_are_advised_for_classes_of_very_different_size(capsys, split, ratio, expected):
+    balance = {"smallest": ["a", 1], "largest": ["b", 10], "median": 5, "ratio": ratio, "empty": []}
+    found = {"clips": 11, "readable": 11, "missing": [], "balance": balance}
+    findings = {"data_dir": "clips", "classes": 2, "splits": {split: found}, "copies": [], "unreadable": {}}
+    check_data.print_report({**findings, "num_frames": 8, "too_short": [], "facts": {}})
+    advice = "train with --sampling_weights=balanced or --class_weights=balanced"
+    assert capsys.readouterr().out.count(advice) == expected
+
+
+@pytest.mark.parametrize(
     "dataset, fold, flags",
     [
         ("folder", 1, ""),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_stm.data import Dataset, LeftOut, make_pipeline, pipeline, steps_per_epoch
+from keras_stm.data import Dataset, LeftOut, class_balance, make_pipeline, pipeline, steps_per_epoch
 from keras_stm.preprocessing import MEAN, STD
 from tests.data.errors import argument_error
 from tests.data.videos import decode_all, write_video
@@ -204,14 +204,33 @@ def test_the_shards_of_an_evaluation_give_every_clip_once(dataset, evaluated):
         np.testing.assert_array_equal(clip, whole[index::2])
 
 
-def test_the_paths_of_a_batch_are_those_that_are_read_for_it(spoiled):
+def test_sampled_batches_are_the_same_for_a_resumed_run_any_workers_and_all_shards_together(tmp_path):
+    path = write_video(tmp_path / "video.mp4", num_frames=12)
+    dataset = Dataset([(path, 0)] * 8 + [(path, 1)] * 2, ("a", "b"))
+    arguments = {"batch_size": 4, "training": True, "epochs": 3, "sampling_weights": "balanced"}
+    whole = batches(dataset, workers=1, **arguments)
+    labels = np.reshape([label for _, label in whole], (3, 8))
+    # Two of ten clips are dropped with the last batch.
+    assert all(3 <= count <= 5 for count in labels.sum(axis=1))
+    assert len({tuple(epoch) for epoch in labels.tolist()}) == 3
+    # A clip that comes again has other frames and another crop.
+    assert len({clip.tobytes() for clips, _ in whole for clip in clips}) == 24
+    assert_same(batches(dataset, workers=5, **{**arguments, "initial_epoch": 1}), whole[2:])
+    shards = [batches(dataset, shard=(index, 2), **arguments) for index in range(2)]
+    for batch, *parts in zip(whole, *shards, strict=True):
+        for i in range(2):
+            np.testing.assert_array_equal(np.concatenate([part[i] for part in parts]), batch[i])
+
+
+@pytest.mark.parametrize("sampling_weights", class_balance.SAMPLING_WEIGHTS)
+def test_the_paths_of_a_batch_are_those_that_are_read_for_it(spoiled, sampling_weights):
     """Also after skipped clips, and if an epoch starts again with its first clips."""
     places = {path: i for i, (path, _) in enumerate(spoiled.records)}
     labelled = Dataset([(path, i) for path, i in places.items()], [str(i) for i in places.values()])
     left_out = LeftOut(14)
-    arguments = {"batch_size": 4, "seed": 3, "shard": (1, 2)}
+    arguments = {"batch_size": 4, "seed": 3, "shard": (1, 2), "sampling_weights": sampling_weights}
     found = batches(labelled, training=True, epochs=2, left_out=left_out, **arguments)
-    assert len(left_out.reasons) == 4
+    assert len(left_out.reasons) >= 3
     for number, (_, labels) in enumerate(found):
         paths = pipeline.batch_paths(
             labelled, number // 3, number % 3, left_out=left_out.reasons, **arguments
@@ -354,6 +373,7 @@ def test_a_model_fits_and_evaluates_on_it(dataset):
         ("initial_epoch", 2, {"training": True, "epochs": 2}),
         ("initial_epoch", 0, {"epochs": 2}),
         ("sampling", "random", {}),
+        ("sampling_weights", "equal", {}),
         ("flip", True, {}),
         ("one_hot", False, {"mix_up": 0.2}),
         ("shard", (2, 2), {}),

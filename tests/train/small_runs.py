@@ -17,7 +17,7 @@ from tests.layers.check_layer import randomize
 from tests.reference.backend import compute, numpy
 
 SMALL = dataclasses.replace(
-    presets.PRESETS["small"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
+    presets.PRESETS["arrow_of_time"], num_frames=4, image_size=32, batch_size=8, epochs=2, dropout=0.5
 )
 
 NARROW = functools.partial(presets.MODELS["stm_small"], width=16, depths=(1, 1, 1, 1))

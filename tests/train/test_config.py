@@ -61,6 +61,42 @@ def test_a_flag_overrides_the_preset_and_nothing_else():
     assert changed == as_json(expected)
 
 
+@pytest.mark.parametrize(
+    "preset, clips_per_epoch, epochs, updates",
+    [
+        # The embedded data set: 75 updates of 32 clips.
+        ("small", 75 * 32, 6, 450),
+        ("small", 15 * 32, 30, 450),
+        ("small", 20 * 32, 23, 460),
+        ("small", 2 * 32, 60, 120),
+        ("small", 20, 60, 60),
+        ("small", 1000 * 32, 6, 6000),
+        ("finetune", 60 * 8, 25, 1500),
+        ("finetune", 2 * 8, 50, 100),
+        ("finetune", 300 * 8, 10, 3000),
+    ],
+)
+def test_a_preset_for_own_clips_turns_its_updates_into_epochs(preset, clips_per_epoch, epochs, updates):
+    settings = presets.PRESETS[preset].with_counted_epochs(clips_per_epoch)
+    assert settings.epochs == epochs
+    assert epochs * clips_per_epoch // min(settings.batch_size, clips_per_epoch) == updates
+    assert settings.early_stopping == 10
+
+
+def test_epochs_that_are_given_stay_and_decay_epochs_scale_only_with_counted_ones():
+    steps = dataclasses.replace(presets.PRESETS["small"], schedule="steps", decay_epochs=(3, 5))
+    given = dataclasses.replace(steps, epochs=7)
+    assert given.with_counted_epochs(480) is given
+    assert steps.with_counted_epochs(480).decay_epochs == (15, 25)
+
+
+def test_the_embedded_data_set_trains_six_epochs_and_keeps_the_last_ones_weights():
+    settings = from_flags()
+    assert (settings["epochs"], settings["early_stopping"]) == (6, 0)
+    assert settings == from_flags("--preset=arrow_of_time")
+    assert from_flags("--data_dir=clips") == from_flags("--preset=small", "--data_dir=clips")
+
+
 def test_saved_settings_are_given_back_and_flags_override_them(tmp_path):
     settings = dataclasses.replace(presets.PRESETS["ucf101"], fold=2, data_dir="/clips", scales=(1.0, 0.5))
     facts = {"classes": "0", "clips": [], "backend": "jax"}
@@ -103,6 +139,9 @@ def test_a_file_without_settings_is_refused(content, part, tmp_path):
         (["--decay_epochs=0,2"], "decay_epochs", (0, 2)),
         (["--parameter_groups=tsm"], "parameter_groups", "tsm"),
         (["--scales=1,1.5"], "scales", (1.0, 1.5)),
+        (["--epochs=0"], "epochs", 0),
+        (["--preset=small", "--min_epochs=9", "--max_epochs=8"], "max_epochs", 8),
+        (["--preset=small", "--schedule=steps", "--decay_epochs=7"], "decay_epochs", (7,)),
         (["--learning_rate=inf"], "learning_rate", math.inf),
     ],
 )

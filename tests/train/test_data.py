@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 import os
 import pathlib
 import re
@@ -17,7 +18,7 @@ from keras_stm import model_file
 from keras_stm.arguments import ArgumentError
 from keras_stm.commands import fit as command
 from keras_stm.data import arrow_of_time, packing
-from keras_stm.train import fit, presets
+from keras_stm.train import config, fit, presets
 from keras_stm.train.data import RunData
 from keras_stm.train.run import build_model
 from tests.data.catalog import shipped
@@ -111,6 +112,20 @@ def test_batches_are_no_larger_than_the_data_set(clips, capsys):
     assert open_data(clips, batch_size=32).batch_size == 16
     assert "Batches of 16 clips" in capsys.readouterr().out
     assert open_data(clips, batch_size=8).batch_size == 8
+
+
+def test_epochs_are_counted_from_the_clips_that_are_there_whatever_the_batch_size(clips):
+    settings = [open_data(clips, batch_size=size, epochs=0, clips_seen=160).settings for size in (4, 8, 32)]
+    assert [each.epochs for each in settings] == [10, 10, 10]
+
+
+def test_a_runs_settings_repeat_its_epochs_on_another_folder_unless_they_are_to_be_counted(clips, tmp_path):
+    counted = open_data(clips, epochs=0, clips_seen=160).settings
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"settings": dataclasses.asdict(counted)}))
+    saved = config.read(file)
+    assert saved.epochs == 10 and saved.with_counted_epochs(2).epochs == 10
+    assert dataclasses.replace(saved, epochs=0).with_counted_epochs(2).epochs == 60
 
 
 @pytest.mark.parametrize("place", ["folder", "URL"])

@@ -25,19 +25,19 @@ from keras_stm import inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.commands import fit as command
 from keras_stm.data import arrow_of_time
-from keras_stm.train import Config, fit, loop, presets, run_folder
+from keras_stm.train import Config, callbacks, fit, loop, presets, run_folder
 from keras_stm.train.data import RunData
 from tests.commands.process import run_python
 from tests.reference.backend import compute, numpy
 from tests.train.small_runs import SMALL, run, untraced
 
 FIT = pathlib.Path(__file__).parents[2] / "training" / "fit.py"
-# All augmentation at once, averaged weights, and a learning rate that falls before the second epoch.
+# All augmentation at once, weighted classes, averaged weights, and a learning rate that falls before epoch 2.
 ALL = {
     **{"flip": "labels", "color_jitter": 0.3, "random_erasing": 0.5, "mix_up": 0.2, "cut_mix": 1.0},
     **{"label_smoothing": 0.1, "optimizer": "sgd", "parameter_groups": "tsm", "clip_norm": 20.0},
     **{"schedule": "steps", "decay_epochs": (1,), "sampling": "dense", "learning_rate": 0.8},
-    "ema_momentum": 0.5,
+    **{"ema_momentum": 0.5, "sampling_weights": "sqrt", "class_weights": "balanced"},
 }
 
 
@@ -76,10 +76,19 @@ def let_the_first_epoch_win(patch):
             # The run is over.
             return result, loss
         validated[epoch] = self.model.get_weights()
-        return types.SimpleNamespace(top1=(0.75, 0.5)[epoch]), loss
+        accuracy = (0.75, 0.5)[epoch]
+        return types.SimpleNamespace(top1=accuracy, mean_class_accuracy=accuracy), loss
 
     patch.setattr(loop.Training, "validate", rigged)
     return validated
+
+
+def make_training(data, history):
+    """Returns a `loop.Training` of any model after some epochs."""
+    model = keras.Sequential([keras.Input((1, 1, 1, 3)), keras.layers.Flatten()])
+    training = loop.Training(model, None, data, None, None)
+    training.history = history
+    return training
 
 
 class Recorder(keras.callbacks.Callback):
@@ -163,7 +172,10 @@ def test_averaged_weights_are_validated_and_saved_and_the_last_steps_are_trained
 @pytest.mark.every_backend
 def test_the_history_has_a_row_an_epoch_and_the_designs_columns(whole, clips):
     rows = read_history(whole.folder)
-    assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"]
+    assert list(rows[0]) == [
+        *("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_mean_class_accuracy"),
+        "learning_rate",
+    ]
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
     rates = [float(row["learning_rate"]) for row in rows]
@@ -173,6 +185,48 @@ def test_the_history_has_a_row_an_epoch_and_the_designs_columns(whole, clips):
     clips, labels = map(np.concatenate, zip(*data.validation_batches().as_numpy_iterator(), strict=True))
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)(labels, numpy(compute(model, clips)))
     assert float(rows[-1]["val_loss"]) == pytest.approx(float(loss), abs=1e-5)
+
+
+def test_the_plan_is_printed_before_the_run_starts(whole):
+    lines = whole.output.splitlines()
+    plan = "Training on 16 clips of 8 classes, validating on 8: 2 epochs, 4 updates of 8 clips."
+    assert lines.index(plan) < lines.index("Epoch 1/2")
+
+
+def test_the_time_is_estimated_once_from_the_steps_after_the_first(monkeypatch, capsys):
+    clock = [0.0]
+    monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
+    estimate = callbacks.TimeEstimate(steps=900)
+    for epoch in range(5):
+        clock[0] += 1000  # The validation of the epoch before.
+        estimate.on_epoch_begin(epoch)
+        for step in range(4):
+            clock[0] += 60 if (epoch, step) == (0, 0) else 2
+            estimate.on_train_batch_end(step, {"loss": np.float32(0)})
+        assert ("Estimated" in capsys.readouterr().out) == (epoch == 2)
+    assert callbacks.describe_seconds(900 * 2) == "30 minutes"
+
+
+def test_the_estimate_counts_the_steps_of_training_and_validation(clips):
+    data = RunData(dataclasses.replace(SMALL, data_dir=clips, batch_size=4, epochs=3), 0.5, 2)
+    training = make_training(data, history=[{}])
+    # 4 steps of training and 2 of validation in each of the 2 epochs that are left.
+    assert training.steps_left() == 12
+
+
+@pytest.mark.parametrize("metric, best", [("accuracy", 1), ("mean_class_accuracy", 2), ("loss", 3)])
+def test_the_metric_chooses_the_best_epoch(metric, best):
+    columns = ("val_accuracy", "val_mean_class_accuracy", "val_loss")
+    rows = [(0.9, 0.3, 2.0), (0.8, 0.6, 1.5), (0.9, 0.6, 0.5), (0.7, 0.5, 1.0)]
+    history = [dict(zip(columns, row, strict=True)) for row in rows]
+    settings = dataclasses.replace(SMALL, early_stopping_metric=metric)
+    training = make_training(types.SimpleNamespace(settings=settings), history)
+    assert training.best_epoch() == best
+    assert training.better_epoch() is history[best - 1]
+    training.data.settings = dataclasses.replace(settings, early_stopping=4 - best)
+    assert training.is_stopped()
+    training.data.settings = dataclasses.replace(settings, early_stopping=5 - best)
+    assert not training.is_stopped()
 
 
 def test_the_bottleneck_is_named_once(whole):
@@ -337,12 +391,14 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
     def rigged(self):
         if len(self.history) == 1:
             best.extend(self.model.get_weights())
-        return types.SimpleNamespace(top1=next(accuracies)), 1.0
+        return types.SimpleNamespace(top1=0.5, mean_class_accuracy=next(accuracies)), 1.0
 
     monkeypatch.setattr(loop.Training, "validate_average", rigged)
     settings = {"freeze_backbone": True, "early_stopping": 1, "epochs": 4, "learning_rate": 0.8}
+    settings["early_stopping_metric"] = "mean_class_accuracy"
     run(tmp_path / "run", clips, weights=str(trained_run / "model.keras"), **settings)
-    assert len(read_history(tmp_path / "run")) == 3
+    found = [row["val_mean_class_accuracy"] for row in read_history(tmp_path / "run")]
+    assert found == ["0.5", "0.75", "0.25"]
     start, end = load_weights(trained_run), load_weights(tmp_path / "run")
     assert_equal(end[:-2], start[:-2])
     assert np.abs(start[-1] - end[-1]).max() > 0
