@@ -36,8 +36,8 @@ class Config:
 
     dataset: str = _setting(
         "What `data_dir` holds: a data set in its original layout, a 'folder' of class folders, a 'list': "
-        "text files with a path and a label in each line, a CSV file of 'spans' of videos, or the JSON export "
-        "of 'label_studio'. A folder that `keras-stm pack` wrote is recognised automatically.",
+        "text files with a path and a label in each line, a CSV file of 'spans' of videos, or the JSON "
+        "export of 'label_studio'. A folder that `keras-stm pack` wrote is recognised automatically.",
         choices=DATASETS,
     )
     model: str = _setting("The network.")
