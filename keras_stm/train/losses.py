@@ -30,6 +30,7 @@ class ClassWeighted(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         """Returns the weighted loss of each clip, `(batch,)`."""
-        weighted = y_true * keras.ops.cast(self.weights, y_pred.dtype)
+        y_true = keras.ops.convert_to_tensor(y_true, self.dtype)
+        weighted = y_true * keras.ops.convert_to_tensor(self.weights, self.dtype)
         weight = keras.ops.sum(weighted, axis=-1)
         return weight * self.loss.call(weighted / weight[..., None], y_pred)
