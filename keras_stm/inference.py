@@ -10,7 +10,7 @@ from keras_stm import model_file
 from keras_stm.arguments import ArgumentError, absolute_path, functional_model
 from keras_stm.weights import files
 
-MODEL = "model.keras"
+MODEL = model_file.MODEL
 
 
 class Trained(typing.NamedTuple):
