@@ -26,7 +26,7 @@ def download(address, file):
         ValueError: if the address is invalid, or the file cannot be downloaded.
         ImportError: if `huggingface_hub` is not installed.
     """
-    repository = _repository("address", address, address.removeprefix(PREFIX))
+    repository = repository_of(address, "address")
     library = _library()
     try:
         return library.hf_hub_download(repository, file, library_name="keras_stm")
@@ -55,7 +55,7 @@ def upload(folder, name):
         ValueError: if the name is invalid, or the Hub refuses the upload.
         ImportError: if `huggingface_hub` is not installed.
     """
-    repository = _repository("name", name, name.removeprefix(PREFIX))
+    repository = repository_of(name)
     library = _library()
     api = library.HfApi(library_name="keras_stm")
     try:
@@ -67,11 +67,15 @@ def upload(folder, name):
     return str(page)
 
 
-def _repository(argument, value, repository):
+def repository_of(name, argument="name"):
+    """Returns `"user/name"` of a name with or without `"hf://"`.
+
+    Raises:
+        ValueError: if it is no such name. The error names `argument`.
+    """
+    repository = name.removeprefix(PREFIX)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
-        raise ArgumentError(
-            argument, value, "must be the name of a model on the Hub, such as 'hf://user/name'"
-        )
+        raise ArgumentError(argument, name, "must be the name of a model on the Hub, such as 'user/name'")
     return repository
 
 

@@ -226,7 +226,7 @@ ARROWS = {
     "video_classifier": {"data", "inference"},
     "rendering": {"data"},
     "drawing": {"data", "inference", "plots"},
-    "predicting": {"data", "video_classifier", "rendering"},
+    "predicting": {"data", "inference", "video_classifier", "rendering"},
     "train": {*_MODELS, "data", "evaluation", "inference", "plots", "export"},
     "commands": {*_MODELS, *_DATA, "evaluation", "inference", "plots", "export", "train"},
 }

@@ -40,7 +40,12 @@ from keras_stm.train.evaluate import evaluate
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string("model", None, "Folder of a run, or the .keras file in it.", flag_values=values)
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Folder of a run, the .keras file in it, or the name of a published model.",
+        flag_values=values,
+    )
     define_data(values, optional=True)
     flags.DEFINE_enum(
         "split", "validation", list(SPLITS), "Split of the data set to evaluate.", flag_values=values

@@ -75,7 +75,8 @@ def _tsn(data, short, epochs, top1, megabytes, stamp):
     return Published("tsn", 50, data, 8, top1, megabytes, config, stamp)
 
 
-# All were trained on clips of 224 pixels, one frame from each segment, normalized as in `preprocess_input`.
+# All were trained on clips of `IMAGE_SIZE` pixels, normalized as in `preprocess_input`.
+IMAGE_SIZE, SAMPLING = 224, "segments"
 PUBLISHED = (
     _tsm(50, "kinetics400", "kinetics400", 8, 73.18, 97.5, "20220831-64d69186"),
     _tsm(50, "kinetics400", "kinetics400", 16, 75.12, 97.5, "20220831-042b1748"),
@@ -120,7 +121,7 @@ def is_published(weights):
 
 
 def find_full_name(name):
-    """Returns the `Published` of a name such as `"tsm_resnet50/kinetics400"`, or `None`."""
+    """Returns the `Published` of a full name, or `None`."""
     return next((each for each in PUBLISHED if each.full_name == name), None)
 
 
@@ -141,10 +142,10 @@ def published_file(model, weights):
         ImportError: if PyTorch is not installed, the first time.
         OSError: if they cannot be written, for example because the disk is full.
     """
-    return file_of(_choose(describe(model), weights), weights)
+    return file_of(choose(describe(model), weights), weights)
 
 
-def _choose(network, weights):
+def choose(network, weights):
     """Returns the `Published` that a name means for a `Network`."""
     own = "tsm" if network.family == "stm" else network.family
     fitting = [each for each in PUBLISHED if each.depth == network.depth]
