@@ -126,9 +126,17 @@ def layers_of_class(file, name):
         file: `h5py.File`.
         name: the class's name as Keras writes it, `"tsm_block"` for `TSMBlock`.
     """
-    # Keras calls the groups of a class `tsm_block`, `tsm_block_1` and so on.
-    groups = [group for group in file["layers"] if re.fullmatch(rf"{name}(_\d+)?", group)]
-    return {str(file["layers"][group]["vars"].attrs["name"]) for group in groups}
+    import h5py
+
+    layers = file["layers"]
+    # Keras calls the groups of a class `tsm_block`, `tsm_block_1` and so on. Links could lead to other files.
+    groups = [
+        group
+        for group in layers
+        if re.fullmatch(rf"{name}(_\d+)?", group)
+        and isinstance(layers.get(group, getlink=True), h5py.HardLink)
+    ]
+    return {str(layers[group]["vars"].attrs["name"]) for group in groups}
 
 
 def read_dataset(dataset):

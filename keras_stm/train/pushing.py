@@ -11,6 +11,7 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.class_names import to_lines
 from keras_stm.model_file import CLASS_NAMES, MODEL
 from keras_stm.train import evaluation_folder, run_folder
+from keras_stm.weights.load import is_file
 
 _CARD = "README.md"
 # Settings that are paths of this machine, which tell nothing elsewhere.
@@ -42,7 +43,8 @@ def push(run, name, licence=None):
     with open(config, encoding="utf-8") as file:
         record = json.load(file)
     settings = {key: value for key, value in record["settings"].items() if key not in _PATHS}
-    settings["weights"] = os.path.basename(settings["weights"])
+    if is_file(settings["weights"]):
+        settings["weights"] = os.path.basename(settings["weights"])
     with tempfile.TemporaryDirectory() as folder:
         shutil.copyfile(trained.file, os.path.join(folder, MODEL))
         with open(os.path.join(folder, CLASS_NAMES), "wb") as file:

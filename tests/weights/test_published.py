@@ -15,7 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from keras_stm import TSMResNet, VideoClassifier, models  # noqa: E402
+from keras_stm import TSMResNet, VideoClassifier, hub, models  # noqa: E402
 from keras_stm.arguments import ArgumentError  # noqa: E402
 from keras_stm.weights import class_names, network, published  # noqa: E402
 from keras_stm.weights.network import DEPTHS as DEPTHS_OF  # noqa: E402
@@ -229,3 +229,15 @@ def megabytes(depth, data):
     with keras.StatelessScope(initialize_variables=False):
         model = models.NETWORKS[f"tsm_resnet{depth}"](classes=len(class_names(data)))
     return 4 * model.count_params() / 1e6
+
+
+def test_an_address_on_the_hub_names_the_model_there(tmp_path, monkeypatch):
+    small = {"depths": DEPTHS, "width": 16}
+    model = TSMResNet(**small, classes=3)
+    model.save(tmp_path / "model.keras")
+    asked = []
+    monkeypatch.setattr(hub, "download", lambda *what: asked.append(what) or str(tmp_path / what[1]))
+    loaded = TSMResNet(**small, weights="hf://me/actions")
+    assert asked == [("hf://me/actions", "model.keras")]
+    for one, other in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
