@@ -55,7 +55,10 @@ def push(run, name, licence=None):
             if os.path.isfile(os.path.join(trained.folder, kept)):
                 shutil.copyfile(os.path.join(trained.folder, kept), os.path.join(folder, kept))
         evaluations = _copy_evaluations(os.path.join(trained.folder, run_folder.EVALUATION), folder)
-        card = make_card(trained, settings, record["versions"], evaluations, hub.repository_of(name), licence)
+        card = make_card(
+            *(trained, _data_name(record["settings"]), settings, record["versions"], evaluations),
+            *(hub.repository_of(name), licence),
+        )
         with open(os.path.join(folder, _CARD), "w", encoding="utf-8") as file:
             file.write(card)
         return hub.upload(folder, name)
@@ -79,18 +82,24 @@ def _copy_evaluations(source, folder):
     return found
 
 
-def make_card(trained, settings, versions, evaluations, name, licence=None):
+def _data_name(settings):
+    if settings["data_dir"] is None:
+        return "arrow of time, the embedded data set of keras_stm"
+    return "own clips" if settings["dataset"] in ("folder", "list") else settings["dataset"]
+
+
+def make_card(trained, data, settings, versions, evaluations, name, licence=None):
     """Returns the text of a model card.
 
     Args:
         trained: `inference.Trained`.
+        data: name of the data set.
         settings: settings of the run, without paths.
         versions: versions of the packages that trained it.
         evaluations: `{name: (content of result.json, rows of per_class.csv)}`.
         name: `"user/name"`.
         licence: see `push`.
     """
-    data = settings["dataset"] if settings["dataset"] not in ("folder", "list") else "own clips"
     lines = [
         "---",
         *([f"license: {licence}"] if licence else []),

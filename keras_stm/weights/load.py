@@ -257,7 +257,7 @@ def _check_shift(model, source, notes):
             f"{min(source.shifted ^ shifted)}",
         )
     if source.shifted:
-        notes.append("They were trained with TSM's temporal shift, which this network lacks.")
+        notes.append("The weights were trained with TSM's temporal shift, which this network lacks.")
     else:
         notes.append("This network has TSM's temporal shift, which the file does not name.")
 
