@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "predict the classes of videos",
     "embed": "write the features of clips before the classifier",
     "export": "write a trained model for serving",
+    "push": "upload a run to the Hugging Face Hub",
     "visualize": "draw what a model sees in a clip",
     "check-data": "find damaged, short and duplicate clips before a long training",
     "pack": "pack a data set into shards, which load several times faster",

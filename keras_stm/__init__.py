@@ -10,6 +10,7 @@ from keras_stm.models import (
     STMResNet152,
     TSMResNet,
     TSMResNet50,
+    TSMResNet101,
     TSNResNet,
     TSNResNet50,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "STMResNet152",
     "TSMResNet",
     "TSMResNet50",
+    "TSMResNet101",
     "TSNResNet",
     "TSNResNet50",
     "VideoClassifier",
@@ -39,7 +41,7 @@ __all__ = [
 ]
 
 # Imported on first use, because they need packages that models do not need.
-_LAZY = ("data", "evaluation", "export", "inference", "plots", "train")
+_LAZY = ("data", "evaluation", "export", "hub", "inference", "plots", "train")
 
 
 def __getattr__(name):

@@ -6,11 +6,11 @@ import typing
 import keras
 import numpy as np
 
-from keras_stm import model_file
+from keras_stm import hub, model_file, models
 from keras_stm.arguments import ArgumentError, absolute_path, functional_model
-from keras_stm.weights import files
+from keras_stm.weights import files, published
 
-MODEL = "model.keras"
+MODEL = model_file.MODEL
 
 
 class Trained(typing.NamedTuple):
@@ -21,7 +21,9 @@ class Trained(typing.NamedTuple):
         class_names: tuple of str, in the order of the scores.
         num_frames, image_size, sampling: settings of the clips that the model was trained on, see
             `keras_stm.data.make_pipeline`.
-        file: absolute path of the `.keras` file.
+        file: absolute path of the file with the weights.
+        folder: default folder for what is made from the model: the run's, or `saved_models/<name>` for a
+            model that is not from a run of this machine.
     """
 
     model: keras.Model
@@ -30,28 +32,49 @@ class Trained(typing.NamedTuple):
     image_size: int
     sampling: str
     file: str
+    folder: str
+
+
+def is_name(path):
+    """Returns whether `load` takes `path` as the name of a published model. An existing path wins."""
+    is_known = hub.is_address(path) or published.find_full_name(path) is not None
+    return is_known and not os.path.exists(path)
 
 
 def load(path):
-    """Loads a model that `keras-stm fit` has trained.
+    """Loads a model that `keras-stm fit` has trained, or a published one.
 
     Code that the file may contain is not run.
 
     Args:
-        path: the folder of a run, or its `.keras` file, which may have moved elsewhere.
+        path: the folder of a run, or its `.keras` file, which may have moved elsewhere; or the name of a
+            published model, such as `"tsm_resnet50/kinetics400"` or `"hf://user/name"`, which is downloaded
+            the first time. A folder of that name wins.
 
     Returns:
         `Trained`.
 
     Raises:
-        ValueError: there is no such file, or it contains no model, no class names or no settings of clips.
+        ValueError: there is no such file, or it contains no model, no class names or no settings of clips; or
+            the model cannot be downloaded.
         MemoryError: there is not enough memory for the model. The backend may raise its own error instead.
     """
+    folder = None
+    if is_name(path):
+        folder = os.path.abspath(
+            os.path.join("saved_models", path.removeprefix(hub.PREFIX).replace("/", "-"))
+        )
+        if not hub.is_address(path):
+            return _load_published(published.find_full_name(path), folder)
+        path = hub.download(path, MODEL)
     path = absolute_path("path", path)
     file = os.path.join(path, MODEL) if os.path.isdir(path) else path
     if not os.path.isfile(file):
         raise ArgumentError(
-            "path", path, f"must be the folder of a finished run, which contains {MODEL}, or a .keras file"
+            "path",
+            path,
+            f"must be the folder of a finished run, which contains {MODEL}, a .keras file, 'hf://user/name' "
+            f"or one of {', '.join(each.full_name for each in published.PUBLISHED)}",
         )
     try:
         model = _load_model(file)
@@ -72,7 +95,14 @@ def load(path):
             )
     if len(class_names) != num_scores:
         raise ArgumentError("path", path, f"contains {len(class_names)} class names for {num_scores} scores")
-    return Trained(model, class_names, *clip, file)
+    return Trained(model, class_names, *clip, file, folder or os.path.dirname(file))
+
+
+def _load_published(found, folder):
+    model = models.NETWORKS[found.network](weights=found.full_name)
+    clip = model_file.ClipSettings(found.frames, published.IMAGE_SIZE, published.SAMPLING)
+    file = published.file_of(found, found.full_name)
+    return Trained(model, published.class_names(found.full_name), *clip, file, folder)
 
 
 def _load_model(file):

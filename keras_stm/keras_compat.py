@@ -3,6 +3,7 @@
 `tests/test_keras_compat.py` has a canary test for each. A failing test names what a newer Keras has changed.
 """
 
+import re
 import typing
 
 import keras
@@ -116,6 +117,26 @@ def find_datasets(file):
     if not datasets:
         raise ValueError("no weights in `layers`")
     return datasets
+
+
+def layers_of_class(file, name):
+    """Returns the set of the names of the outermost layers of a class in an open `.weights.h5` file.
+
+    Args:
+        file: `h5py.File`.
+        name: the class's name as Keras writes it, `"tsm_block"` for `TSMBlock`.
+    """
+    import h5py
+
+    layers = file["layers"]
+    # Keras calls the groups of a class `tsm_block`, `tsm_block_1` and so on. Links could lead to other files.
+    groups = [
+        group
+        for group in layers
+        if re.fullmatch(rf"{name}(_\d+)?", group)
+        and isinstance(layers.get(group, getlink=True), h5py.HardLink)
+    ]
+    return {str(layers[group]["vars"].attrs["name"]) for group in groups}
 
 
 def read_dataset(dataset):

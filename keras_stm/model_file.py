@@ -12,6 +12,8 @@ from keras_stm.arguments import ArgumentError, lines, one_of, positive_int
 from keras_stm.class_names import to_lines
 from keras_stm.preprocessing import SAMPLING
 
+# File name of the model in the folder of a run.
+MODEL = "model.keras"
 CLASS_NAMES = "class_names.txt"
 _CLIP = "clip.json"
 

@@ -7,6 +7,7 @@ import math
 import os
 import typing
 
+from keras_stm import inference
 from keras_stm.arguments import ArgumentError, absolute_path
 from keras_stm.data import frames
 from keras_stm.data.catalog.spans import COLUMNS
@@ -140,8 +141,9 @@ def predict(
 
     if any(map(is_answered, answers)):
         if json_file:
-            settings = {name: getattr(classifier, name) for name in _SETTINGS}
-            _write_json(json_file, {"model": absolute_path("model", model), **settings, "videos": answers})
+            name = model if inference.is_name(model) else absolute_path("model", model)
+            settings = {setting: getattr(classifier, setting) for setting in _SETTINGS}
+            _write_json(json_file, {"model": name, **settings, "videos": answers})
         if csv_file:
             _write_table(csv_file, list(filter(is_answered, answers)))
         if spans_file:

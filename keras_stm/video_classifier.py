@@ -28,14 +28,15 @@ class VideoClassifier:
 
     ```python
     classifier = keras_stm.VideoClassifier("saved_models/small-stm_small")
+    classifier = keras_stm.VideoClassifier("tsm_resnet50/kinetics400")  # downloads the weights once
     classifier("clip.mp4")  # [{"label": "pan left", "score": 0.98}, ...], best first
     classifier(["a.mp4", "folder_of_frames", array])  # a list of such lists
     ```
 
     Args:
-        model_or_folder: folder of a run, `.keras` file that `keras-stm fit` wrote, or
-            `keras.Model` from clips `(batch, T, H, W, 3)` or `(batch, T, 3, H, W)` to scores
-            `(batch, classes)` after softmax.
+        model_or_folder: folder of a run, `.keras` file that `keras-stm fit` wrote, name of a published
+            model, such as `"tsm_resnet50/kinetics400"` or `"hf://user/name"`, or `keras.Model` from clips
+            `(batch, T, H, W, 3)` or `(batch, T, 3, H, W)` to scores `(batch, classes)` after softmax.
         class_names: one name per class, in the order of the scores. Required with a `keras.Model`.
         num_frames, image_size: number of frames of a clip, and its height and width in pixels. `None` is
             the value used in training. For a `keras.Model`, `None` is the value of its `input_shape`,

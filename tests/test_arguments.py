@@ -95,7 +95,7 @@ VALUES = [
         {
             "depths": [(1, 1, 1), (1, 1, 1, 0), (1, 1, 1, 1.0), 50],
             "width": [0, "64"],
-            "classes": [0, 2.5, True, None],
+            "classes": [0, 2.5, True],
             "include_top": ["yes"],
             "pooling": ["mean", ["avg"]],
             "input_shape": [(8, 32, 32), (8, 32, 32, None), (8, 0, 32, 3), (8, 32.0, 32, 3), 5],

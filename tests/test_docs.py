@@ -24,7 +24,7 @@ DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 # Commands of other programs, which these tests do not know.
 OTHERS = {"cat", "curl", "docker", "export", "mkdocs"}
-WITH_PATHS = {"embed", "predict", "visualize"}
+WITH_PATHS = {"embed", "predict", "push", "visualize"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 

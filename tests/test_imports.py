@@ -199,6 +199,7 @@ HELPERS = {
     "cache",
     "class_names",
     "differences",
+    "hub",
     "keras_compat",
     "model_file",
     "preprocessing",
@@ -227,7 +228,7 @@ ARROWS = {
     "video_classifier": {"data", "inference"},
     "rendering": {"data"},
     "drawing": {"data", "inference", "plots"},
-    "predicting": {"data", "video_classifier", "rendering"},
+    "predicting": {"data", "inference", "video_classifier", "rendering"},
     "train": {*_MODELS, "data", "evaluation", "temporal_map", "inference", "plots", "export"},
     "commands": {*_MODELS, *_DATA, "evaluation", "embedding", "inference", "plots", "export", "train"},
 }

@@ -151,6 +151,8 @@ def test_layout_of_hdf5(tmp_path):
             name: keras_compat.read_dataset(dataset)
             for name, dataset in keras_compat.find_datasets(file).items()
         }
+        classes = keras_compat.layers_of_class(file, "batch_normalization")
+    assert classes == {"bn"}, CHANGED + "the names of the groups of a class in .weights.h5 files"
     names = {"dense/0", "dense/1", "bn/0", "bn/1", "bn/2", "bn/3"}
     assert set(arrays) == names, CHANGED + "how weights are numbered in .weights.h5 files"
     for index, weight in enumerate(model.get_layer("bn").weights):

@@ -48,7 +48,12 @@ from keras_stm.train.evaluate_spans import evaluate_spans
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string("model", None, "Folder of a run, or the .keras file in it.", flag_values=values)
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Folder of a run, the .keras file in it, or the name of a published model.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "spans",
         None,

@@ -28,7 +28,10 @@ _SERVING = os.path.dirname(run_folder.SERVING)
 def define_flags(values):
     """Defines the flags of the command."""
     flags.DEFINE_string(
-        "model", None, "Folder of a run of `keras-stm fit`, or the .keras file in it.", flag_values=values
+        "model",
+        None,
+        "Folder of a run of `keras-stm fit`, the .keras file in it, or the name of a published model.",
+        flag_values=values,
     )
     flags.DEFINE_enum(
         "format", "saved_model", ["saved_model", "onnx"], "Format to write.", flag_values=values
@@ -60,7 +63,7 @@ def export(model, output=None, format="saved_model", top_k=5):
     """Writes a trained model and prints how to use it.
 
     Args:
-        model: folder of a run, or `.keras` file.
+        model: see `keras_stm.inference.load`.
         output: file or folder to write. `None` is the next version in `serving`, or `model.onnx`, next to the
             model.
         format: `"saved_model"` or `"onnx"`.
@@ -73,7 +76,7 @@ def export(model, output=None, format="saved_model", top_k=5):
         ValueError: there is no such model, or `output` exists.
     """
     trained = inference.load(model)
-    folder = os.path.dirname(trained.file)
+    folder = trained.folder
     options = {
         "class_names": trained.class_names,
         "num_frames": trained.num_frames,

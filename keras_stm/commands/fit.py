@@ -7,7 +7,7 @@ two cores.
   keras-stm fit --model=tsn_small                         # the baseline that cannot see frame order
   keras-stm fit --data_dir=FOLDER                         # your clips: FOLDER/<class>/*.mp4, or
                                                           # FOLDER/train/<class> and FOLDER/val/<class>
-  keras-stm fit --data_dir=FOLDER --preset=finetune
+  keras-stm fit --data_dir=FOLDER --preset=finetune --weights=kinetics400   # from video weights
   keras-stm fit --data_dir=FOLDER --preset=something_v2   # a data set in its original layout
   keras-stm fit --data_dir=spans.csv --dataset=spans      # parts of long videos: video,start,end,label
   keras-stm fit --config=RUN/config.json                  # settings of an earlier run

@@ -2,6 +2,7 @@
 
   keras-stm predict clip.mp4                           # with the model of `keras-stm fit`
   keras-stm predict clip.mp4 FOLDER --model=saved_models/RUN --csv=scores.csv --json=scores.json
+  keras-stm predict clip.mp4 --model=tsm_resnet50/kinetics400     # a published model, 400 actions
   keras-stm predict long.mp4 --window=2                # a timeline with windows of two seconds
   keras-stm predict long.mp4 --window=2 --spans=spans.csv    # when what happens, as CSV
   keras-stm predict "long.mp4#t=61.5,1:10"             # a part of a video, in seconds or hh:mm:ss
@@ -42,7 +43,8 @@ def define_flags(values):
     flags.DEFINE_string(
         "model",
         _MODEL,
-        "Folder of a run, or a .keras file that `keras-stm fit` wrote.",
+        "Folder of a run, a .keras file that `keras-stm fit` wrote, or the name of a published model, such "
+        "as tsm_resnet50/kinetics400 or hf://user/name, which is downloaded once.",
         flag_values=values,
     )
     flags.DEFINE_integer(

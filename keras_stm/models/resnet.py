@@ -14,10 +14,13 @@ from keras_stm.arguments import (
 )
 from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.per_frame import FrameMaxPool2D, PerFrame, frame_conv
-from keras_stm.weights import load_weights
+from keras_stm.weights.load import put, read_weights
+from keras_stm.weights.network import DEPTHS
 
 STAGES = (2, 3, 4, 5)
-DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+# Number of classes of Kinetics-400, for a network without weights.
+_CLASSES = 400
+__all__ = ["DEPTHS", "STAGES", "resnet", "standardize_input_shape"]
 
 
 def resnet(
@@ -74,19 +77,21 @@ def resnet(
                 **shared,
             )(x)
 
+    # Read the weights before the head is made, whose number of classes they may tell.
+    source = None if weights is None else read_weights(keras.Model(inputs, x), weights)
     if include_top or pooling == "avg":
         x = _per_frame(keras.layers.GlobalAveragePooling2D, name="avg_pool", **shared)(x)
     elif pooling == "max":
         x = _per_frame(keras.layers.GlobalMaxPooling2D, name="max_pool", **shared)(x)
     if include_top:
-        x = add_classifier(x)
+        x = add_classifier(x, (source and source.classes) or _CLASSES)
     elif pooling:
         pool = {"avg": keras.layers.GlobalAveragePooling1D, "max": keras.layers.GlobalMaxPooling1D}[pooling]
         x = pool(data_format="channels_last", dtype=shared["dtype"], name="time_pool")(x)
 
     model = keras.Model(inputs, x, name=name)
-    if weights is not None:
-        load_weights(model, weights)
+    if source is not None:
+        put(model, source)
     return model
 
 
@@ -96,8 +101,13 @@ def _per_frame(layer_class, *args, name, dtype, data_format, **kwargs):
 
 
 def _make_classifier(classes, classifier_activation, dropout, dtype):
-    """Returns a function from features of frames `(batch, T, channels)` to scores `(batch, classes)`."""
-    classes = positive_int("classes", classes)
+    """Returns a function that adds the classifier.
+
+    The function turns features of frames `(batch, T, channels)` and the number of classes where `classes` is
+    `None` into scores `(batch, classes)`.
+    """
+    if classes is not None:
+        positive_int("classes", classes)
     valid = isinstance(dropout, int | float) and not isinstance(dropout, bool)
     if not valid or not 0 <= dropout < 1:
         raise ArgumentError("dropout", dropout, "must be in [0, 1)")
@@ -108,12 +118,13 @@ def _make_classifier(classes, classifier_activation, dropout, dtype):
             "classifier_activation", classifier_activation, "must be a Keras activation or None"
         ) from error
 
-    def add(x):
+    def add(x, default_classes):
         # Draw the seed from `random`, which `keras.utils.set_random_seed` seeds. Without a seed, PyTorch
         # would use a random state of its own, which Keras checkpoints do not contain.
         x = keras.layers.Dropout(dropout, seed=random.randrange(2**31), dtype=dtype, name="dropout")(x)
         initializer = keras.initializers.RandomNormal(stddev=0.001)
-        x = keras.layers.Dense(classes, kernel_initializer=initializer, dtype=dtype, name="predictions")(x)
+        units = default_classes if classes is None else int(classes)
+        x = keras.layers.Dense(units, kernel_initializer=initializer, dtype=dtype, name="predictions")(x)
         # Average the scores before the softmax, and in float32 even under mixed precision.
         x = keras.layers.GlobalAveragePooling1D(
             data_format="channels_last", dtype="float32", name="consensus"

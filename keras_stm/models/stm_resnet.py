@@ -11,7 +11,7 @@ def STMResNet(
     weights=None,
     include_top=True,
     input_shape=None,
-    classes=400,
+    classes=None,
     classifier_activation="softmax",
     dropout=0.5,
     pooling=None,
@@ -34,13 +34,14 @@ def STMResNet(
         depths: number of blocks in each of the four stages, for example `(3, 4, 6, 3)` for ResNet-50.
         width: filters of the stem and bottleneck width of stage 2. Each further stage doubles the width.
         weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
-            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
-            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+            (the head stays random), published video weights such as `"kinetics400"` or
+            `"tsn/kinetics400"`, `"hf://user/name"`, or a file of Keras, safetensors or PyTorch. See
+            `keras_stm.weights.load_weights`.
         include_top: whether the model ends in the classifier.
         input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
             `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
             `"channels_first"`.
-        classes: number of classes.
+        classes: number of classes. `None` is the number that `weights` have, or 400 if they have no head.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
         pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
@@ -101,7 +102,7 @@ def STMResNet50(
     weights=None,
     include_top=True,
     input_shape=None,
-    classes=400,
+    classes=None,
     classifier_activation="softmax",
     dropout=0.5,
     pooling=None,
@@ -122,13 +123,14 @@ def STMResNet50(
 
     Args:
         weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
-            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
-            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+            (the head stays random), published video weights such as `"kinetics400"` or
+            `"tsn/kinetics400"`, `"hf://user/name"`, or a file of Keras, safetensors or PyTorch. See
+            `keras_stm.weights.load_weights`.
         include_top: whether the model ends in the classifier.
         input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
             `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
             `"channels_first"`.
-        classes: number of classes.
+        classes: number of classes. `None` is the number that `weights` have, or 400 if they have no head.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
         pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
@@ -178,7 +180,7 @@ def STMResNet101(
     weights=None,
     include_top=True,
     input_shape=None,
-    classes=400,
+    classes=None,
     classifier_activation="softmax",
     dropout=0.5,
     pooling=None,
@@ -199,13 +201,14 @@ def STMResNet101(
 
     Args:
         weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
-            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
-            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+            (the head stays random), published video weights such as `"kinetics400"` or
+            `"tsn/kinetics400"`, `"hf://user/name"`, or a file of Keras, safetensors or PyTorch. See
+            `keras_stm.weights.load_weights`.
         include_top: whether the model ends in the classifier.
         input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
             `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
             `"channels_first"`.
-        classes: number of classes.
+        classes: number of classes. `None` is the number that `weights` have, or 400 if they have no head.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
         pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
@@ -255,7 +258,7 @@ def STMResNet152(
     weights=None,
     include_top=True,
     input_shape=None,
-    classes=400,
+    classes=None,
     classifier_activation="softmax",
     dropout=0.5,
     pooling=None,
@@ -276,13 +279,14 @@ def STMResNet152(
 
     Args:
         weights: `None` for random weights, `"imagenet"` for a 2-D ResNet of the same depth
-            (the head stays random), or a file: `.weights.h5`, `.keras`, `.safetensors`, or a PyTorch
-            `.pth`, `.pt` or `.pth.tar`. See `keras_stm.weights.load_weights`.
+            (the head stays random), published video weights such as `"kinetics400"` or
+            `"tsn/kinetics400"`, `"hf://user/name"`, or a file of Keras, safetensors or PyTorch. See
+            `keras_stm.weights.load_weights`.
         include_top: whether the model ends in the classifier.
         input_shape: `(T, H, W, C)`, or `(T, C, H, W)` with `"channels_first"`. T, H and W may be
             `None`. Defaults to `(None, None, None, 3)`, or `(None, 3, None, None)` with
             `"channels_first"`.
-        classes: number of classes.
+        classes: number of classes. `None` is the number that `weights` have, or 400 if they have no head.
         classifier_activation: activation of the averaged scores. `None` returns logits.
         dropout: dropout rate before the classifier.
         pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and

@@ -3,7 +3,7 @@
 import importlib
 
 # Loaded on first use: training needs TensorFlow, but settings do not.
-_LAZY = {"Config": "config", "PRESETS": "presets", "MODELS": "presets", "fit": "run"}
+_LAZY = {"Config": "config", "PRESETS": "presets", "MODELS": "presets", "fit": "run", "push": "pushing"}
 
 __all__ = list(_LAZY)
 

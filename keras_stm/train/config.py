@@ -71,8 +71,10 @@ class Config:
         at_most=0.99,
     )
     weights: str = _setting(
-        "Initial weights: 'none', 'imagenet', or a .keras, .weights.h5, .safetensors, .pth or .pt file. A "
-        "classifier for other classes is not loaded; it starts from random weights.",
+        "Initial weights: 'none', 'imagenet', published video weights such as 'kinetics400', "
+        "'kinetics400-16', 'something_v2' or 'tsn/kinetics400', 'hf://user/name', or a file: .keras, "
+        ".weights.h5, .safetensors, .pth, .pt. Weights of a name are downloaded once. A classifier for other "
+        "classes is not loaded; it starts from random weights.",
     )
     flip: str = _setting(
         "Mirror half of the clips, chosen at random. 'plain' keeps their labels. 'labels' swaps the labels "

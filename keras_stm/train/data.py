@@ -5,6 +5,7 @@ import os
 
 from absl import logging
 
+from keras_stm import hub
 from keras_stm.arguments import ArgumentError
 from keras_stm.cache import cache_folder
 from keras_stm.data import (
@@ -21,7 +22,8 @@ from keras_stm.data.frames import read_frames
 from keras_stm.data.parallel import in_order
 from keras_stm.data.pipeline import batch_paths
 from keras_stm.data.shards import is_packed, read_settings
-from keras_stm.model_file import read_class_names
+from keras_stm.model_file import MODEL, read_class_names
+from keras_stm.weights.published import class_names, is_published
 
 # Largest number of clips of a split that are checked before training.
 _LOOKED_INTO = 1000
@@ -202,7 +204,7 @@ class RunData:
         weights = self.settings.weights
         if weights in ("none", "imagenet"):
             return
-        names = read_class_names(weights)
+        names = _class_names_of(weights)
         if names is None:
             logging.warning(
                 "%s does not name its classes: its head is used if the number of classes is the same.",
@@ -213,6 +215,13 @@ class RunData:
         else:
             logging.warning("%s is for other classes: the head starts from random weights.", weights)
             self.has_head = False
+
+
+def _class_names_of(weights):
+    """Returns the class names of the initial weights, or `None` if these do not tell them."""
+    if is_published(weights):
+        return class_names(weights)
+    return read_class_names(hub.download(weights, MODEL) if hub.is_address(weights) else weights)
 
 
 def open_splits(settings, splits, exclude=()):

@@ -128,7 +128,7 @@ def _output_folder(output, settings, trained):
     """Returns the absolute path of the folder to write; the default is within the run's folder."""
     if not output:
         name = name_evaluation(settings, trained)
-        output = os.path.join(os.path.dirname(trained.file), run_folder.EVALUATION, name)
+        output = os.path.join(trained.folder, run_folder.EVALUATION, name)
     return os.path.abspath(os.path.expanduser(output))
 
 

@@ -12,11 +12,7 @@ MODELS = {
     "stm_small": functools.partial(models.STMResNet, name="stm_small", **_SMALL),
     "tsn_small": functools.partial(models.TSNResNet, name="tsn_small", **_SMALL),
     "tsm_small": functools.partial(models.TSMResNet, name="tsm_small", **_SMALL),
-    "stm_resnet50": models.STMResNet50,
-    "stm_resnet101": models.STMResNet101,
-    "stm_resnet152": models.STMResNet152,
-    "tsn_resnet50": models.TSNResNet50,
-    "tsm_resnet50": models.TSMResNet50,
+    **models.NETWORKS,
 }
 
 

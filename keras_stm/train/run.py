@@ -21,6 +21,7 @@ from keras_stm.train.devices import Devices, leave_gpus_to_backend
 from keras_stm.train.loop import Training
 from keras_stm.train.presets import MODELS
 from keras_stm.weights import load_weights
+from keras_stm.weights.load import is_file
 
 _FINISHED = "{} already holds this run, finished. Set `overwrite` to train again."
 
@@ -96,15 +97,15 @@ def fit(
 def _with_absolute_paths(config):
     """Returns the settings with absolute paths; raises if the file of initial weights does not exist."""
     config = dataclasses.replace(config, data_dir=absolute(config.data_dir), exclude=absolute(config.exclude))
-    if config.weights in ("none", "imagenet"):
+    if config.weights == "none" or not is_file(config.weights):
         return config
     config = dataclasses.replace(config, weights=absolute(config.weights))
     if not os.path.isfile(config.weights):
         raise ArgumentError(
             "weights",
             config.weights,
-            "must be an existing file. The presets ucf101 and hmdb51 start from the weights that the preset "
-            "kinetics400 writes; `weights` 'imagenet' also works",
+            "must be an existing file or a name. The presets ucf101 and hmdb51 start from the weights that "
+            "the preset kinetics400 writes; `weights` 'kinetics400' and 'imagenet' also work",
         )
     return config
 
@@ -278,8 +279,7 @@ def report(result, better, config, data, output):
         print(f"  keras-stm fit --model={other}    train another network with the same recipe")
         print("  keras-stm fit --data_dir=FOLDER    train on your own clips: one folder for each class")
     else:
-        data_set = f"--data_dir={config.data_dir}" + f" --dataset={config.dataset}" * (
-            config.dataset != "folder"
-        )
-        print(f"  keras-stm fit --preset=finetune {data_set}    from ImageNet weights; needs a GPU")
+        kind = "" if config.dataset == "folder" else f" --dataset={config.dataset}"
+        clips = f"--data_dir={config.data_dir}{kind}"
+        print(f"  keras-stm fit --preset=finetune --weights=kinetics400 {clips}    needs a GPU")
         print("  keras-stm fit --help    other settings: `epochs`, `learning_rate`, `num_frames`")

@@ -1,8 +1,10 @@
 """Converts weights between our names and layouts and those of the published PyTorch checkpoints."""
 
 import re
+import typing
 
 from keras_stm.arguments import ArgumentError
+from keras_stm.weights.network import published_block, shifted_blocks
 
 # Our path within a block -> the published name within a block. The published code calls CMM `mb` and the
 # temporal convolution `shift`. The name `fusion` is ours: the concatenation of Table 6 was not published.
@@ -32,6 +34,17 @@ _VARIABLE = {
     "moving_variance": "running_var",
 }
 
+# What stands before the first part of a published name.
+_PREFIX = re.compile(r"^(?:[^.]+\.)*?(?=(?:conv1|bn1|layer[1-4]|fc|new_fc|fc_cls)\.)")
+# mmcv's EMAHook keeps a second copy of each weight under a name without dots. It swaps the copies before it
+# saves, so that the ordinary names hold the averaged weights, which mmaction2 tests with.
+_DROPPED = re.compile(r"num_batches_tracked$|^data_preprocessor\.|^(?:module\.)?ema_[^.]*$")
+_UNSUPPORTED = {
+    r"\blayer\d\.\d+\.(nl|non_local_block)\.": "has non-local blocks",
+    r"\blayer\d\.\d+\.net\.": "shifts whole blocks, with their shortcuts",
+    r"\blayer\d\.net\.": "pools over time between its stages",
+}
+
 REFERENCE_HEAD = ("fc.weight", "fc.bias")
 KERAS_HEAD = ("predictions/0", "predictions/1")
 
@@ -47,11 +60,11 @@ def reference_names(model):
 
 def _reference_name(path, model):
     owner, _, variable = path.rpartition("/")
-    block = re.fullmatch(r"conv(\d)_block(\d+)/(.+)", owner)
+    layer, _, inner = owner.partition("/")
     if owner in _OUTSIDE:
         prefix = _OUTSIDE[owner]
-    elif block and block[3] in _IN_BLOCK:
-        prefix = f"layer{int(block[1]) - 1}.{int(block[2]) - 1}.{_IN_BLOCK[block[3]]}"
+    elif published_block(layer) and inner in _IN_BLOCK:
+        prefix = f"{published_block(layer)}.{_IN_BLOCK[inner]}"
     else:
         raise ArgumentError(
             "model", model, "must be a model of keras_stm without further layers", f"a weight {path!r}"
@@ -59,30 +72,74 @@ def _reference_name(path, model):
     return f"{prefix}.{_VARIABLE[variable]}"
 
 
+def names_to_save(model):
+    """Returns `{published name: variable}` of all weights, with TSM's `.net` where a block shifts.
+
+    Raises:
+        ValueError: if the model has a weight that does not belong to this package.
+    """
+    shifted = {f"{block}.conv1.weight" for block in shifted_blocks(model)}
+    return {
+        name.replace(".weight", ".net.weight") if name in shifted else name: variable
+        for name, variable in reference_names(model).items()
+    }
+
+
 def is_temporal(name):
-    """Returns whether a published name belongs to a layer that a 2-D ResNet lacks."""
-    return re.search(r"^layer\d\.\d+\.(shift|mb|fusion)\.", name) is not None
+    """Returns whether a published or a Keras name belongs to a layer that a 2-D ResNet lacks."""
+    published = r"^layer\d\.\d+\.(shift|mb|fusion)\."
+    ours = r"^conv\d_block\d+/(cstm/temporal_conv|cmm|fusion_conv)/"
+    return re.search(f"{published}|{ours}", name) is not None
+
+
+class Cleaned(typing.NamedTuple):
+    """Weights of a checkpoint under the published names.
+
+    Attributes:
+        arrays: `{published name: array}`.
+        shifted: set of the blocks with TSM's temporal shift, such as `"layer1.0"`.
+    """
+
+    arrays: dict
+    shifted: set
 
 
 def clean_names(arrays):
-    """Removes the prefixes and suffixes that training code adds to the published names.
+    """Converts the names of a checkpoint to the published names.
 
-    Checkpoints prefix every name with `module.` or `module.base_model.`. TSM's checkpoints add `.net` to the
-    convolution after the shift and call the head `new_fc`. Counters of BatchNorm are dropped.
+    Training code prefixes every name: with `module.`, `module.base_model.`, `backbone.`, `_orig_mod.` or the
+    name of its own attribute. TSM adds `.net` to the convolution after the shift and calls the head `new_fc`.
+    mmaction2 groups a convolution with its BatchNorm and calls the head `cls_head.fc_cls`. Counters of
+    BatchNorm, preprocessing and the copies of averaged weights are dropped.
 
     Raises:
         ValueError: if two names become the same.
     """
-    cleaned = {}
+    cleaned, shifted = {}, set()
     for name, array in arrays.items():
-        name = re.sub(r"^(module\.)?(base_model\.)?", "", name)
-        name = re.sub(r"\.conv1\.net\.", ".conv1.", name)
-        name = re.sub(r"^new_fc\.", "fc.", name)
+        if _DROPPED.search(name):
+            continue
+        name = _PREFIX.sub("", name, count=1)
+        name = re.sub(r"\bconv(\d)\.conv\.", r"conv\1.", name)
+        name = re.sub(r"\bconv(\d)\.bn\.", r"bn\1.", name)
+        name = re.sub(r"\bdownsample\.(conv|bn)\.", lambda m: f"downsample.{int(m[1] == 'bn')}.", name)
+        if shift := re.match(r"(layer\d\.\d+)\.conv1\.net\.", name):
+            shifted.add(shift[1])
+            name = name.replace(".conv1.net.", ".conv1.", 1)
+        name = re.sub(r"^(new_fc|fc_cls)\.", "fc.", name)
         if name in cleaned:
             raise ValueError(f"it has two weights {name}")
-        if not name.endswith("num_batches_tracked"):
-            cleaned[name] = array
-    return cleaned
+        cleaned[name] = array
+    return Cleaned(cleaned, shifted)
+
+
+def find_unsupported(names):
+    """Returns the layers of related networks that no network of this package has, in words, or `None`."""
+    for pattern, what in _UNSUPPORTED.items():
+        found = sorted({match[0].rstrip(".") for name in names if (match := re.search(pattern, name))})
+        if found:
+            return f"{what} ({', '.join(found)})"
+    return None
 
 
 def to_reference(path, array):

@@ -27,7 +27,7 @@ def save_safetensors(model, path):
         raise ArgumentError("path", path, "must end in .safetensors")
     arrays = {
         name: np.ascontiguousarray(names.to_reference(variable.path, ops.convert_to_numpy(variable)))
-        for name, variable in names.reference_names(keras_model(model)).items()
+        for name, variable in names.names_to_save(keras_model(model)).items()
     }
     with replacing(path) as partial:
         safetensors.numpy.save_file(arrays, partial)

@@ -18,6 +18,7 @@ from keras_stm import (
     STMResNet152,
     TSMResNet,
     TSMResNet50,
+    TSMResNet101,
     TSNResNet,
     TSNResNet50,
     keras_compat,
@@ -211,7 +212,7 @@ SIGNATURE = {
     "weights": None,
     "include_top": True,
     "input_shape": None,
-    "classes": 400,
+    "classes": None,
     "classifier_activation": "softmax",
     "dropout": 0.5,
     "pooling": None,
@@ -234,6 +235,7 @@ PUBLISHED = {
     STMResNet152: (STMResNet, "stm_resnet152", 152),
     TSNResNet50: (TSNResNet, "tsn_resnet50", 50),
     TSMResNet50: (TSMResNet, "tsm_resnet50", 50),
+    TSMResNet101: (TSMResNet, "tsm_resnet101", 101),
 }
 
 
