@@ -90,7 +90,7 @@ def _is_matroska_cut(file, size):
 
 
 def _has_whole_elements(file, position, size):
-    """Returns whether the elements from a position to the end of the file are not cut, and the last is there."""
+    """Returns whether no element from a position to the end of the file is cut, and the last one is there."""
     kind = _CLUSTER
     while position < size:
         kind, start, position = _read_ebml_element(file, position)
@@ -138,7 +138,7 @@ def _is_mp4_cut(file, size, others=()):
 
 def _is_flv_cut(file, size):
     """Returns whether a tag, which holds a frame, is cut; the size of a tag stands before and behind it."""
-    file.seek(size - 4)
+    file.seek(max(0, size - 4))
     length = int.from_bytes(file.read())
     file.seek(max(0, size - 4 - length))
     if int.from_bytes(file.read(4)[1:]) + _FLV_TAG == length:

@@ -266,7 +266,11 @@ def _check_last_frame(path):
             count += packet.size > 0
         entries = stream.index_entries
         size = os.path.getsize(path)
-        if has_whole_tables(path) and len(entries) and all(entry.pos + entry.size <= size for entry in entries):
+        if (
+            has_whole_tables(path)
+            and len(entries)
+            and all(entry.pos + entry.size <= size for entry in entries)
+        ):
             return
     raise VideoError(path, "truncated", f"truncated after {count} frames")
 
@@ -315,7 +319,7 @@ def _packets(path, container, stream):
     count = 0
     codec = stream.codec_context
     fields = None
-    # In MPEG-TS, the mark tells of a gap in a counter, which two joined files have, too. The decoder knows better.
+    # In MPEG-TS, this marks a gap in a counter, which joined files have, too. The decoder finds lost data.
     may_have_gaps = container.format.name == "mpegts"
     try:
         for packet in container.demux(stream):
