@@ -40,12 +40,36 @@ def is_truncated(path):
             stated = int.from_bytes(start[4:], "little")
             return stated != _UNKNOWN_RIFF_SIZE and 8 + stated > size and not _has_whole_chunks(file, size)
         if start[:3] == b"FLV":
-            return _is_flv_cut(file, size)
+            return _flv_end(file, size) > size
         if start[:4] == _EBML_HEADER:
             return _is_matroska_cut(file, size)
-        if _TS_START in (*start[:1], *start[4:5]):
-            return _is_transport_packet_cut(file, size)
-        return _is_mp4_cut(file, size, (b"mdat",))
+        may_be_transport = _TS_START in (*start[:1], *start[4:5])
+        return (
+            may_be_transport and _is_transport_packet_cut(file, size) or _is_mp4_cut(file, size, (b"mdat",))
+        )
+
+
+def has_unread_parts(path):
+    """Returns whether a file consists of joined files, of which FFmpeg does not read the last ones.
+
+    FFmpeg reads FLV up to a second header, and Matroska and WebM that state their sizes up to a third.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(4)
+        if start[:3] == b"FLV":
+            file.seek(_flv_end(file, size))
+            return file.read(3) == b"FLV"
+        position = segments = 0
+        while start == _EBML_HEADER and position < size:
+            kind, content, position = _read_ebml_element(file, position)
+            if kind not in (_EBML_HEADER, _SEGMENT) or content == position:
+                break
+            segments += kind == _SEGMENT
+        return segments > 2
 
 
 def has_whole_tables(path):
@@ -136,22 +160,16 @@ def _is_mp4_cut(file, size, others=()):
     return tables_end > size != last
 
 
-def _is_flv_cut(file, size):
-    """Returns whether a tag, which holds a frame, is cut; the size of a tag stands before and behind it."""
-    file.seek(max(0, size - 4))
-    length = int.from_bytes(file.read())
-    file.seek(max(0, size - 4 - length))
-    if int.from_bytes(file.read(4)[1:]) + _FLV_TAG == length:
-        return False
+def _flv_end(file, size):
+    """Returns where the tags end, which hold the frames; the last one may end behind the end of the file."""
     position = _FLV_HEADER
     while position < size:
         file.seek(position)
         kind, *length = file.read(4)
-        # Other bytes may follow the last tag.
         if kind not in _FLV_KINDS:
-            return False
+            break
         position += _FLV_TAG + int.from_bytes(length) + 4
-    return position > size
+    return position
 
 
 def _is_transport_packet_cut(file, size):

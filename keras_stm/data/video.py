@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import h264
-from keras_stm.data.truncation import count_samples, has_whole_tables, is_truncated
+from keras_stm.data.truncation import count_samples, has_unread_parts, has_whole_tables, is_truncated
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
@@ -223,6 +223,10 @@ def _open(path):
             raise VideoError(path, "too large", f"states more than {_MAX_SAMPLES:,} frames")
         if is_truncated(path):
             _check_last_frame(path)
+        if has_unread_parts(path):
+            raise VideoError(
+                path, "unreadable", "consists of joined files, of which FFmpeg reads only the first"
+            )
         with _open_container(path) as container:
             stream = _choose_stream(path, container)
             codec = stream.codec_context
@@ -564,8 +568,11 @@ def _orientation(frame):
 
 def _display_matrix(frame):
     """Returns `(a, b, c, d)`: the pixel (x, y) of a frame is shown at (a x + c y, b x + d y)."""
+    from av.sidedata.sidedata import SideDataContainer, Type
+
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        # `frame.side_data` refers back to the frame. Frames would stay in memory until garbage is collected.
+        matrix = SideDataContainer(frame).get(Type.DISPLAYMATRIX)
     except ValueError:
         # If a frame has side data of a kind that PyAV does not know, PyAV only tells the rotation.
         turn = math.radians(frame.rotation)

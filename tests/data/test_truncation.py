@@ -3,8 +3,8 @@ import pathlib
 
 import pytest
 
-from keras_stm.data.truncation import count_samples, has_whole_tables, is_truncated
-from tests.data.videos import copy_video, join, write_audio, write_stated_frames, write_video
+from keras_stm.data.truncation import count_samples, has_unread_parts, has_whole_tables, is_truncated
+from tests.data.videos import copy_video, decode_all, join, write_audio, write_stated_frames, write_video
 
 CODECS = {
     ".avi": "mpeg4",
@@ -98,6 +98,15 @@ def test_a_cut_of_the_second_of_two_joined_files_is_found(tmp_path, extension):
     for length in (2 * size - 20, size + size // 2 + 1):
         os.truncate(joined, length)
         assert is_truncated(joined), length
+
+
+@pytest.mark.parametrize("extension,readable", [(".flv", 1), (".mkv", 2), (".webm", 2), (".ts", 3)])
+def test_joined_files_that_ffmpeg_does_not_read_to_the_end_are_found(tmp_path, extension, readable):
+    path = write_video(tmp_path / f"video{extension}", codec=CODECS[extension], num_frames=3)
+    for count in (1, 2, 3):
+        joined = join(tmp_path / f"joined{extension}", *[path] * count)
+        assert has_unread_parts(joined) == (count > readable)
+        assert (len(decode_all(joined)) == 3 * count) == (count <= readable)
 
 
 def patch(path, place, size, more, order):
