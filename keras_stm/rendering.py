@@ -12,7 +12,7 @@ from av.video.reformatter import Colorspace
 from PIL import Image, ImageDraw, ImageFont
 
 from keras_stm.data.frames import file_of, iterate_frames, probe
-from keras_stm.data.video import VideoError
+from keras_stm.data.video import VideoError, stated_rate
 
 # Containers that can hold H.264.
 EXTENSIONS = (".m4v", ".mkv", ".mov", ".mp4")
@@ -61,8 +61,6 @@ def render(source, target, moments, progress):
             for number, frame in enumerate(label_frames(iterate_frames(source), moments, rate), 1):
                 if number == 1:
                     stream.height, stream.width = frame.shape[:2]
-                elif (stream.height, stream.width) != frame.shape[:2]:
-                    raise VideoError(source, "unreadable", "its frames change their size")
                 frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
                 frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601)
                 container.mux(stream.encode(frame))
@@ -74,8 +72,7 @@ def render(source, target, moments, progress):
 
 def meant_rate(source, mean):
     """Returns the frame rate that a video states, or `mean` if they differ by more than 1%, as a fraction."""
-    with av.open(os.path.abspath(file_of(source)), metadata_errors="ignore") as container:
-        stated = container.streams.video[0].average_rate
+    stated = stated_rate(file_of(source))
     # The mean is less exact: its time stamps may have been rounded to milliseconds.
     if stated and abs(stated / mean - 1) < 0.01:
         return stated

@@ -7,18 +7,28 @@ import os
 import struct
 
 _EBML_HEADER = b"\x1aE\xdf\xa3"
+_SEGMENT = b"\x18S\x80g"
+_CLUSTER = b"\x1fC\xb6u"
 # An AVI file that was written to a pipe states this instead of a size.
 _UNKNOWN_RIFF_SIZE = 0xFFFFFFFF
 # Boxes of an MP4 file that contain the tables of its frames.
 _TABLES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
+# Bytes of the header of FLV, and of the header of each of its tags; kinds of tags: sound, video and text.
+_FLV_HEADER, _FLV_TAG, _FLV_KINDS = 13, 11, (8, 9, 18)
+# Each packet of MPEG-TS has a first byte and a size. In some files, four bytes precede each packet, and in
+# others, more bytes follow.
+_TS_START, _TS_SIZE, _TS_DISTANCES = 0x47, 188, (188, 192, 204)
 
 
 def is_truncated(path):
     """Returns whether a file is shorter than it states.
 
     AVI states the size of the whole file. Matroska and WebM state the size of everything except a
-    header. MP4 and MOV state the sizes of their parts. Files of other kinds, and files that were
-    written to a pipe, state no size.
+    header. MP4, MOV and FLV state the sizes of their parts. MPEG-TS consists of packets of one size. Files of
+    other kinds, and files that were written to a pipe, state no size.
+
+    A file that states too much, but is cut in none of its parts, is not truncated. A part that holds the
+    frames of MP4 may lack some bytes although all frames are there: see `has_whole_tables`.
 
     Raises:
         OSError: the file cannot be opened.
@@ -28,19 +38,100 @@ def is_truncated(path):
         start = file.read(8)
         if start[:4] == b"RIFF":
             stated = int.from_bytes(start[4:], "little")
-            return stated != _UNKNOWN_RIFF_SIZE and 8 + stated > size
+            return stated != _UNKNOWN_RIFF_SIZE and 8 + stated > size and not _has_whole_chunks(file, size)
+        if start[:3] == b"FLV":
+            return _flv_end(file, size) > size
         if start[:4] == _EBML_HEADER:
-            return _matroska_end(file) > size
-        return _mp4_end(file, size) > size
+            return _is_matroska_cut(file, size)
+        may_be_transport = _TS_START in (*start[:1], *start[4:5])
+        return (
+            may_be_transport and _is_transport_packet_cut(file, size) or _is_mp4_cut(file, size, (b"mdat",))
+        )
 
 
-def _matroska_end(file):
-    """Returns the end of the segment, which holds everything except the header; 0 if it is not stated."""
-    file.seek(len(_EBML_HEADER))
-    file.seek(_read_ebml_size(file), os.SEEK_CUR)
-    file.read(4)
-    size = _read_ebml_size(file)
-    return file.tell() + size if size else 0
+def has_unread_parts(path):
+    """Returns whether a file consists of joined files, of which FFmpeg does not read the last ones.
+
+    FFmpeg reads FLV up to a second header, and Matroska and WebM that state their sizes up to a third.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(4)
+        if start[:3] == b"FLV":
+            file.seek(_flv_end(file, size))
+            return file.read(3) == b"FLV"
+        position = segments = 0
+        while start == _EBML_HEADER and position < size:
+            kind, content, position = _read_ebml_element(file, position)
+            if kind not in (_EBML_HEADER, _SEGMENT) or content == position:
+                break
+            segments += kind == _SEGMENT
+        return segments > 2
+
+
+def has_whole_tables(path):
+    """Returns whether the tables of an MP4 file, which state where its frames are, are there and not cut.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        has_tables = any(kind in (b"moov", b"moof") for kind, _, _ in _boxes(file, size))
+        return has_tables and not _is_mp4_cut(file, size)
+
+
+def _has_whole_chunks(file, size):
+    """Returns whether no chunk of an AVI file is cut, and the chunk that holds the frames is there."""
+    position = 12
+    has_frames = False
+    while position < size:
+        file.seek(position)
+        header = file.read(12)
+        length = int.from_bytes(header[4:8], "little")
+        has_frames |= header[:4] == b"LIST" and header[8:] == b"movi"
+        if position + 8 + length > size:
+            return False
+        # Chunks start at even positions.
+        position += 8 + length + length % 2
+    return has_frames
+
+
+def _is_matroska_cut(file, size):
+    """Returns whether a segment, which holds everything except the header, lacks a part or a piece of one."""
+    position = 0
+    while position < size:
+        kind, start, end = _read_ebml_element(file, position)
+        if kind not in (_EBML_HEADER, _SEGMENT) or start == end:
+            return False
+        if end > size:
+            return kind == _EBML_HEADER or not _has_whole_elements(file, start, size)
+        position = end
+    return False
+
+
+def _has_whole_elements(file, position, size):
+    """Returns whether no element from a position to the end of the file is cut, and the last one is there."""
+    kind = _CLUSTER
+    while position < size:
+        kind, start, position = _read_ebml_element(file, position)
+        if start == position:
+            return False
+    # Behind the last cluster of frames, an index follows; without it, more clusters may be missing.
+    return position == size and kind != _CLUSTER
+
+
+def _read_ebml_element(file, position):
+    """Returns the kind of an element, and the start and the end of its content; both are one if unknown."""
+    file.seek(position)
+    first = file.read(1)
+    # Leading zero bits give the number of bytes of a kind, too.
+    kind = first + file.read(8 - first[0].bit_length())
+    length = _read_ebml_size(file)
+    return kind, file.tell(), file.tell() + length
 
 
 def _read_ebml_size(file):
@@ -54,11 +145,42 @@ def _read_ebml_size(file):
     return size if size < all_ones else 0
 
 
-def _mp4_end(file, size):
-    """Returns the end of the last box that holds frames or their table; 0 if there is none."""
-    # Other kinds are ignored: any bytes may follow the last box, and they prove no truncation.
-    ends = [end for kind, _, end in _boxes(file, size) if kind in (b"mdat", b"moof", b"moov")]
-    return max(ends, default=0)
+def _is_mp4_cut(file, size, others=()):
+    """Returns whether a part of the tables of an MP4 file, or a box of one of the kinds `others`, is cut."""
+    tables_end = last = 0
+    for kind, start, end in _boxes(file, size, _TABLES):
+        # Other kinds are ignored: any bytes may follow the last box, and they prove no truncation.
+        if end > size and (start < tables_end or kind in others):
+            return True
+        if kind in (b"moov", b"moof"):
+            tables_end = end
+        elif start < tables_end:
+            last = end
+    # The header of a box may be cut as well.
+    return tables_end > size != last
+
+
+def _flv_end(file, size):
+    """Returns where the tags end, which hold the frames; the last one may end behind the end of the file."""
+    position = _FLV_HEADER
+    while position < size:
+        file.seek(position)
+        kind, *length = file.read(4)
+        if kind not in _FLV_KINDS:
+            break
+        position += _FLV_TAG + int.from_bytes(length) + 4
+    return position
+
+
+def _is_transport_packet_cut(file, size):
+    """Returns whether a file ends within a packet of MPEG-TS."""
+    file.seek(max(0, size - 4 * max(_TS_DISTANCES)))
+    end = file.read()
+    for distance in _TS_DISTANCES:
+        for start in range(len(end) - _TS_SIZE + 1, len(end)):
+            if start >= 3 * distance and set(end[start - 3 * distance : start + 1 : distance]) == {_TS_START}:
+                return True
+    return False
 
 
 def count_samples(path):

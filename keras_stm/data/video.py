@@ -9,7 +9,9 @@ than 1 GiB. These numbers are for one clip; each worker reads one clip at the sa
 import collections
 import contextlib
 import functools
+import heapq
 import itertools
+import math
 import os
 import threading
 import typing
@@ -17,7 +19,8 @@ import typing
 import numpy as np
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.data.truncation import count_samples, is_truncated
+from keras_stm.data import h264
+from keras_stm.data.truncation import count_samples, has_unread_parts, has_whole_tables, is_truncated
 
 VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
@@ -45,6 +48,8 @@ _kept_lock = threading.Lock()
 _PIXELS = {"max_pixels": str(MAX_PIXELS)}
 # Text formats that name other files. Those files would not be checked, and could form an endless loop.
 _LISTS = {"concat", "dash", "hls", "sdp", "vobsub"}
+# Seconds between two frames that mean a new clock, in formats of recordings that can be joined at any packet.
+_NEW_CLOCK = 1
 
 
 class VideoError(ValueError):
@@ -81,12 +86,13 @@ class VideoInfo(typing.NamedTuple):
 
 
 class _Entry(typing.NamedTuple):
-    """What a container states about a packet, which usually holds one coded frame."""
+    """What a container states about a packet, which usually holds one coded frame, and if it is a field."""
 
     pts: int | None
     size: int
     is_keyframe: bool
     is_discard: bool
+    is_field: bool
 
 
 def count_frames(path):
@@ -104,7 +110,11 @@ def read_frames(path, indices):
     """Reads frames of a video file by their 0-based index in presentation order.
 
     The frames are the same as if the whole file were decoded. If its time stamps tell the order, only
-    the groups of pictures that hold one of the frames are decoded.
+    the groups of pictures that hold one of the frames are decoded. If the frames change their size, they
+    are scaled to the size of the file's first frame.
+
+    Attached and still pictures are ignored. Of several videos in the file, the one that is marked as
+    the default is read; of several such, the one with the most frames.
 
     Args:
         path: video file in any container and codec that FFmpeg reads.
@@ -112,7 +122,7 @@ def read_frames(path, indices):
             in the file to such integers, which saves opening the file twice to count them.
 
     Returns:
-        uint8 array `(len(indices), height, width, 3)`, RGB, rotated upright if the file says so.
+        uint8 array `(len(indices), height, width, 3)`, RGB, rotated and mirrored as the file says.
 
     Raises:
         VideoError: the file does not exist, is not a video, is truncated, is damaged at the requested
@@ -125,7 +135,7 @@ def read_frames(path, indices):
         if times is not None:
             chosen = [times[index] for index in resolve_indices(path, indices, len(times))]
             check_size(path, len(chosen), stream.codec_context.height, stream.codec_context.width)
-            frames = _decode_groups(path, container, stream, entries, chosen)
+            frames = _decode_groups(path, container, stream, entries, times[0], chosen)
             if frames is not None:
                 return frames
     return _decode_and_count(path, indices, sum(not entry.is_discard for entry in entries))
@@ -142,15 +152,18 @@ def iterate_frames(path, indices=None):
     Raises:
         VideoError: see `read_frames`. A damaged part raises when it is reached.
     """
+    size = None
     if indices is not None:
-        for frame in _iterate_groups(path, indices):
-            yield _to_rgb(path, frame, 1)
+        for size, frame in _iterate_groups(path, indices):
+            yield _to_rgb(path, frame, size, 1)
             indices = indices[1:]
         if not indices:
             return
     start, stop = (indices.start, indices.stop) if indices else (0, None)
-    for frame in itertools.islice(_decode_all(path), start, stop):
-        yield _to_rgb(path, frame, 1)
+    for number, frame in enumerate(itertools.islice(_decode_all(path), stop)):
+        size = size or _upright_size(frame)
+        if number >= start:
+            yield _to_rgb(path, frame, size, 1)
 
 
 def frame_times(path):
@@ -177,20 +190,35 @@ def frame_times(path):
 def probe(path):
     """Returns the `VideoInfo` of a video file, with its mean frame rate.
 
-    Decodes one frame, or all frames if the time stamps do not tell how many there are.
+    Decodes one frame, or all frames if the time stamps do not tell how many there are. Where the clock
+    of the recording is set back, the time that passes is not known and not part of the mean.
 
     Raises:
         VideoError: see `read_frames`.
     """
+    from av.format import Flags
+
     with _open(path) as (container, stream):
-        times = _presentation_times(stream, _scan(path, container, stream))
-        rate = float(stream.average_rate or 0) or None
-        if times is not None and len(times) > 1:
-            # Headers state the intended rate, if any, which may differ from the mean.
-            rate = float((len(times) - 1) / ((times[-1] - times[0]) * stream.time_base))
-    num_frames = _count_by_decoding(path) if times is None else len(times)
+        entries = _scan(path, container, stream)
+        times = _presentation_times(stream, entries)
+        if times is None:
+            times = [frame.pts for frame in _decode_all(path)]
+            if container.format.name == "avi" or _is_stored_order(stream, entries):
+                times = [None] * len(times)
+        longest = _NEW_CLOCK if container.format.flags & Flags.ts_discont.value else math.inf
+        rate = _mean_rate(times, float(stream.time_base), longest) or float(stream.average_rate or 0) or None
     height, width = next(iterate_frames(path)).shape[:2]
-    return VideoInfo(num_frames, height, width, rate, rate and num_frames / rate)
+    return VideoInfo(len(times), height, width, rate, rate and len(times) / rate)
+
+
+def stated_rate(path):
+    """Returns the frame rate that a video file states, as a fraction, or `None`; it may be wrong.
+
+    Raises:
+        VideoError: see `read_frames`.
+    """
+    with _open(path) as (_, stream):
+        return stream.average_rate
 
 
 def resolve_indices(path, indices, count):
@@ -228,38 +256,99 @@ def too_large(count, height, width):
 
 @contextlib.contextmanager
 def _open(path):
-    """Yields a container and its first video stream; turns FFmpeg's errors into `VideoError`."""
+    """Yields a container and its video stream; turns FFmpeg's errors into `VideoError`."""
     import av  # imported here, because clips from memory need no PyAV
 
     try:
         if not os.path.isfile(path):
             raise VideoError(path, "missing", "no such file")
-        if is_truncated(path):
-            raise VideoError(path, "truncated", "truncated, it is shorter than it states")
         if count_samples(path) > _MAX_SAMPLES:
             raise VideoError(path, "too large", f"states more than {_MAX_SAMPLES:,} frames")
-        # The path is absolute, because FFmpeg reads text before a colon as a protocol.
-        with av.open(os.path.abspath(path), options=_options(), metadata_errors="ignore") as container:
-            if not container.streams.video:
-                raise VideoError(path, "no video stream", "holds no video stream")
-            stream = container.streams.video[0]
-            if stream.codec_context is None:
-                raise VideoError(path, "unreadable", "uses a codec that FFmpeg does not know")
+        if is_truncated(path):
+            _check_last_frame(path)
+        if has_unread_parts(path):
+            raise VideoError(
+                path, "unreadable", "consists of joined files, of which FFmpeg reads only the first"
+            )
+        with _open_container(path) as container:
+            stream = _choose_stream(path, container)
+            codec = stream.codec_context
+            if codec is None:
+                raise VideoError(path, "unreadable", "FFmpeg cannot decode its codec")
             # Clips are read in parallel, so threads within one clip would only slow each other down.
-            stream.codec_context.thread_count = 1
+            codec.thread_count = 1
             # Frames may be larger than the header states.
-            stream.codec_context.options = _PIXELS
-            if not stream.codec_context.width:
+            codec.options = _PIXELS
+            if not codec.width:
                 # With some codecs, FFmpeg drops a size that is over the limit.
-                raise VideoError(
-                    path, "too large", f"its frames have more than {MAX_PIXELS:,} pixels, or no size"
-                )
-            check_size(path, 1, stream.codec_context.height, stream.codec_context.width)
+                reason = f"its frames have more than {MAX_PIXELS:,} pixels, or no size"
+                if codec.name == "webp":
+                    raise VideoError(path, "unreadable", f"FFmpeg cannot decode animated WebP, or {reason}")
+                raise VideoError(path, "too large", reason)
+            check_size(path, 1, codec.height, codec.width)
             yield container, stream
     except FileNotFoundError as error:
         raise VideoError(path, "missing", "no such file") from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, "unreadable", f"not a video, or damaged ({error.strerror})") from error
+
+
+def _open_container(path):
+    import av
+
+    # The path is absolute, because FFmpeg reads text before a colon as a protocol.
+    return av.open(os.path.abspath(path), options=_options(), metadata_errors="ignore")
+
+
+def _check_last_frame(path):
+    """Raises `VideoError` if the last frame of a file that is shorter than it states is not there."""
+    import av
+
+    count = 0
+    with contextlib.suppress(av.FFmpegError, VideoError), _open_container(path) as container:
+        stream = _choose_stream(path, container)
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                break
+            count += packet.size > 0
+        entries = stream.index_entries
+        size = os.path.getsize(path)
+        if (
+            has_whole_tables(path)
+            and len(entries)
+            and all(entry.pos + entry.size <= size for entry in entries)
+        ):
+            return
+    raise VideoError(path, "truncated", f"truncated after {count} frames")
+
+
+def _choose_stream(path, container):
+    """Returns the video stream that `read_frames` describes."""
+    from av.stream import Disposition
+
+    pictures = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [stream for stream in container.streams.video if not stream.disposition & pictures]
+    if not streams:
+        raise VideoError(path, "no video stream", "holds no video stream")
+    if len(streams) == 1:
+        return streams[0]
+    counts = _count_packets(path, [stream.index for stream in streams])
+    moving = [stream for stream in streams if counts[stream.index] > 1]
+    return max(
+        moving or streams,
+        key=lambda stream: (bool(stream.disposition & Disposition.default), counts[stream.index]),
+    )
+
+
+def _count_packets(path, indices):
+    """Returns the number of packets in each of some streams; those behind an error do not count."""
+    import av
+
+    counts = collections.Counter()
+    with contextlib.suppress(av.FFmpegError), _open_container(path) as container:
+        for packet in container.demux([container.streams[index] for index in indices]):
+            counts[packet.stream.index] += packet.size > 0
+    return counts
 
 
 @functools.cache
@@ -275,15 +364,27 @@ def _packets(path, container, stream):
     import av
 
     count = 0
+    codec = stream.codec_context
+    fields = None
+    # In MPEG-TS, this marks a gap in a counter, which joined files have, too. The decoder finds lost data.
+    may_have_gaps = container.format.name == "mpegts"
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt:
+            if packet.is_corrupt and may_have_gaps:
+                packet.is_corrupt = False
+            elif packet.is_corrupt:
                 raise VideoError(path, "truncated", f"truncated after {count} frames")
             # PyAV's last packet is empty.
             if packet.size:
                 if count == MAX_PACKETS:
                     raise VideoError(path, "too large", f"has more than {MAX_PACKETS:,} frames")
-                yield packet, _Entry(packet.pts, packet.size, packet.is_keyframe, packet.is_discard)
+                if not count and codec.name == "h264":
+                    fields = h264.field_coding(codec.extradata, bytes(packet))
+                is_field = bool(fields) and h264.is_field(bytes(packet), fields)
+                yield (
+                    packet,
+                    _Entry(packet.pts, packet.size, packet.is_keyframe, packet.is_discard, is_field),
+                )
                 count += 1
     except av.FFmpegError as error:
         raise VideoError(path, "truncated", f"truncated after {count} frames ({error.strerror})") from error
@@ -319,26 +420,78 @@ def _presentation_times(stream, entries):
     times = [entry.pts for entry in entries]
     if not times or None in times or len(set(times)) < len(times):
         return None
+    # Two packets may make one frame.
+    if any(entry.is_field for entry in entries) or _is_stored_order(stream, entries):
+        return None
     codec = stream.codec_context
-    # FFmpeg derives such time stamps from the stored order, for example for AVI, which has none.
-    if codec.has_b_frames and times == sorted(times):
-        return None
-    # A packet without a frame has up to 19 bytes. It exists if the encoder skipped a frame, or if another
-    # packet holds two frames, like in part of UCF-101.
-    if codec.name == "mpeg4" and min(entry.size for entry in entries) < 20:
-        return None
     # VP8 may have frames that are never shown but that others depend on.
     if codec.name == "vp8":
         return None
     # Decoders drop all or most of the frames before the first key frame.
     if not entries[0].is_keyframe or times[0] > min(times):
         return None
+    if not _rise(entries, codec.reorder_depth):
+        return None
     # Frames that an edit list removes are in the file, but never shown.
     return sorted(entry.pts for entry in entries if not entry.is_discard)
 
 
-def _decode_groups(path, container, stream, entries, chosen):
+def _is_stored_order(stream, entries):
+    """Returns whether time stamps tell when packets are decoded, and not when frames are shown."""
+    codec = stream.codec_context
+    times = [entry.pts for entry in entries if entry.pts is not None]
+    # FFmpeg derives such time stamps from the stored order, for example for AVI, which has none.
+    if codec.has_b_frames and times == sorted(times):
+        return True
+    # A packet without a frame has up to 19 bytes. It exists if the encoder skipped a frame, or if another
+    # packet holds two frames, like in part of UCF-101.
+    return codec.name == "mpeg4" and min(entry.size for entry in entries) < 20
+
+
+def _rise(entries, depth):
+    """Returns whether time stamps rise in the order in which a decoder returns the frames.
+
+    They do not if recordings were joined, or if the clock was set back during a recording.
+
+    Args:
+        entries: list of `_Entry` in stored order.
+        depth: how many frames the decoder holds back to bring them into order.
+    """
+    latest = shown = -math.inf
+    held = []
+    for entry in entries:
+        # Frames that are stored before a key frame are shown before it.
+        if entry.is_keyframe and entry.pts < latest:
+            return False
+        latest = max(latest, entry.pts)
+        heapq.heappush(held, entry.pts)
+        if len(held) > depth:
+            if held[0] < shown:
+                return False
+            shown = heapq.heappop(held)
+    return True
+
+
+def _mean_rate(times, time_base, longest):
+    """Returns the mean number of frames per second; `None` if the time stamps do not tell it.
+
+    Args:
+        times: time stamp of each frame, in the order in which they are shown; `None` is unknown.
+        time_base: unit of the time stamps in seconds.
+        longest: seconds between two frames; a longer time, or one back, does not count.
+    """
+    known = [(number, time) for number, time in enumerate(times) if time is not None]
+    numbers, steps = np.diff(known, axis=0).T if len(known) > 1 else np.zeros((2, 0), "int64")
+    counted = (steps >= 0) & (steps * float(time_base) <= longest)
+    # An exact fraction, so that 25 frames per second are exactly 25.
+    total = int(steps[counted].sum()) * time_base
+    return float(int(numbers[counted].sum()) / total) if total else None
+
+
+def _decode_groups(path, container, stream, entries, first, chosen):
     """Reads the frames with the time stamps `chosen`; decodes only the groups of pictures that hold them.
+
+    The frame with the time stamp `first` is decoded as well.
 
     Returns:
         See `read_frames`; `None` if the file contradicts its time stamps or is damaged.
@@ -347,34 +500,45 @@ def _decode_groups(path, container, stream, entries, chosen):
 
     wanted = set(chosen)
     frames = {}
+    size = None
     try:
-        for frame in _decode_runs(path, container, stream, entries, wanted):
+        # The first frame gives the size of all.
+        for frame in _decode_runs(path, container, stream, entries, {first, *wanted}):
             if frame.is_corrupt:
                 return None
-            if frame.pts in wanted:
-                frames[frame.pts] = _to_rgb(path, frame, len(chosen))
+            if size is None and frame.pts == first:
+                size = _upright_size(frame)
+            if size is not None and frame.pts in wanted:
+                frames[frame.pts] = _to_rgb(path, frame, size, len(chosen))
     except av.FFmpegError:
         return None
-    return _stack(path, [frames[time] for time in chosen]) if len(frames) == len(wanted) else None
+    return np.stack([frames[time] for time in chosen]) if len(frames) == len(wanted) else None
 
 
 def _iterate_groups(path, indices):
-    """Yields consecutive frames like `_decode_groups`; stops early where that returns `None`."""
+    """Yields the size of the first frame and a frame for each index, decoded like in `_decode_groups`.
+
+    Stops early where that returns `None`.
+    """
     import av
 
     with _open(path) as (container, stream):
         entries = _scan(path, container, stream)
-        upcoming = (_presentation_times(stream, entries) or [])[indices.start : indices.stop]
+        times = _presentation_times(stream, entries) or []
+        upcoming = times[indices.start : indices.stop]
         if not upcoming:
             return
         wanted = set(upcoming)
         upcoming.reverse()
+        size = None
         with contextlib.suppress(av.FFmpegError):
-            for frame in _decode_runs(path, container, stream, entries, wanted):
+            for frame in _decode_runs(path, container, stream, entries, {times[0], *wanted}):
+                if size is None and frame.pts == times[0]:
+                    size = _upright_size(frame)
                 if frame.pts in wanted:
-                    if frame.is_corrupt or frame.pts != upcoming.pop():
+                    if size is None or frame.is_corrupt or frame.pts != upcoming.pop():
                         return
-                    yield frame
+                    yield size, frame
 
 
 def _decode_runs(path, container, stream, entries, wanted):
@@ -382,9 +546,11 @@ def _decode_runs(path, container, stream, entries, wanted):
     context = stream.codec_context
     # Skip B-frames that no other frame depends on. FFmpeg identifies them reliably only in H.264.
     skip = "NONREF" if context.name == "h264" else "DEFAULT"
-    runs = _runs(entries, wanted)
-    numbered = _packets_up_to(runs[0][0], path, container, stream, entries)
-    for start, stop in runs:
+    end = -math.inf
+    for start, stop in _runs(entries, wanted):
+        if start - end > _FAR:
+            numbered = _packets_up_to(start, path, container, stream, entries)
+        end = stop
         for i, (packet, entry) in numbered:
             if entry != entries[i]:
                 return
@@ -438,13 +604,15 @@ def _decode_and_count(path, indices, count):
         chosen = np.asarray(indices(count) if callable(indices) else indices).tolist()
         wanted = set(chosen)
         frames = {}
+        size = None
         total = 0
         for frame in _decode_all(path):
+            size = size or _upright_size(frame)
             if total in wanted:
-                frames[total] = _to_rgb(path, frame, len(chosen))
+                frames[total] = _to_rgb(path, frame, size, len(chosen))
             total += 1
         if total == count or not callable(indices):
-            return _stack(path, [frames[index] for index in resolve_indices(path, chosen, total)])
+            return np.stack([frames[index] for index in resolve_indices(path, chosen, total)])
         count = total
 
 
@@ -476,15 +644,43 @@ def _decode_all(path):
         raise VideoError(path, "unreadable", f"damaged, only {count} of {total} frames can be decoded")
 
 
-def _to_rgb(path, frame, count):
-    """Returns a frame as an upright array; raises if `count` frames of its size are `too_large`."""
-    check_size(path, count, frame.height, frame.width)
+def _to_rgb(path, frame, size, count):
+    """Returns a frame as an upright array of a `size`; raises if `count` such frames are `too_large`."""
+    check_size(path, 1, frame.height, frame.width)
+    check_size(path, count, *size)
+    swaps, flips = _orientation(frame)
+    height, width = reversed(size) if swaps else size
     # With its default number of threads, the conversion takes three times as long.
-    rgb = frame.to_ndarray(format="rgb24", threads=1)
-    return np.rot90(rgb, round(frame.rotation / 90))
+    rgb = frame.to_ndarray(format="rgb24", height=height, width=width, threads=1)
+    return (rgb.swapaxes(0, 1) if swaps else rgb)[flips]
 
 
-def _stack(path, frames):
-    if len({frame.shape for frame in frames}) > 1:
-        raise VideoError(path, "unreadable", "its frames change their size")
-    return np.stack(frames)
+def _upright_size(frame):
+    """Returns the height and width of a frame when it is upright."""
+    swaps, _ = _orientation(frame)
+    return (frame.width, frame.height) if swaps else (frame.height, frame.width)
+
+
+def _orientation(frame):
+    """Returns how to make a frame upright: whether to swap its sides, and then the slices that mirror it."""
+    a, b, c, d = _display_matrix(frame)
+    swaps = abs(b) > abs(a)
+    x, y = (c, b) if swaps else (a, d)
+    return swaps, np.s_[:: -1 if y < 0 else 1, :: -1 if x < 0 else 1]
+
+
+def _display_matrix(frame):
+    """Returns `(a, b, c, d)`: the pixel (x, y) of a frame is shown at (a x + c y, b x + d y)."""
+    from av.sidedata.sidedata import SideDataContainer, Type
+
+    try:
+        # `frame.side_data` refers back to the frame. Frames would stay in memory until garbage is collected.
+        matrix = SideDataContainer(frame).get(Type.DISPLAYMATRIX)
+    except ValueError:
+        # If a frame has side data of a kind that PyAV does not know, PyAV only tells the rotation.
+        turn = math.radians(frame.rotation)
+        return math.cos(turn), -math.sin(turn), math.sin(turn), math.cos(turn)
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(matrix, "int32", 5).tolist()
+    return a, b, c, d

@@ -99,8 +99,6 @@ def _iterate(path, starts, length, frame_rate, indices, image_size, crops):
             kept.extend([frame] * repeats[number - start])
         if waiting and len(waiting[0][1]) == len(indices):
             start, kept = waiting.popleft()
-            if any(other.shape != kept[0].shape for other in kept):
-                raise VideoError(path, "unreadable", "its frames change their size")
             # There are as many frames as segments, so `read_views` uses every frame once.
             views = read_views(np.stack(kept), len(kept), image_size, crops=crops)
             yield Window(start / frame_rate, (start + length) / frame_rate, views)

@@ -1,5 +1,9 @@
-"""The memory that reading media files takes; see `tests/data/test_broken_files.py` for what is read."""
+"""The memory that reading media files takes, and many faults in files from phones, camcorders and browsers.
 
+See `tests/data/test_broken_files.py` for what is read.
+"""
+
+import collections
 import json
 import os
 import pathlib
@@ -11,13 +15,18 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+from av.stream import Disposition
 
 from keras_stm.data import Dataset, make_pipeline
 from keras_stm.data.left_out import LeftOut
-from keras_stm.data.video import MAX_BYTES, VideoError
+from keras_stm.data.video import MAX_BYTES, VideoError, iterate_frames, read_frames
 from keras_stm.data.views import read_views
-from tests.data.test_broken_files import write_large_key_frame
+from tests.data.field_pictures import write_fields
+from tests.data.test_broken_files import FAULTS, SIZE, read, write_large_key_frame
 from tests.data.videos import (
+    copy_video,
+    join,
+    put_together,
     state_jpeg_size,
     write_mp4,
     write_stated_frames,
@@ -146,3 +155,72 @@ def read_in_every_way(path):
         left_out = LeftOut(1, max_unreadable=0)
         for _ in make_pipeline(dataset, batch_size=1, workers=1, left_out=left_out, **settings):
             pass
+
+
+def write_joined(folder):
+    parts = [write_video(folder / f"{i}.webm", codec="libvpx-vp9", brightness=20 + 80 * i) for i in range(2)]
+    return join(folder / "joined.webm", *parts)
+
+
+def write_joined_ts(folder):
+    parts = [write_video(folder / f"{i}.ts", options={"bf": "2"}, brightness=20 + 80 * i) for i in range(3)]
+    return join(folder / "joined.ts", *parts)
+
+
+def write_new_size(folder):
+    parts = [
+        write_video(folder / f"{i}.ts", options={"bf": "0"}, height=32 + 32 * i, brightness=80)
+        for i in range(2)
+    ]
+    return join(folder / "sizes.ts", *parts)
+
+
+def write_streams(folder):
+    cover = write_video(folder / "cover.mkv", 1, "mjpeg", pixels="yuvj420p")
+    parts = [cover, write_video(folder / "a.mkv", 12), write_video(folder / "b.mkv", 24)]
+    return put_together(folder / "streams.mkv", parts, [Disposition(0)] * 3)
+
+
+def write_turned(folder):
+    return copy_video(write_mp4(folder), folder / "turned.mov", degrees=90, options={"movflags": "faststart"})
+
+
+def write_ts_fields(folder):
+    return write_fields(folder, range(40, 220, 8), ".ts", ("fields", "frame"))
+
+
+def write_mp4_fields(folder):
+    return write_fields(folder, range(40, 220, 8), ".mp4")
+
+
+FIELD_FILES = [
+    write_joined,
+    write_joined_ts,
+    write_new_size,
+    write_streams,
+    write_turned,
+    write_ts_fields,
+    write_mp4_fields,
+]
+
+
+@pytest.mark.parametrize("write", FIELD_FILES)
+def test_files_from_the_field_with_faults_give_frames_or_an_error(tmp_path, write):
+    """Every fault at many places; each file without a fault is read like by decoding all of it."""
+    (tmp_path / "source").mkdir()
+    source = pathlib.Path(write(tmp_path / "source"))
+    expected = np.stack([*iterate_frames(source)])
+    np.testing.assert_array_equal(read_frames(source, range), expected)
+    data = source.read_bytes()
+    (tmp_path / "damaged").mkdir()
+    path = tmp_path / "damaged" / f"damaged{source.suffix}"
+    kinds = collections.Counter()
+    for name, fault in FAULTS.items():
+        for place in range(30):
+            start = round((len(data) - 2 * SIZE) * (place + 0.5) / 30)
+            path.write_bytes(fault(data, start, np.random.default_rng(place)))
+            found = read(path, tmp_path / "damaged")
+            kinds[name, getattr(found, "kind", "frames")] += 1
+    # A cut is never taken for a whole file, except between two packets of MPEG-TS.
+    assert kinds["cut off", "truncated"] >= 28, kinds
+    assert sum(count for (_, kind), count in kinds.items() if kind == "frames") > 0, kinds

@@ -47,6 +47,14 @@ def write_mkv(folder):
     return write_video(folder / "video.mkv", options={"bf": "2", "g": "10"})
 
 
+def write_flv(folder):
+    return write_video(folder / "video.flv", options={"bf": "0", "g": "10"})
+
+
+def write_ts(folder):
+    return write_video(folder / "video.ts", options={"bf": "2", "g": "10"})
+
+
 CONTAINERS = {
     "mp4": write_mp4,
     "faststart mp4": write_faststart,
@@ -55,9 +63,11 @@ CONTAINERS = {
     "live webm": write_live_webm,
     "avi": write_avi,
     "mkv": write_mkv,
+    "flv": write_flv,
+    "ts": write_ts,
 }
-# If such a file is cut between two fragments or clusters, the rest is a valid file.
-WITHOUT_LENGTH = ("fragmented mp4", "live webm")
+# If such a file is cut between two fragments, clusters or tags, the rest is a valid file.
+WITHOUT_LENGTH = ("fragmented mp4", "live webm", "flv")
 
 
 @functools.cache

@@ -3,10 +3,18 @@ import pathlib
 
 import pytest
 
-from keras_stm.data.truncation import count_samples, is_truncated
-from tests.data.videos import copy_video, write_audio, write_stated_frames, write_video
+from keras_stm.data.truncation import count_samples, has_unread_parts, has_whole_tables, is_truncated
+from tests.data.videos import copy_video, decode_all, join, write_audio, write_stated_frames, write_video
 
-CODECS = {".avi": "mpeg4", ".mkv": "libx264", ".mov": "libx264", ".mp4": "libx264", ".webm": "libvpx-vp9"}
+CODECS = {
+    ".avi": "mpeg4",
+    ".flv": "libx264",
+    ".mkv": "libx264",
+    ".mov": "libx264",
+    ".mp4": "libx264",
+    ".ts": "libx264",
+    ".webm": "libvpx-vp9",
+}
 
 
 @pytest.mark.parametrize("extension", CODECS)
@@ -15,6 +23,9 @@ def test_every_cut_behind_the_header_is_found(tmp_path, extension):
     assert not is_truncated(path)
     size = os.path.getsize(path)
     for length in (size - 1, size - 10, size // 2, 100):
+        if extension == ".ts":
+            # Packets of MPEG-TS are 188 bytes long; a cut between two of them leaves no trace.
+            length = max(length // 188, 5) * 188 + 1
         os.truncate(path, length)
         assert is_truncated(path), length
 
@@ -71,6 +82,65 @@ def test_files_that_state_a_byte_more_are_truncated(tmp_path, content):
     assert is_truncated(path)
     path.write_bytes(content + b"!")
     assert not is_truncated(path)
+
+
+@pytest.mark.parametrize("extension", [".flv", ".mkv", ".ts", ".webm"])
+def test_a_cut_of_the_second_of_two_joined_files_is_found(tmp_path, extension):
+    path = write_video(tmp_path / f"video{extension}", codec=CODECS[extension], num_frames=3)
+    size = os.path.getsize(path)
+    joined = join(tmp_path / f"joined{extension}", path, path)
+    if extension == ".flv":
+        # Only the first header stays.
+        joined = tmp_path / "joined.flv"
+        data = pathlib.Path(path).read_bytes()
+        joined.write_bytes(data + data[13:])
+    assert not is_truncated(joined)
+    for length in (2 * size - 20, size + size // 2 + 1):
+        os.truncate(joined, length)
+        assert is_truncated(joined), length
+
+
+@pytest.mark.parametrize("extension,readable", [(".flv", 1), (".mkv", 2), (".webm", 2), (".ts", 3)])
+def test_joined_files_that_ffmpeg_does_not_read_to_the_end_are_found(tmp_path, extension, readable):
+    path = write_video(tmp_path / f"video{extension}", codec=CODECS[extension], num_frames=3)
+    for count in (1, 2, 3):
+        joined = join(tmp_path / f"joined{extension}", *[path] * count)
+        assert has_unread_parts(joined) == (count > readable)
+        assert (len(decode_all(joined)) == 3 * count) == (count <= readable)
+
+
+def patch(path, place, size, more, order):
+    """Adds `more` to a number of `size` bytes that starts at `place`."""
+    data = bytearray(pathlib.Path(path).read_bytes())
+    number = int.from_bytes(data[place : place + size], order) + more
+    data[place : place + size] = number.to_bytes(size, order)
+    pathlib.Path(path).write_bytes(data)
+
+
+@pytest.mark.parametrize("more", [1, 5000])
+def test_a_file_that_states_too_much_but_has_all_parts_is_not_truncated(tmp_path, more):
+    avi = write_video(tmp_path / "video.avi", codec="mpeg4", num_frames=3)
+    patch(avi, 4, 4, more, "little")
+    mkv = write_video(tmp_path / "video.mkv", num_frames=3)
+    patch(mkv, pathlib.Path(mkv).read_bytes().index(b"\x18S\x80g") + 4, 8, more, "big")
+    mp4 = write_video(tmp_path / "video.mp4", num_frames=3)
+    patch(mp4, pathlib.Path(mp4).read_bytes().index(b"moov") - 4, 4, more, "big")
+    for path in (avi, mkv, mp4):
+        assert not is_truncated(path)
+        os.truncate(path, os.path.getsize(path) - 1)
+        assert is_truncated(path)
+
+
+def test_tables_are_whole_if_only_frames_are_cut(tmp_path):
+    plain = write_video(tmp_path / "plain.mp4")
+    assert has_whole_tables(plain)
+    path = copy_video(plain, tmp_path / "video.mp4", options={"movflags": "faststart"})
+    end = pathlib.Path(path).read_bytes().index(b"mdat") + 100
+    os.truncate(path, end)
+    assert is_truncated(path) and has_whole_tables(path)
+    os.truncate(path, end // 2)
+    assert is_truncated(path) and not has_whole_tables(path)
+    assert not has_whole_tables(write_video(tmp_path / "video.avi", codec="mpeg4"))
 
 
 def test_file_that_is_not_there_is_an_os_error(tmp_path):

@@ -7,6 +7,8 @@ import struct
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
+from PIL import Image
 
 from keras_stm.data import video as video_module
 from keras_stm.data.video import (
@@ -17,10 +19,20 @@ from keras_stm.data.video import (
     iterate_frames,
     probe,
     read_frames,
+    stated_rate,
 )
 from tests.data import videos
 from tests.data.errors import argument_error
-from tests.data.videos import copy_video, decode_all, packet_bytes, write_audio, write_video
+from tests.data.field_pictures import write_fields
+from tests.data.videos import (
+    copy_video,
+    decode_all,
+    join,
+    packet_bytes,
+    put_together,
+    write_audio,
+    write_video,
+)
 
 REAL_CLIPS = pathlib.Path(__file__).parents[3] / "shared" / "real_clips"
 
@@ -321,16 +333,51 @@ def test_number_of_frames_is_not_that_of_the_header(tmp_path, stated):
     np.testing.assert_array_equal(read_frames(path, [0, 29]), frames[[0, 29]])
 
 
-@pytest.mark.parametrize("degrees,turns", [(90, 1), (180, 2), (-90, 3)])
-def test_rotation_is_applied(tmp_path, degrees, turns):
-    path = write_kind(tmp_path, GROUPED["h264"])
-    rotated = copy_video(path, tmp_path / "rotated.mp4", degrees=degrees)
-    with av.open(rotated) as container:
-        assert (next(container.decode(video=0)).rotation - degrees) % 360 == 0
+@pytest.mark.parametrize("extension", [".mp4", ".mov"])
+@pytest.mark.parametrize(
+    "matrix",
+    [(s, 0, 0, t) for s in (1, -1) for t in (1, -1)] + [(0, s, t, 0) for s in (1, -1) for t in (1, -1)],
+)
+def test_rotation_and_mirroring_are_applied(tmp_path, matrix, extension):
+    path = write_video(tmp_path / f"video{extension}", options={"bf": "2", "g": "10"})
+    frames = read_frames(path, [0, 22])
+    write_matrix(path, matrix)
+    # This computes each pixel's place by the formula of the header, moved to places from 0 on.
+    places = np.stack(np.meshgrid(range(48), range(32)), axis=-1) @ np.reshape(matrix, (2, 2))
+    columns, rows = np.moveaxis(places - places.min(axis=(0, 1)), -1, 0)
+    expected = np.zeros((2, rows.max() + 1, columns.max() + 1, 3), "uint8")
+    expected[:, rows, columns] = frames
+    np.testing.assert_array_equal(read_frames(path, [0, 22]), expected)
+    np.testing.assert_array_equal(next(iterate_frames(path)), expected[0])
+    assert probe(path)[1:3] == expected.shape[1:3]
+
+
+def test_matrix_of_zeros_changes_nothing(tmp_path):
+    path = write_video(tmp_path / "video.mp4")
+    frames = read_frames(path, [0])
+    write_matrix(path, (0, 0, 0, 0))
+    np.testing.assert_array_equal(read_frames(path, [0]), frames)
+
+
+def write_matrix(path, matrix):
+    """Makes the header of MP4 show the pixel (x, y) at (a x + c y, b x + d y)."""
+    a, b, c, d = (number << 16 for number in matrix)
+    data = bytearray(pathlib.Path(path).read_bytes())
+    struct.pack_into(">9i", data, data.index(b"tkhd") + 44, a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    pathlib.Path(path).write_bytes(data)
+
+
+def test_rotation_is_applied_beside_side_data_that_pyav_does_not_know(tmp_path):
+    exif = Image.Exif()
+    # The orientation of a picture that needs a quarter turn clockwise.
+    exif[0x0112] = 6
+    picture = Image.fromarray(np.arange(32 * 48 * 3, dtype="uint8").reshape(32, 48, 3))
+    picture.save(tmp_path / "plain.mjpeg", "JPEG")
+    picture.save(tmp_path / "exif.mjpeg", "JPEG", exif=exif)
     np.testing.assert_array_equal(
-        read_frames(rotated, [0, 22]), np.rot90(read_frames(path, [0, 22]), turns, axes=(1, 2))
+        read_frames(tmp_path / "exif.mjpeg", [0]),
+        np.rot90(read_frames(tmp_path / "plain.mjpeg", [0]), -1, axes=(1, 2)),
     )
-    assert probe(rotated)[1:3] == ((48, 32) if turns % 2 else (32, 48))
 
 
 def garbage(folder):
@@ -507,24 +554,237 @@ def test_pipe_named_like_a_video_is_not_waited_for(tmp_path):
         read_frames(tmp_path / "pipe.mp4", [0])
 
 
-def test_frames_of_several_sizes_are_unreadable(tmp_path):
-    large, small = (
-        write_video(tmp_path / f"{size}.mkv", num_frames=2, codec="libvpx", height=size) for size in (32, 48)
+@pytest.mark.parametrize("codec,extension", [("libx264", ".ts"), ("libvpx-vp9", ".mkv"), ("libvpx", ".webm")])
+@pytest.mark.parametrize("sizes", [((32, 48), (48, 64)), ((48, 64), (32, 48)), ((48, 64), (64, 48))])
+def test_later_frames_get_the_size_of_the_first(tmp_path, codec, extension, sizes):
+    first, second = (
+        write_video(
+            tmp_path / f"{i}{extension}",
+            12,
+            codec,
+            {"bf": "0"},
+            *sizes[i],
+            brightness=60 + 100 * i,
+            times=TIMES[12 * i : 12 * i + 12],
+        )
+        for i in range(2)
     )
+    # In containers with a header, the frames of both go below the header of the first.
+    put = join if extension == ".ts" else append
+    path = put(tmp_path / f"video{extension}", first, second)
+    expected = (*sizes[0], 3)
+    for indices in ([0, 20], [20, 13], [22]):
+        assert read_frames(path, indices).shape[1:] == expected
+    frames = np.stack([*iterate_frames(path)])
+    np.testing.assert_array_equal(read_frames(path, range), frames)
+    assert probe(path)[:3] == (24, *expected[:2])
+    means = frames.mean(axis=(1, 2, 3))
+    assert np.ptp(means[:12]) < 10 and np.ptp(means[12:]) < 10
+    assert means[12:].min() - means[:12].max() > 80
 
-    def append(packets):
-        with av.open(small) as container:
-            for packet in container.demux(video=0):
-                if packet.size:
-                    packet.pts += 200
-                    packet.dts = packet.pts
-                    packets.append(packet)
+
+# Display times in milliseconds, at 25 frames/s.
+TIMES = list(range(0, 4000, 40))
+
+
+def append(target, first, second):
+    """Copies the frames of two files into one."""
+
+    def add(packets):
+        with av.open(second) as container:
+            packets += [packet for packet in container.demux(video=0) if packet.size]
             yield from packets
 
-    path = copy_video(large, tmp_path / "video.mkv", append)
-    assert read_frames(path, [0, 1]).shape == (2, 32, 48, 3)
-    with pytest.raises(VideoError, match="change their size"):
-        read_frames(path, [0, 2])
+    return copy_video(first, target, add)
+
+
+def delayed(packets, seconds):
+    for packet in packets:
+        packet.pts += round(seconds / packet.time_base)
+        packet.dts += round(seconds / packet.time_base)
+    return packets
+
+
+JOINED = {
+    "ts": ("libx264", {"bf": "2"}, ".ts", None),
+    "ts of key frames at any place": ("libx264", {"bf": "2", "g": "5"}, ".ts", None),
+    "webm": ("libvpx-vp9", {"lag-in-frames": "0"}, ".webm", "live"),
+    "whole webm": ("libvpx", {}, ".webm", None),
+    "mkv": ("libx264", {"bf": "2"}, ".mkv", None),
+}
+
+
+@pytest.mark.parametrize("kind", JOINED)
+@pytest.mark.parametrize("starts", [(0, 0), (0, 311), (0, 913), (5000, 0)])
+def test_joined_recordings_are_read_in_the_order_of_the_file(tmp_path, kind, starts):
+    codec, options, extension, live = JOINED[kind]
+    paths = []
+    for i, start in enumerate(starts):
+        path = tmp_path / f"{i}{extension}"
+        times = [start + time for time in TIMES[:24]]
+        write_video(path, 24, codec, options, brightness=20 + 80 * i, times=times)
+        if live:
+            path = copy_video(path, tmp_path / f"live{i}{extension}", options={live: "1"})
+        paths.append(path)
+    path = join(tmp_path / f"video{extension}", *paths)
+    expected = np.concatenate([decode_all(str(path)) for path in paths])
+    np.testing.assert_array_equal(read_frames(path, range), expected)
+    np.testing.assert_array_equal(list(iterate_frames(path)), expected)
+    np.testing.assert_array_equal(read_frames(path, [40, 5]), expected[[40, 5]])
+    assert probe(path).num_frames == 48
+    assert probe(path).frame_rate == pytest.approx(25, rel=0.01)
+
+
+def test_clock_that_is_set_back_in_flv_or_forward_in_ts_changes_neither_order_nor_rate(tmp_path):
+    first, second = (
+        write_video(tmp_path / f"{i}.flv", 24, options={"bf": "2"}, brightness=20 + 80 * i, times=TIMES[:24])
+        for i in range(2)
+    )
+    expected = np.concatenate([decode_all(first), decode_all(second)])
+    flv = tmp_path / "video.flv"
+    # The second header would end the file for FFmpeg.
+    flv.write_bytes(pathlib.Path(first).read_bytes() + pathlib.Path(second).read_bytes()[13:])
+    ts = join(
+        tmp_path / "video.ts",
+        copy_video(first, tmp_path / "0.ts"),
+        copy_video(second, tmp_path / "1.ts", lambda packets: delayed(packets, 3600)),
+    )
+    np.testing.assert_array_equal(read_frames(flv, range), expected)
+    assert probe(flv).frame_rate == pytest.approx(25)
+    np.testing.assert_array_equal(read_frames(ts, range(48)), expected)
+    assert probe(ts).frame_rate == pytest.approx(25)
+
+
+def test_time_stamps_rise_if_each_frame_is_late_by_at_most_the_depth():
+    entries = [
+        video_module._Entry(pts, 100, i in (0, 4), False, False)
+        for i, pts in enumerate((0, 3, 1, 2, 6, 4, 5))
+    ]
+    rise = video_module._rise
+    # The third frame is shown before the key frame that follows it.
+    assert not rise(entries[:1] + entries[2:], 0)
+    assert rise(entries, 1) and not rise(entries, 0)
+    assert not rise([*entries, entries[2]._replace(pts=2.5)], 1)
+    assert not rise([*entries, entries[4]._replace(pts=5.5)], 5)
+
+
+@pytest.mark.parametrize("kinds", [("fields",), ("frame", "frame", "fields")])
+@pytest.mark.parametrize("extension", [".ts", ".mp4", ".mkv"])
+def test_two_field_pictures_make_a_frame(tmp_path, extension, kinds):
+    path = write_fields(tmp_path, range(40, 220, 8), extension, kinds)
+    frames = decode_all(path)
+    assert len(frames) == count_frames(path) == 23
+    np.testing.assert_array_equal(read_frames(path, range), frames)
+    np.testing.assert_array_equal(read_frames(path, [22, 3]), frames[[22, 3]])
+    assert probe(path).frame_rate == pytest.approx(25)
+
+
+def test_a_gap_in_the_counter_of_ts_is_no_cut_off_and_lost_data_are_damage(tmp_path):
+    paths = [
+        write_video(
+            tmp_path / f"{i}.ts", len(times), options={"bf": "0", "g": "1"}, height=96, width=128, times=times
+        )
+        for i, times in enumerate((TIMES[:23], TIMES[23:47]))
+    ]
+    expected = np.concatenate([decode_all(path) for path in paths])
+    path = tmp_path / "video.ts"
+    path.write_bytes(b"".join(pathlib.Path(path).read_bytes() for path in paths))
+    with av.open(str(path)) as container:
+        assert any(packet.is_corrupt for packet in container.demux(video=0))
+    np.testing.assert_array_equal(read_frames(path, range), expected)
+    data = pathlib.Path(paths[0]).read_bytes()
+    middle = len(data) // 188 // 2 * 188
+    path.write_bytes(data[:middle] + data[middle + 188 :])
+    np.testing.assert_array_equal(read_frames(path, [0, 3, 22]), expected[[0, 3, 22]])
+    with pytest.raises(VideoError, match="is damaged") as error:
+        read_frames(path, range)
+    assert error.value.kind == "unreadable"
+
+
+def write_cover(path, size=(320, 240)):
+    return write_video(path, 1, "mjpeg", height=size[1], width=size[0], pixels="yuvj420p")
+
+
+DEFAULT, NONE = Disposition.default, Disposition(0)
+
+
+@pytest.mark.parametrize("extension", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize(
+    "streams,chosen",
+    [
+        ((("cover", DEFAULT), ("short", DEFAULT)), 1),
+        ((("short", NONE), ("cover", DEFAULT)), 0),
+        ((("short", DEFAULT), ("long", NONE)), 0),
+        ((("long", NONE), ("short", DEFAULT)), 1),
+        ((("short", DEFAULT), ("long", DEFAULT)), 1),
+        ((("long", DEFAULT), ("short", DEFAULT)), 0),
+    ],
+)
+def test_of_several_streams_the_default_or_the_longest_video_is_read(tmp_path, extension, streams, chosen):
+    paths = {
+        "cover": write_cover(tmp_path / "cover.mkv"),
+        "short": write_video(tmp_path / "short.mkv", 12, height=48, width=64),
+        "long": write_video(tmp_path / "long.mkv", 20),
+    }
+    names, dispositions = zip(*streams, strict=True)
+    path = put_together(tmp_path / f"video{extension}", [paths[name] for name in names], dispositions)
+    expected = decode_all(paths[names[chosen]])
+    np.testing.assert_array_equal(read_frames(path, range), expected)
+    np.testing.assert_array_equal(list(iterate_frames(path)), expected)
+    assert probe(path)[:3] == expected.shape[:3]
+    assert stated_rate(path) == 10
+
+
+def test_a_picture_alone_is_a_video_unless_it_is_attached_to_something(tmp_path):
+    cover = write_cover(tmp_path / "cover.mkv")
+    assert read_frames(cover, range).shape == (1, 240, 320, 3)
+    attached = tmp_path / "song.mp4"
+    with av.open(cover) as picture, av.open(str(attached), "w") as new:
+        song = new.add_stream("aac", rate=8000, layout="mono")
+        stream = new.add_stream_from_template(picture.streams.video[0])
+        stream.disposition = Disposition.attached_pic
+        for packet in picture.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                new.mux(packet)
+        new.mux(song.encode())
+    with pytest.raises(VideoError, match="holds no video stream") as error:
+        read_frames(attached, [0])
+    assert error.value.kind == "no video stream"
+
+
+def test_animated_webp_is_said_to_be_beyond_ffmpeg(tmp_path):
+    images = [Image.new("RGB", (64, 48), (value, 0, 0)) for value in (0, 100, 200)]
+    images[0].save(tmp_path / "a.webp", save_all=True, append_images=images[1:])
+    with pytest.raises(VideoError, match="FFmpeg cannot decode animated WebP") as error:
+        read_frames(tmp_path / "a.webp", [0])
+    assert error.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize("box,more", [(b"mdat", 1), (b"mdat", 1000), (b"moov", 1), (b"moov", 1000)])
+def test_frames_before_the_end_are_read_if_the_last_box_states_more(tmp_path, box, more):
+    write = videos.write_faststart if box == b"mdat" else videos.write_mp4
+    path = pathlib.Path(write(tmp_path))
+    expected = decode_all(str(path))
+    data = bytearray(path.read_bytes())
+    start = data.index(box) - 4
+    data[start : start + 4] = (int.from_bytes(data[start : start + 4]) + more).to_bytes(4)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(read_frames(path, range), expected)
+    for length in (len(data) - 1, len(data) - 40, len(data) // 2):
+        path.write_bytes(data[:length])
+        with pytest.raises(VideoError, match=r"truncated after \d+ frames") as error:
+            read_frames(path, [0])
+        assert error.value.kind == "truncated"
+
+
+def test_error_of_a_truncated_file_counts_the_frames_that_are_whole(tmp_path):
+    path = videos.write_faststart(tmp_path)
+    data = pathlib.Path(path).read_bytes()
+    packets = packet_bytes(path)
+    pathlib.Path(path).write_bytes(data[: data.index(packets[12]) + 1])
+    with pytest.raises(VideoError, match="truncated after 12 frames"):
+        read_frames(path, [0])
 
 
 @pytest.mark.parametrize("kind", ["h264 with B-frames", "mpeg4 with B-frames"])

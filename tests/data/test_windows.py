@@ -150,11 +150,3 @@ def test_windows_before_the_damage_are_given(tmp_path):
         for window in iterate_windows(path, 1, 1, num_frames=2, image_size=8):
             found.append(window.start)
     assert found == pytest.approx([0, 1, 2], abs=0.01)
-
-
-def test_frames_that_change_their_size_are_named(monkeypatch):
-    monkeypatch.setattr(module.frames, "probe", lambda path: VideoInfo(30, 8, 8, 10.0, 3.0))
-    shapes = [(8, 8, 3)] * 20 + [(8, 10, 3)] * 10
-    monkeypatch.setattr(module, "iterate_frames", lambda path: (np.zeros(s, "uint8") for s in shapes))
-    with pytest.raises(VideoError, match="^a.mp4: .* size"):
-        list(iterate_windows("a.mp4", 3, num_frames=4, image_size=8))

@@ -1,5 +1,6 @@
 """Small video files for tests."""
 
+import contextlib
 import fractions
 import pathlib
 import struct
@@ -31,6 +32,7 @@ def write_video(
     brightness=None,
     times=None,
     tag=None,
+    pixels="yuv420p",
 ):
     """Writes frames of noise with values from `brightness` to `brightness` + 39.
 
@@ -41,14 +43,14 @@ def write_video(
     noise = noise.repeat(8, axis=0).repeat(8, axis=1)
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=1000 if times else 10, options=options or {})
-        video.height, video.width, video.pix_fmt = height, width, "yuv420p"
+        video.height, video.width, video.pix_fmt = height, width, pixels
         video.codec_context.thread_count = 1
         if tag:
             video.codec_context.codec_tag = tag
         for i in range(num_frames):
             mean = 200 * i // num_frames if brightness is None else brightness
-            pixels = (np.roll(noise, i, axis=1) + mean).astype("uint8")
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            array = (np.roll(noise, i, axis=1) + mean).astype("uint8")
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
             if times:
                 frame.pts, frame.time_base = times[i], fractions.Fraction(1, 1000)
             container.mux(video.encode(frame))
@@ -102,6 +104,28 @@ def copy_video(source, target, change=lambda packets: packets, degrees=None, opt
         for packet in change([packet for packet in old.demux(video=0) if packet.size]):
             packet.stream = stream
             new.mux(packet)
+    return str(target)
+
+
+def join(target, *paths):
+    """Writes the content of files one after the other, like `cat`."""
+    pathlib.Path(target).write_bytes(b"".join(pathlib.Path(path).read_bytes() for path in paths))
+    return str(target)
+
+
+def put_together(target, paths, dispositions):
+    """Writes the videos of several files as streams of one file, each with an `av.stream.Disposition`."""
+    with contextlib.ExitStack() as stack:
+        new = stack.enter_context(av.open(str(target), "w"))
+        old = [stack.enter_context(av.open(str(path))) for path in paths]
+        streams = [new.add_stream_from_template(container.streams.video[0]) for container in old]
+        for stream, disposition in zip(streams, dispositions, strict=True):
+            stream.disposition = disposition
+        for container, stream in zip(old, streams, strict=True):
+            for packet in container.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    new.mux(packet)
     return str(target)
 
 
