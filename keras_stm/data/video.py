@@ -16,7 +16,11 @@ import numpy as np
 from keras_stm.arguments import ArgumentError
 from keras_stm.data.truncation import count_samples, is_truncated
 
-VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+VIDEO_EXTENSIONS = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".gif"),
+    *(".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".mxf", ".ogm", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
 
 # What can be wrong with a file, in the words of `VideoError` and of the commands.
 KINDS = ("missing", "unreadable", "no video stream", "truncated", "too large")
