@@ -199,6 +199,7 @@ HELPERS = {
     "cache",
     "class_names",
     "differences",
+    "file_names",
     "keras_compat",
     "model_file",
     "preprocessing",
