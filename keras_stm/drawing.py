@@ -15,7 +15,7 @@ def draw(path, model, output, block="conv2_block1", class_name=None):
     """Draws the features of a block and the Grad-CAM; replaces existing pictures with the same names.
 
     Args:
-        path: video file, or folder of its frames as `.jpg`.
+        path: video file, or folder of its frames.
         model: folder of a run or `.keras` file, see `inference.load`.
         output: folder of the pictures, which is created if it does not exist.
         block: name of the STM block.

@@ -12,6 +12,7 @@ from keras_stm.arguments import ArgumentError, absolute_path
 from keras_stm.data import frames
 from keras_stm.data.catalog.spans import COLUMNS
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
+from keras_stm.data.searching import search
 from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError
 from keras_stm.progress import Progress
 from keras_stm.replacing import replacing
@@ -36,8 +37,7 @@ class Found(typing.NamedTuple):
 def find_clips(paths):
     """Finds videos in files and folders.
 
-    Folders and their subfolders are searched for videos. A folder that holds .jpg frames and no video file
-    counts as one video.
+    Folders and their subfolders are searched for videos and folders of frames; see `searching.search`.
 
     Args:
         paths: list of files and folders.
@@ -46,37 +46,19 @@ def find_clips(paths):
         `Found`.
     """
     clips, problems = [], []
-    for path in paths:
-        # Files are accepted as they are: only reading tells whether a file is a video.
-        found = _search(path, problems) if os.path.isdir(path) else [path]
-        if not found:
-            error = f"holds no {', '.join(VIDEO_EXTENSIONS)} file and no folder of .jpg frames"
-            problems.append({"file": path, "error": error})
-        clips += found
-    return Found(list(dict.fromkeys(clips)), problems)
-
-
-def _search(root, problems):
-    """Returns the videos in a folder tree, sorted by name; adds unreadable folders to `problems`."""
 
     def cannot_list(error):
         problems.append({"file": error.filename, "error": f"cannot be read ({error.strerror})"})
 
-    clips, seen = [], set()
-    for folder, subfolders, names in os.walk(root, onerror=cannot_list, followlinks=True):
-        # Links may form a cycle.
-        real = os.path.realpath(folder)
-        if real in seen:
-            subfolders.clear()
-            continue
-        seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        names = sorted(name for name in names if not name.startswith("."))
-        videos = [os.path.join(folder, name) for name in names if name.lower().endswith(VIDEO_EXTENSIONS)]
-        if not videos and any(name.lower().endswith(FRAME_EXTENSIONS) for name in names):
-            videos = [folder]
-        clips += videos
-    return clips
+    for path in paths:
+        # Files are accepted as they are: only reading tells whether a file is a video.
+        found = search(path, on_error=cannot_list).clips if os.path.isdir(path) else [path]
+        if not found:
+            endings = ", ".join(FRAME_EXTENSIONS)
+            error = f"holds no {', '.join(VIDEO_EXTENSIONS)} file and no folder of {endings} frames"
+            problems.append({"file": path, "error": error})
+        clips += found
+    return Found(list(dict.fromkeys(clips)), problems)
 
 
 def predict(

@@ -68,5 +68,13 @@ class Progress:
 
 
 def tell(line):
-    """Prints a line in place of the bar, if there is a bar; the next `update` of the bar shows it again."""
-    print(f"\r\033[K{line}" if sys.stdout.isatty() else line, flush=True)
+    """Prints a line in place of the bar, if there is a bar; the next `update` of the bar shows it again.
+
+    The line may have file names that are not UTF-8.
+    """
+    line = f"\r\033[K{line}" if sys.stdout.isatty() else line
+    try:
+        print(line, flush=True)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)

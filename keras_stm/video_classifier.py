@@ -95,7 +95,7 @@ class VideoClassifier:
         """Predicts the best classes of one or several videos.
 
         Args:
-            clips: path of a video file or of a folder of its frames as `.jpg`, or its frames as a
+            clips: path of a video file or of a folder of its frames, or its frames as a
                 uint8 array `(F, H, W, 3)`, RGB; or a list of any of these.
 
         Returns:

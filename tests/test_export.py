@@ -149,7 +149,7 @@ def test_jpeg_files_are_decoded_to_the_pixels_of_python(size):
     """Uses sizes near the thresholds from which images are decoded at a smaller size."""
     import tensorflow as tf
 
-    from keras_stm.data.jpeg import decode
+    from keras_stm.data.images import decode
     from keras_stm.export.graph import decode_clip
 
     images = encode(random_frames(3, *size))

@@ -199,6 +199,7 @@ HELPERS = {
     "cache",
     "class_names",
     "differences",
+    "file_names",
     "hub",
     "keras_compat",
     "model_file",

@@ -106,7 +106,7 @@ def test_broken_files_are_reported_one_by_one_and_the_others_answered(run, video
     "make, message",
     [
         (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), r"holds no \.avi, .* file and no folder of \.jpg frames"),
+        (lambda path: path.mkdir(), r"holds no .*\.avi, .* file and no folder of .*\.jpg, .* frames"),
         (lambda path: path.write_bytes(b""), "not a video"),
     ],
 )

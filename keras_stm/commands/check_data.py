@@ -87,6 +87,7 @@ def _run(values, paths):
         output,
         dataset=values.dataset,
         fold=values.fold,
+        group_by=values.group_by,
         splits=values.split,
         num_frames=values.num_frames,
         decode=values.decode,
@@ -117,6 +118,10 @@ def print_report(findings):
                 print(f"{'':22} none of {_first(found['balance']['empty'])}")
         if found["missing"]:
             print(f"{len(found['missing']):22,} more are listed but do not exist: {_first(found['missing'])}")
+
+    if findings["unused"]:
+        count = len(findings["unused"])
+        print(f"{count:22,} files or folders are no clips of a class: {_first(findings['unused'])}")
 
     leaks, copies = [], []
     for group in findings["copies"]:
@@ -157,11 +162,16 @@ def print_next(findings, output):
     medians = {name: found.get("median", 0) for name, found in findings["facts"].items()}
     if findings["dataset"] != "packed" and (medians["short side"] > _LARGE or medians["seconds"] > _LONG):
         print("The clips are large or long: after `keras-stm pack`, reading them is several times faster.")
+    if findings["suggested_group_by"]:
+        flag = shlex.join([f"--group_by={findings['suggested_group_by']}"])
+        print(f"Names suggest that several clips come from one source. Keep them in one split: {flag}")
     if any(findings["unreadable"].values()):
         values = {"data_dir": findings["data_dir"], "exclude": os.path.join(output, EXCLUDE)}
         if findings["dataset"] not in ("folder", "packed"):
             values["dataset"] = findings["dataset"]
         if findings["fold"] != 1:
             values["fold"] = findings["fold"]
+        if findings["group_by"]:
+            values["group_by"] = findings["group_by"]
         command = shlex.join(f"--{name}={value}" for name, value in values.items())
         print(f"To train without the unreadable clips:\n  keras-stm fit {command}")

@@ -67,9 +67,6 @@ def _embed(name, values, paths):
         raise ValueError("--model is missing: pass the folder of a run, or a .keras file")
     if bool(paths) == bool(values.data_dir):
         raise ValueError("pass files or folders, or --data_dir, but not both")
-    for stream in (sys.stdout, sys.stderr):
-        # Names may have characters that the terminal cannot show.
-        stream.reconfigure(errors="replace")
     errors = []
 
     def report(path, reason):

@@ -152,6 +152,7 @@ def _evaluate(command, values, paths):
             split=values.split,
             fold=values.fold,
             class_order=values.class_order,
+            group_by=values.group_by,
             exclude=values.exclude,
             protocol=values.protocol,
             clips=values.clips,

@@ -162,7 +162,7 @@ def define_distribution(values):
 
 
 def define_data(values, packed=True, optional=False):
-    """Defines the flags of a data set: `--data_dir`, `--dataset`, `--fold`.
+    """Defines the flags of a data set: `--data_dir`, `--dataset`, `--group_by`, `--fold`.
 
     Args:
         values: `flags.FlagValues`.
@@ -183,6 +183,12 @@ def define_data(values, packed=True, optional=False):
         list(config.DATASETS),
         "What --data_dir holds, see `keras-stm fit --help`."
         + (" A packed folder is recognised automatically." if packed else ""),
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "group_by",
+        None,
+        "Clips that stay together if validation clips are set apart, see `keras-stm fit --help`.",
         flag_values=values,
     )
     flags.DEFINE_integer(

@@ -31,6 +31,9 @@ def run(argv, define_flags, command, usage, takes_paths=False, stopped=STOPPED):
         SystemExit: an error occurred; with a line that explains it.
     """
     values, paths = parse(define_flags, argv, usage, takes_paths)
+    for stream in (sys.stdout, sys.stderr):
+        # File names may be invalid UTF-8, and a terminal may lack some characters of names.
+        stream.reconfigure(errors="surrogateescape" if stream.encoding == "utf-8" else "replace")
     name = os.path.basename(argv[0])
     try:
         return command(values, paths)

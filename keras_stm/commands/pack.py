@@ -94,6 +94,7 @@ def _run(values, paths):
         dataset=values.dataset,
         fold=values.fold,
         class_order=values.class_order,
+        group_by=values.group_by,
         exclude=values.exclude,
         splits=values.split,
         short_side=values.short_side,

@@ -9,9 +9,9 @@
   keras-stm predict clip.mp4 --render=labelled.mp4     # the video with its labels drawn on it
 
 Prints the classes with the highest scores of each video. Folders and their subfolders are searched for
-videos; a folder with .jpg frames and no video is one video. With --window, a window slides over each video.
-Neighbouring windows with the same class become one line of the timeline; --csv has a row for every window.
---spans writes the lines of windows with scores above --threshold, for `keras-stm evaluate --spans`, or for
+videos. A folder with images, and no video in it or below, is one video: its images are the frames. With
+--window, a window slides over each video. Neighbouring windows with the same class become one line of the
+timeline; --csv has a row for every window.
 `keras-stm fit --dataset=spans` after corrections.
 
 Unreadable videos are reported in one line each and skipped. Exit status: 0 if all videos have predictions; 2
@@ -115,9 +115,6 @@ def _predict(name, values, paths):
     for flag in ("stride", "spans"):
         if values[flag].value is not None and values.window is None:
             raise ValueError(f"--{flag} needs --window, which is not given")
-    for stream in (sys.stdout, sys.stderr):
-        # Names may have characters that the terminal cannot show.
-        stream.reconfigure(errors="replace")
     found = predicting.find_clips(paths)
     outputs = {flag: values[flag].value for flag in ("json", "csv", "spans", "render") if values[flag].value}
     check_outputs(outputs, found.clips, values.overwrite)

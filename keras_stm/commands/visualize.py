@@ -3,7 +3,7 @@
   keras-stm visualize clip.mp4 --model=saved_models/RUN
   keras-stm visualize clip.mp4 --model=saved_models/RUN --block=conv4_block1
   keras-stm visualize clip.mp4 --model=saved_models/RUN --class_name=move_left
-  keras-stm visualize FOLDER_OF_JPG_FRAMES --model=saved_models/RUN
+  keras-stm visualize FOLDER_OF_FRAMES --model=saved_models/RUN
 
 Writes into --output, and replaces earlier pictures with the same names:
   features-<block>.png   frames, the block's input, outputs of CSTM and CMM, TV-L1 optical flow
@@ -52,7 +52,7 @@ def main(argv):
 def _visualize(values, paths):
     if len(paths) != 1:
         received = f"{len(paths)} arguments" if paths else "no argument"
-        raise ValueError(f"pass one clip, a video file or a folder of .jpg frames, not {received}")
+        raise ValueError(f"pass one clip, a video file or a folder of frames, not {received}")
     if not values.model:
         raise ValueError("--model is missing: pass the folder of a run of `keras-stm fit`")
     (path,) = paths

@@ -9,7 +9,7 @@ import statistics
 import typing
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.data import fragment, frames, video
+from keras_stm.data import fragment, frames, grouping, video
 from keras_stm.data.catalog import open_dataset
 from keras_stm.data.parallel import in_order
 from keras_stm.data.paths import absolute
@@ -47,6 +47,7 @@ def check(
     output=None,
     dataset="folder",
     fold=1,
+    group_by=None,
     splits=("train", "validation"),
     num_frames=8,
     decode=False,
@@ -60,6 +61,7 @@ def check(
             clips. `None` writes nothing.
         dataset: name of the data set; see `open_dataset`.
         fold: see `open_dataset`.
+        group_by: see `open_dataset`.
         splits: splits to check.
         num_frames: clips with fewer frames are listed as too short.
         decode: if true, decodes all frames; otherwise the first, the middle and the last one.
@@ -74,7 +76,7 @@ def check(
     data_dir = absolute(data_dir)
     if is_packed(data_dir):
         dataset = "packed"
-    datasets = _open_splits(data_dir, dataset, fold, splits)
+    datasets = _open_splits(data_dir, splits, name=dataset, fold=fold, group_by=group_by)
     class_names = next(iter(datasets.values())).class_names
     if output:
         # The folder is made now, so that an error shows before hours of reading.
@@ -82,7 +84,11 @@ def check(
 
     workers = workers or os.cpu_count()
     records = [(path, split, label) for split, opened in datasets.items() for path, label in opened.records]
-    clips = in_parallel(lambda record: inspect(*record, decode), records, workers, "Reading")
+
+    def read(record):
+        return inspect(*record, decode, datasets[record[1]].check_num_frames)
+
+    clips = in_parallel(read, records, workers, "Reading")
     readable = [clip for clip in clips if clip.info]
     copies = find_copies(readable, workers)
     values = facts(readable)
@@ -91,6 +97,8 @@ def check(
         "data_dir": data_dir,
         "dataset": dataset,
         "fold": fold,
+        "group_by": group_by,
+        "suggested_group_by": _suggest_groups(datasets, dataset, data_dir) if group_by is None else None,
         "num_frames": num_frames,
         "decoded": "all frames" if decode else "first, middle and last frame",
         "versions": {name: importlib.metadata.version(name) for name in ("keras_stm", "av", "tensorflow")},
@@ -102,20 +110,39 @@ def check(
     return Check(findings, values, _class_sizes(readable, datasets, class_names), class_names)
 
 
-def _open_splits(data_dir, dataset, fold, splits):
+def _open_splits(data_dir, splits, **options):
     """Returns `{split: Dataset}`; of two equal splits, like UCF-101's validation and test, only the first."""
     if not splits:
         raise ArgumentError("splits", splits, "must name at least one split")
     datasets = {}
     for split in splits:
-        opened = open_dataset(dataset, data_dir, split=split, fold=fold)
+        opened = open_dataset(root=data_dir, split=split, **options)
         if all(opened.records != other.records for other in datasets.values()):
             datasets[split] = opened
     return datasets
 
 
+def _suggest_groups(datasets, name, data_dir):
+    """Returns a value of `group_by` that names of clips suggest, if validation is set apart from training."""
+    names = [
+        os.path.relpath(path, _folder_of(data_dir))
+        for dataset in datasets.values()
+        if dataset.set_apart
+        for path, _ in dataset.records
+    ]
+    return grouping.suggest(names, has_class_folders=name == "folder")
+
+
+def _folder_of(data_dir):
+    return data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
+
+
 def _write(findings, output):
-    with replacing(os.path.join(output, EXCLUDE)) as path, open(path, "w", encoding="utf-8") as file:
+    # File names may be invalid UTF-8.
+    with (
+        replacing(os.path.join(output, EXCLUDE)) as path,
+        open(path, "w", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         file.write("# Unreadable clips, found by keras-stm check-data; paths are relative to `data_dir`.\n")
         file.writelines(f"{clip['path']}\n" for clips in findings["unreadable"].values() for clip in clips)
     with replacing(os.path.join(output, FINDINGS)) as path, open(path, "w", encoding="utf-8") as file:
@@ -134,10 +161,14 @@ class Clip(typing.NamedTuple):
     reason: str | None = None
 
 
-def inspect(path, split, label, decode):
-    """Reads the first, middle and last frame of a clip, or all with `decode`; returns a `Clip`."""
+def inspect(path, split, label, decode, check_num_frames=lambda path, count: None):
+    """Reads the first, middle and last frame of a clip, or all with `decode`; returns a `Clip`.
+
+    `check_num_frames` is a function like `Dataset.check_num_frames`.
+    """
     try:
         info = frames.probe(path)
+        check_num_frames(path, info.num_frames)
         if decode:
             step = max(1, CHUNK_BYTES // (info.height * info.width * 3))
             for start in range(0, info.num_frames, step):
@@ -218,7 +249,7 @@ def _summarize(clips, copies, datasets, num_frames, data_dir):
         data_dir: folder that paths are made relative to, or a list in this folder.
     """
     one = next(iter(datasets.values()))
-    folder = data_dir if os.path.isdir(data_dir) else os.path.dirname(data_dir)
+    folder = _folder_of(data_dir)
 
     def entry(clip, **more):
         name = None if clip.label is None else one.class_names[clip.label]
@@ -238,6 +269,9 @@ def _summarize(clips, copies, datasets, num_frames, data_dir):
         "classes": len(one.class_names),
         "fingerprint": one.fingerprint,
         "splits": splits,
+        "unused": sorted(
+            {os.path.relpath(path, folder) for dataset in datasets.values() for path in dataset.unused}
+        ),
         "unreadable": {
             kind: [entry(clip, reason=clip.reason) for clip in clips if clip.kind == kind]
             for kind in video.KINDS

@@ -10,6 +10,8 @@ from absl import logging
 
 from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.class_names import fingerprint
+from keras_stm.data import grouping
+from keras_stm.data.video import VideoError
 
 SPLITS = ("train", "validation", "test")
 _LISTED = 5
@@ -28,12 +30,16 @@ class Dataset:
             validation is set apart from a list, these are the missing paths of the whole list.
         set_apart: whether validation was set apart from the training clips. The clips of each split
             then depend on which clips exist; see `open_dataset`.
+        unused: tuple of the paths of files and folders among the clips that are no clips.
+        stated_frames: dictionary of path -> number of frames that the data set's lists state.
     """
 
     records: list
     class_names: tuple
     missing: tuple = ()
     set_apart: bool = False
+    unused: tuple = ()
+    stated_frames: dict = dataclasses.field(default_factory=dict)
 
     @property
     def fingerprint(self):
@@ -110,7 +116,18 @@ class Dataset:
         missing = tuple(path for path in self.missing if os.path.abspath(path) not in paths)
         return dataclasses.replace(self, records=records, missing=missing)
 
-    def part(self, split, validation_split, seed, folder):
+    def check_num_frames(self, path, count):
+        """Raises `VideoError` if the clip at `path` has another number of frames than its list states.
+
+        Such a clip counts as unreadable: one broken copy must not stop a run, and if many differ, the run
+        stops with a list of them. Reading it anyway could show images that are no frames of the clip.
+        """
+        stated = self.stated_frames.get(path, count)
+        if count != stated:
+            kind = "truncated" if count < stated else "unreadable"
+            raise VideoError(path, kind, f"holds {count} frames, but the list states {stated}")
+
+    def part(self, split, validation_split, seed, folder, group_of=None):
         """Returns the clips of one split, if training and validation clips are stored together.
 
         Args:
@@ -119,15 +136,39 @@ class Dataset:
             seed: chooses the validation clips. The choice depends only on it and on the paths
                 relative to `folder`.
             folder: the folder that holds the clips. Moving it does not change the choice.
+            group_of: function from a path to the key of its group; all clips of a group stay in one split.
+                `None` is one group per clip.
 
         Raises:
-            ValueError: `split` is `"test"`, or the split is empty, because no class has two clips.
+            ValueError: `split` is `"test"`, or the split is empty, because no class has two clips or two
+                groups.
         """
         one_of("split", split, ("train", "validation"))
 
-        def rank(path):
-            return hashlib.sha256(os.fsencode(f"{seed}/{os.path.relpath(path, folder)}")).digest()
+        def rank(name):
+            return hashlib.sha256(os.fsencode(f"{seed}/{name}")).digest()
 
+        if group_of is None:
+            apart = self._choose_clips(validation_split, lambda path: rank(os.path.relpath(path, folder)))
+        else:
+            keys = {path: group_of(path) for path, _ in self.records}
+            labels_of = collections.defaultdict(collections.Counter)
+            for path, label in self.records:
+                labels_of[keys[path]][label] += 1
+            chosen = grouping.choose(labels_of, validation_split, rank)
+            apart = {path for path, key in keys.items() if key in chosen}
+        records = [record for record in self.records if (record[0] in apart) == (split == "validation")]
+        if not records:
+            units = "clips" if group_of is None else "groups by `group_by`"
+            raise ArgumentError(
+                "root",
+                folder,
+                f"must hold at least two {units} of some class, so that one is for validation",
+            )
+        return dataclasses.replace(self, records=records, set_apart=True)
+
+    def _choose_clips(self, validation_split, rank):
+        """Returns the paths of the clips that `part` sets apart without groups."""
         paths_of = collections.defaultdict(list)
         for path, label in self.records:
             paths_of[label].append(path)
@@ -135,12 +176,20 @@ class Dataset:
         for paths in paths_of.values():
             count = min(max(1, round(len(paths) * validation_split)), len(paths) - 1)
             apart.update(sorted(paths, key=rank)[:count])
-        records = [record for record in self.records if (record[0] in apart) == (split == "validation")]
-        if not records:
-            raise ArgumentError(
-                "root", folder, "must hold at least two clips of some class, so that one is for validation"
-            )
-        return dataclasses.replace(self, records=records, set_apart=True)
+        return apart
+
+
+def describe_unused(datasets):
+    """Returns a line that counts and names what data sets do not use, or `None` if they use all.
+
+    Args:
+        datasets: `Dataset`s. What several of them do not use counts once.
+    """
+    paths = list(dict.fromkeys(path for dataset in datasets for path in dataset.unused))
+    if not paths:
+        return None
+    more = ", ..." if len(paths) > _LISTED else ""
+    return f"{len(paths):,} files or folders are no clips of a class: {', '.join(paths[:_LISTED])}{more}"
 
 
 def _shortened(names):

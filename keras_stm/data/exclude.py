@@ -11,7 +11,7 @@ def read_exclude(path):
         ValueError: the file cannot be read.
     """
     try:
-        lines = read_text(path).split("\n")
+        lines = read_text(path, errors="surrogateescape").split("\n")
     except ValueError as error:
         raise ArgumentError("exclude", path, f"cannot be read: {error}") from error
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]

@@ -5,17 +5,18 @@ import stat
 
 import numpy as np
 
-from keras_stm.data import jpeg
+from keras_stm.data import frame_names, images
 from keras_stm.data.video import MAX_BYTES, VideoError, VideoInfo, check_size, resolve_indices
 
-FRAME_EXTENSIONS = (".jpeg", ".jpg")
+FRAME_EXTENSIONS = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def list_frames(folder):
-    """Returns the file names of the frames of a folder, in order, at least one.
+    """Returns the file names of the frames of a folder, in order, at least one; see `frame_names.sort`.
 
     Raises:
-        VideoError: the folder does not exist or holds no frames.
+        VideoError: the folder does not exist, holds no frames, or holds several kinds of images of which
+            none or several look like RGB frames.
     """
     try:
         names = os.listdir(folder)
@@ -23,11 +24,12 @@ def list_frames(folder):
         raise VideoError(folder, "missing", f"the folder cannot be read ({error.strerror})") from error
     # In archives made on a Mac, each image has a hidden file next to it that is not an image.
     names = [n for n in names if n.lower().endswith(FRAME_EXTENSIONS) and not n.startswith(".")]
-    # The length comes first, so that 10.jpg follows 9.jpg.
-    names.sort(key=lambda name: (len(name), name))
     if not names:
-        raise VideoError(folder, "unreadable", "the folder holds no .jpg files")
-    return names
+        raise VideoError(folder, "unreadable", f"the folder holds no {', '.join(FRAME_EXTENSIONS)} files")
+    try:
+        return frame_names.sort(names)
+    except frame_names.SeveralKinds as error:
+        raise VideoError(folder, "unreadable", f"the folder {error}") from error
 
 
 def count_frames(folder):
@@ -40,18 +42,18 @@ def count_frames(folder):
 
 
 def read_frames(folder, indices):
-    """Reads frames of a folder by their 0-based index among its JPEG files, sorted by number.
+    """Reads frames of a folder by their 0-based index, sorted by the numbers in their names.
 
     Args:
-        folder: folder of `.jpg` files of one size. Other files are ignored.
+        folder: folder of JPEG, PNG, BMP or WebP files of one upright size. Other files are ignored.
         indices: integers in any order, repeats allowed, or a function that maps the number of frames
             in the folder to such integers.
 
     Returns:
-        uint8 array `(len(indices), height, width, 3)`, RGB, scaled down by `jpeg.decode`.
+        uint8 array `(len(indices), height, width, 3)`, RGB, scaled down by `images.decode`.
 
     Raises:
-        VideoError: the folder does not exist or holds no frames; or a requested frame is damaged,
+        VideoError: see `list_frames`; or a requested frame is damaged,
             differs in size from the others, or exceeds the limits of `video.too_large`.
         ValueError: an index is out of range.
     """
@@ -72,7 +74,7 @@ def probe(folder):
         VideoError: see `read_frames`.
     """
     names = list_frames(folder)
-    first = _decode(folder, names[:1], short_side=jpeg.MAX_SIDE)[0]
+    first = _decode(folder, names[:1], short_side=images.MAX_SIDE)[0]
     return VideoInfo(len(names), first.shape[0], first.shape[1], None, None)
 
 
@@ -97,10 +99,10 @@ def read_image(folder, name, max_bytes=MAX_BYTES):
 
 
 def _decode(folder, names, **arguments):
-    images = []
+    files = []
     for name in names:
-        images.append(read_image(folder, name, MAX_BYTES - sum(map(len, images))))
+        files.append(read_image(folder, name, MAX_BYTES - sum(map(len, files))))
     try:
-        return jpeg.decode(images, **arguments)
-    except jpeg.JpegError as error:
+        return images.decode(files, **arguments)
+    except images.ImageError as error:
         raise VideoError(folder, error.kind, f"{names[error.index]} {error.reason}") from error

@@ -9,15 +9,16 @@ import av
 import numpy as np
 from av.video.reformatter import Interpolation
 
-from keras_stm.data import augment, frame_folder, frames, jpeg, shards
+from keras_stm.data import augment, frame_folder, frames, images, shards
 from keras_stm.data.catalog import open_dataset
-from keras_stm.data.dataset import SPLITS, Dataset
+from keras_stm.data.dataset import SPLITS, Dataset, describe_unused
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.parallel import in_order
 from keras_stm.data.paths import absolute
 from keras_stm.data.video import VideoError
 from keras_stm.differences import differences
+from keras_stm.file_names import utf8_path
 from keras_stm.progress import Progress, tell
 
 # Shards of ten-second clips, like those of Kinetics, stay below 1 GB. A killed process loses little work.
@@ -30,6 +31,7 @@ def pack(
     dataset="folder",
     fold=1,
     class_order="sorted",
+    group_by=None,
     exclude=None,
     splits=None,
     short_side=256,
@@ -47,6 +49,7 @@ def pack(
         dataset: name of the data set; see `open_dataset`.
         fold: see `open_dataset`.
         class_order: see `open_dataset`.
+        group_by: see `open_dataset`.
         exclude: text file of clips to exclude, one path per line.
         splits: any of train, validation and test. `None` packs all that exist.
         short_side: larger frames are scaled down to this short side in pixels.
@@ -61,17 +64,27 @@ def pack(
         Whether all shards exist, including those of other workers.
 
     Raises:
-        ValueError: the data set or split does not exist, `output` holds shards of other clips or
-            settings, or too many clips are unreadable.
+        ValueError: the data set or split does not exist, `output` is not UTF-8 or holds shards of other
+            clips or settings, or too many clips are unreadable.
     """
     import tensorflow as tf
 
     data_dir, output, exclude = map(absolute, (data_dir, output, exclude))
+    utf8_path("output", output)
     if shards.is_packed(data_dir):
         raise ValueError(f"`data_dir` must not be packed already. Received: data_dir={data_dir!r}")
     jobs = []
-    options = {"fold": fold, "class_order": class_order, "exclude": read_exclude(exclude) if exclude else ()}
-    for split, opened in _open_splits(splits, dataset, data_dir, **options).items():
+    options = {
+        "fold": fold,
+        "class_order": class_order,
+        "group_by": group_by,
+        "exclude": read_exclude(exclude) if exclude else (),
+    }
+    opened_splits = _open_splits(splits, dataset, data_dir, **options)
+    unused = describe_unused(opened_splits.values())
+    if unused:
+        tell(unused)
+    for split, opened in opened_splits.items():
         total = len(opened.records)
         settings = {
             "dataset": dataset,
@@ -119,7 +132,7 @@ def _open_splits(splits, name, root, **options):
         except ValueError as error:
             if splits or split != "test":
                 raise ValueError(f"`data_dir`: {error}") from error
-            print(f"No test set is packed: {error}")
+            tell(f"No test set is packed: {error}")
             continue
         if opened[split].missing:
             print(f"{split}: {len(opened[split].missing):,} clips that its lists name do not exist")
@@ -167,7 +180,9 @@ def _write_shards(job, worker, workers):
     def read(position):
         path, _ = job.dataset.records[position]
         try:
-            return position, read_clip(path, job.settings["short_side"], job.settings["quality"])
+            clip = read_clip(path, job.settings["short_side"], job.settings["quality"])
+            job.dataset.check_num_frames(path, len(clip.frames))
+            return position, clip
         except VideoError as error:
             return position, error
 
@@ -227,16 +242,16 @@ def read_clip(path, short_side, quality):
     """
     import tensorflow as tf
 
-    images = []
+    jpegs = []
     size = None
-    for frame, image in _frames_and_jpegs(path):
+    for frame, jpeg in _frames_and_jpegs(path):
         size = size or frame.shape[:2]
         if frame.shape[:2] != size:
-            raise VideoError(path, "unreadable", f"frame {len(images)} differs in size from frame 0")
+            raise VideoError(path, "unreadable", f"frame {len(jpegs)} differs in size from frame 0")
         if min(size) > short_side:
-            frame, image = _scale_down(frame, short_side), None
-        images.append(image or tf.io.encode_jpeg(frame, quality=quality).numpy())
-    return shards.PackedClip(images, *frame.shape[:2])
+            frame, jpeg = _scale_down(frame, short_side), None
+        jpegs.append(jpeg or tf.io.encode_jpeg(frame, quality=quality).numpy())
+    return shards.PackedClip(jpegs, *frame.shape[:2])
 
 
 def _frames_and_jpegs(path):
@@ -249,9 +264,11 @@ def _frames_and_jpegs(path):
         image = frame_folder.read_image(path, name)
         try:
             # Decoding finds damage now and not in training, even if the JPEG is only copied.
-            yield jpeg.decode([image], short_side=jpeg.MAX_SIDE)[0], image
-        except jpeg.JpegError as error:
+            frame = images.decode([image], short_side=images.MAX_SIDE)[0]
+        except images.ImageError as error:
             raise VideoError(path, error.kind, f"{name} {error.reason}") from error
+        # A copied JPEG keeps its EXIF orientation, and reading the shard applies it again.
+        yield frame, image if images.is_jpeg(image) else None
 
 
 def _scale_down(frame, short_side):

@@ -161,8 +161,13 @@ def _loader(dataset, num_frames, image_size, sampling, training, seed, scales, f
         path, label = dataset.records[record]
         # One generator for all that is random about a clip, except its colours, treats its frames alike.
         rng = np.random.default_rng((seed, epoch, position)) if training else None
+
+        def choose(count):
+            dataset.check_num_frames(path, count)
+            return segments.clip_indices(count, num_frames, sampling, rng)
+
         try:
-            clip = read_frames(path, lambda total: segments.clip_indices(total, num_frames, sampling, rng))
+            clip = read_frames(path, choose)
         except VideoError as error:
             left_out.add(path, error)
             unreadable.add(record)

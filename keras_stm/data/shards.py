@@ -25,7 +25,7 @@ import typing
 import zlib
 
 from keras_stm.class_names import fingerprint
-from keras_stm.data import jpeg
+from keras_stm.data import images
 from keras_stm.data.dataset import SPLITS
 from keras_stm.data.paths import is_url
 from keras_stm.data.video import MAX_BYTES, MAX_PACKETS, VideoError, VideoInfo, resolve_indices
@@ -140,7 +140,7 @@ def read_frames(path, indices):
             in the clip to such integers.
 
     Returns:
-        uint8 array `(len(indices), height, width, 3)`, RGB, scaled down by `jpeg.decode`.
+        uint8 array `(len(indices), height, width, 3)`, RGB, scaled down by `images.decode`.
 
     Raises:
         VideoError: see `count_frames`; or a requested frame is damaged or too large.
@@ -151,16 +151,16 @@ def read_frames(path, indices):
         if sum(header.sizes[index] for index in indices) > MAX_BYTES:
             message = f"its frames have more than {MAX_BYTES:,} bytes ({header.path})"
             raise VideoError(path, "too large", message)
-        images = []
+        jpegs = []
         for index in indices:
             file.seek(header.starts[index] + _FRONT)
-            images.append(file.read(header.sizes[index]))
+            jpegs.append(file.read(header.sizes[index]))
             # A JPEG with a few wrong bits may still be decoded, but to a wrong picture.
-            if zlib.crc32(images[-1]) != header.checksums[index]:
+            if zlib.crc32(jpegs[-1]) != header.checksums[index]:
                 raise VideoError(path, "unreadable", f"frame {index} is damaged ({header.path})")
     try:
-        return jpeg.decode(images)
-    except jpeg.JpegError as error:
+        return images.decode(jpegs)
+    except images.ImageError as error:
         message = f"frame {indices[error.index]} {error.reason} ({header.path})"
         raise VideoError(path, error.kind, message) from error
 

@@ -22,7 +22,11 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.data import h264
 from keras_stm.data.truncation import count_samples, has_unread_parts, has_whole_tables, is_truncated
 
-VIDEO_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+VIDEO_EXTENSIONS = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".dv", ".f4v", ".flv", ".gif"),
+    *(".m2ts", ".m2v", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"),
+    *(".mts", ".mxf", ".ogm", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
 
 # What can be wrong with a file, in the words of `VideoError` and of the commands.
 KINDS = ("missing", "unreadable", "no video stream", "truncated", "too large")
@@ -206,7 +210,7 @@ def probe(path):
             if container.format.name == "avi" or _is_stored_order(stream, entries):
                 times = [None] * len(times)
         longest = _NEW_CLOCK if container.format.flags & Flags.ts_discont.value else math.inf
-        rate = _mean_rate(times, float(stream.time_base), longest) or float(stream.average_rate or 0) or None
+        rate = _mean_rate(times, stream.time_base, longest) or float(stream.average_rate or 0) or None
     height, width = next(iterate_frames(path)).shape[:2]
     return VideoInfo(len(times), height, width, rate, rate and len(times) / rate)
 
@@ -477,7 +481,7 @@ def _mean_rate(times, time_base, longest):
 
     Args:
         times: time stamp of each frame, in the order in which they are shown; `None` is unknown.
-        time_base: unit of the time stamps in seconds.
+        time_base: unit of the time stamps in seconds, a `fractions.Fraction`.
         longest: seconds between two frames; a longer time, or one back, does not count.
     """
     known = [(number, time) for number, time in enumerate(times) if time is not None]

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_stm.arguments import ArgumentError, one_of, positive_int
 from keras_stm.data import augment, segments
-from keras_stm.data.frames import read_frames
+from keras_stm.data.frames import count_frames, read_frames
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
@@ -30,7 +30,7 @@ def load_clip(path, num_frames=8, image_size=224):
     `keras_stm.preprocess_input`.
 
     Args:
-        path: video file, or folder of its frames as `.jpg`.
+        path: video file, or folder of its frames.
         num_frames: frames in the clip; a shorter video repeats its frames.
         image_size: height and width of the clip in pixels.
 
@@ -48,7 +48,7 @@ def read_views(source, num_frames=8, image_size=224, clips=1, crops=1, sampling=
     """Returns the preprocessed views of one video.
 
     Args:
-        source: video file, folder of its frames as `.jpg`, or its frames as a uint8 array
+        source: video file, folder of its frames, or its frames as a uint8 array
             `(F, H, W, 3)`, RGB.
         num_frames: frames in a clip; a shorter video repeats its frames.
         image_size: height and width of a clip in pixels.
@@ -180,6 +180,8 @@ class Views:
         path, _ = self.dataset.records[index]
         rng = np.random.default_rng((self._seed, index))
         try:
+            if path in self.dataset.stated_frames:
+                self.dataset.check_num_frames(path, count_frames(path))
             views = read_views(path, **self.options, rng=rng)
         except VideoError as error:
             self.left_out.add(path, error)

@@ -39,7 +39,7 @@ def save(
     - `serving_default`: `clip`, uint8 `(N, F, H, W, 3)`, the RGB frames of videos. The graph selects
       `num_frames` frames, resizes, crops and normalises like `keras_stm.data.load_clip`.
     - `jpeg`: `images`, strings `(N, F)`, the same frames as JPEG files. Only the selected frames are
-      decoded. All frames of a video must have the same size.
+      decoded. All frames of a video must have the same size and be stored upright: EXIF is not applied.
     - `float`: `clip`, float32 `(N, T, H, W, 3)`, clips of the model's size, normalised by
       `keras_stm.preprocess_input`.
 

@@ -106,7 +106,9 @@ def resize_weights(from_size, to_size, start, size):
 
 
 def decode_clip(images, num_frames, sampling):
-    """Selects the frames of one clip from a video, and decodes them like `keras_stm.data.jpeg.decode`.
+    """Selects the frames of one clip from a video, and decodes them like `keras_stm.data.images.decode`.
+
+    EXIF orientation is not applied.
 
     Args:
         images: tensor of strings `(F,)`, JPEG files.

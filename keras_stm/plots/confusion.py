@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_stm.file_names import printable
 from keras_stm.plots.figures import new_figure, save_figure
 
 # With more classes, counts do not fit into the cells.
@@ -57,7 +58,7 @@ def plot_confusion(file, evaluation, title):
                 *(column, row, f"{counts[row, column]:,}"),
                 **{"ha": "center", "va": "center", "color": color, "fontsize": font},
             )
-    figure.suptitle(title, x=0.01, ha="left", fontsize=heading)
+    figure.suptitle(printable(title), x=0.01, ha="left", fontsize=heading)
     bar = figure.colorbar(image, ax=axes, shrink=min(0.8, 8 / side), ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
     bar.set_label("share of the true class's videos", fontsize=heading)
     bar.ax.set_yticklabels(["0", "1%", "5%", "20%", "50%", "100%"], fontsize=heading - 1)

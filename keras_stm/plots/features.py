@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 
 from keras_stm.arguments import ArgumentError, keras_model, lines, one_of
+from keras_stm.file_names import printable
 from keras_stm.layers.per_frame import channel_axis
 from keras_stm.layers.stm_block import STMBlock
 from keras_stm.plots.figures import new_figure
@@ -409,7 +410,9 @@ class _Sheet:
         self.figure = new_figure(self.width, self.height)
         self._cells = {}
         if title:
-            self.figure.suptitle(title, y=1 - 0.12 / self.height, va="top", fontsize=13, parse_math=False)
+            self.figure.suptitle(
+                printable(title), y=1 - 0.12 / self.height, va="top", fontsize=13, parse_math=False
+            )
         self._names = [frame_names[i] for i in self.chosen]
 
     def label(self, row, text):

@@ -216,6 +216,13 @@ class Config:
         "Text file of clips to skip, one path per line, as `keras-stm check-data` writes it.",
         default=None,
     )
+    group_by: str | None = _setting(
+        "Which clips of a 'folder' or 'list' stay together if a fifth of each class is used for validation, "
+        "such as those of one source video. 'parent': the clips of a folder below the class folder. Other "
+        "text is a regular expression that is searched in the clip's path below `data_dir`; clips with the "
+        "same first group (or match) stay together. `keras-stm check-data` suggests it.",
+        default=None,
+    )
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

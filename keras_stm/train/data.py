@@ -1,6 +1,7 @@
 """The clips of a run: opens them, checks them, puts the classes in the weights' order, makes batches."""
 
 import dataclasses
+import functools
 import os
 
 from absl import logging
@@ -17,12 +18,14 @@ from keras_stm.data import (
     open_dataset,
     steps_per_epoch,
 )
+from keras_stm.data.dataset import describe_unused
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.frames import read_frames
 from keras_stm.data.parallel import in_order
 from keras_stm.data.pipeline import batch_paths
 from keras_stm.data.shards import is_packed, read_settings
 from keras_stm.model_file import MODEL, read_class_names
+from keras_stm.progress import tell
 from keras_stm.weights.published import class_names, is_published
 
 # Largest number of clips of a split that are checked before training.
@@ -70,7 +73,8 @@ class RunData:
         excluded = read_exclude(settings.exclude) if settings.exclude else []
         self.train, self.validation = self._open(excluded)
         self.missing = self._report_missing()
-        self.left_out = LeftOut(len(self.train.records) + len(self.validation.records), max_unreadable, print)
+        self._report_unused()
+        self.left_out = LeftOut(len(self.train.records) + len(self.validation.records), max_unreadable, tell)
         if not self.is_packed:
             # Packing already skipped unreadable clips.
             self._look_into(excluded)
@@ -179,15 +183,24 @@ class RunData:
             more = ", ..." if len(missing) > _LISTED else ""
             total = len(self.train.records) + len(self.validation.records) + len(missing)
             listed = ", ".join(missing[:_LISTED]) + more
-            print(f"{len(missing)} of {total} clips do not exist: {listed}")
+            tell(f"{len(missing)} of {total} clips do not exist: {listed}")
         return missing
+
+    def _report_unused(self):
+        unused = describe_unused((self.train, self.validation))
+        if unused:
+            tell(unused)
+        if self.train.set_apart:
+            count = len(self.validation.records)
+            total = count + len(self.train.records)
+            print(f"There is no validation split: {count} of {total} training clips are set apart for it.")
 
     def _look_into(self, excluded):
         """Checks clips before anything is written, and skips unreadable ones."""
         for dataset in (self.train, self.validation):
             paths = [path for path, _ in dataset.records]
             paths = paths[:: -(-len(paths) // _LOOKED_INTO)]
-            errors = in_order(_first_frame_error, paths, self.workers)
+            errors = in_order(functools.partial(_first_frame_error, dataset), paths, self.workers)
             for path, error in zip(paths, errors, strict=True):
                 if error is not None:
                     self.left_out.add(path, error)
@@ -254,6 +267,9 @@ def open_splits(settings, splits, exclude=()):
         options["fold"] = settings.fold
     elif name == "something_v1":
         options["class_order"] = settings.class_order
+    if settings.group_by is not None:
+        # Other data sets raise an error: no clips are set apart there.
+        options["group_by"] = settings.group_by
     try:
         return [open_dataset(name, root, split=split, exclude=exclude, **options) for split in splits]
     except ValueError as error:
@@ -268,10 +284,10 @@ def missing_reasons(paths):
 def packed_settings(settings):
     """Returns the settings with the packed data set; raises `ValueError` if they name another one."""
     packing = read_settings(settings.data_dir)
-    if settings.exclude:
-        raise ArgumentError(
-            "exclude", settings.exclude, "does not apply to packed clips: pass it to `keras-stm pack`"
-        )
+    for name in ("exclude", "group_by"):
+        if getattr(settings, name):
+            expected = "does not apply to packed clips: pass it to `keras-stm pack`"
+            raise ArgumentError(name, getattr(settings, name), expected)
     packed = {name: packing[name] for name in ("dataset", "fold", "class_order")}
     # Presets for any data set say "folder": that does not contradict the packed data set.
     for name, value in packed.items() if settings.dataset != "folder" else ():
@@ -282,9 +298,13 @@ def packed_settings(settings):
     return dataclasses.replace(settings, **packed)
 
 
-def _first_frame_error(path):
+def _first_frame_error(dataset, path):
+    def choose_first(count):
+        dataset.check_num_frames(path, count)
+        return [0]
+
     try:
-        read_frames(path, [0])
+        read_frames(path, choose_first)
     except VideoError as error:
         return error
     return None

@@ -9,6 +9,7 @@ from keras_stm.data import LeftOut, make_views, views
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
+from keras_stm.progress import tell
 from keras_stm.replacing import replacing_folder
 from keras_stm.train import evaluation_folder, run_folder
 from keras_stm.train.data import RunData, missing_reasons, open_splits, packed_settings
@@ -16,6 +17,8 @@ from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.presets import PRESETS
 
 _LISTED = 5
+# Fields of `Config` that say which clips are evaluated.
+_DATA = ("dataset", "fold", "class_order", "group_by", "data_dir", "exclude")
 
 
 def evaluate(
@@ -27,6 +30,7 @@ def evaluate(
     split="validation",
     fold=1,
     class_order="sorted",
+    group_by=None,
     exclude=None,
     protocol="efficient",
     clips=None,
@@ -51,6 +55,7 @@ def evaluate(
         split: `"train"`, `"validation"` or `"test"`.
         fold: see `Config`.
         class_order: see `Config`.
+        group_by: see `Config`; pass the same as in training.
         exclude: see `Config`.
         protocol: see `keras_stm.data.make_views`.
         clips: see `keras_stm.data.make_views`.
@@ -74,7 +79,9 @@ def evaluate(
     """
     leave_gpus_to_backend()
     trained = inference.load(model)
-    data = data_settings(data_dir, exclude, dataset=dataset, fold=fold, class_order=class_order)
+    data = data_settings(
+        data_dir, exclude, dataset=dataset, fold=fold, class_order=class_order, group_by=group_by
+    )
     opened, left_out = open_data(trained, split, data, max_unreadable, workers)
     options = {
         "clips": clips,
@@ -91,7 +98,7 @@ def evaluate(
         for order in dict.fromkeys(("ordered", frames))
     }
     settings = {
-        **{name: getattr(data, name) for name in ("dataset", "fold", "class_order", "data_dir", "exclude")},
+        **{name: getattr(data, name) for name in _DATA},
         "split": split,
         "protocol": protocol,
         **orders["ordered"].options,
@@ -167,7 +174,7 @@ def open_data(trained, split, settings, max_unreadable, workers):
         )
         opened, left_out = getattr(of_run, split), of_run.left_out
     else:
-        left_out = LeftOut(len(opened.records), max_unreadable, print)
+        left_out = LeftOut(len(opened.records), max_unreadable, tell)
         if opened.missing:
             print(f"{len(opened.missing)} videos are listed by the data set, but do not exist.")
     if any(label is None for _, label in opened.records):

@@ -48,7 +48,10 @@ def check(output, settings):
 @contextlib.contextmanager
 def write_scores(folder, order, class_names):
     """Yields a function of `(path, label, scores)` that adds a video to the table of an order of frames."""
-    with open(_file(folder, SCORES, order), "w", newline="", encoding="utf-8") as file:
+    # File names may be invalid UTF-8.
+    with open(
+        _file(folder, SCORES, order), "w", newline="", encoding="utf-8", errors="surrogateescape"
+    ) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "label", "predicted", *class_names))
 
@@ -72,9 +75,12 @@ def write_evaluation(folder, order, evaluation, title):
 def write_result(folder, result, left_out):
     """Writes the result and, if videos were skipped, a text file with one line for each of them."""
     if left_out:
-        with open(os.path.join(folder, LEFT_OUT), "w", encoding="utf-8") as file:
+        path = os.path.join(folder, LEFT_OUT)
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{line}\n" for line in left_out)
-    with open(os.path.join(folder, RESULT), "w", encoding="utf-8") as file:
+    path = os.path.join(folder, RESULT)
+    # JSON must be valid UTF-8: bytes of file names that are not become escapes, which JSON reads back.
+    with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
         json.dump(result, file, indent=2, ensure_ascii=False)
 
 

@@ -14,6 +14,7 @@ import keras
 
 from keras_stm.class_names import to_lines
 from keras_stm.differences import differences
+from keras_stm.file_names import utf8_path
 from keras_stm.inference import MODEL
 from keras_stm.model_file import CLASS_NAMES
 from keras_stm.replacing import replacing
@@ -49,10 +50,13 @@ class RunFolder:
         settings: dictionary for JSON. The folder belongs to the run with the same settings.
         overwrite: whether an earlier run in the folder may be removed.
         max_to_keep: number of last epochs whose checkpoints are kept while it runs.
+
+    Raises:
+        ValueError: the path is not UTF-8.
     """
 
     def __init__(self, path, settings, overwrite=False, max_to_keep=1):
-        self.path = os.path.abspath(path)
+        self.path = utf8_path("output", os.path.abspath(path))
         # JSON turns tuples into lists; compare the form that will be read back.
         self.settings = json.loads(json.dumps(settings))
         self.overwrite = overwrite
@@ -172,12 +176,14 @@ class RunFolder:
     def add_left_out(self, reasons):
         """Adds unreadable clips, `{path: reason}`, to the run's list of them."""
         lines = {}
+        # File names may be invalid UTF-8.
+        names_allowed = {"encoding": "utf-8", "errors": "surrogateescape"}
         if os.path.exists(self.file(LEFT_OUT)):
-            with open(self.file(LEFT_OUT), encoding="utf-8") as file:
+            with open(self.file(LEFT_OUT), **names_allowed) as file:
                 lines = dict.fromkeys(file.read().splitlines())
         if not lines.keys() >= set(reasons.values()):
             lines.update(dict.fromkeys(reasons.values()))
-            with self.replacing(LEFT_OUT) as path, open(path, "w", encoding="utf-8") as file:
+            with self.replacing(LEFT_OUT) as path, open(path, "w", **names_allowed) as file:
                 file.writelines(f"{line}\n" for line in lines)
 
     def drop_checkpoints(self):

@@ -93,9 +93,16 @@ def test_what_is_in_the_way_is_told_in_a_line(monkeypatch, error):
 )
 def test_packing_is_advised_for_large_or_long_clips(capsys, dataset, short_side, seconds, expected):
     facts = {"short side": {"median": short_side}, "seconds": {"median": seconds} if seconds else {}}
-    findings = {"dataset": dataset, "facts": facts, "unreadable": {}}
+    findings = {"dataset": dataset, "facts": facts, "unreadable": {}, "suggested_group_by": None}
     check_data.print_next(findings, "output")
     assert ("keras-stm pack" in capsys.readouterr().out) == expected
+
+
+def test_a_suggested_grouping_is_shown_as_a_flag(capsys):
+    facts = {"short side": {}, "seconds": {}}
+    found = {"dataset": "folder", "facts": facts, "unreadable": {}, "suggested_group_by": r"(p\d+)_c\d+"}
+    check_data.print_next(found, "output")
+    assert capsys.readouterr().out.endswith(r"Keep them in one split: '--group_by=(p\d+)_c\d+'" + "\n")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +132,8 @@ def test_weights_are_advised_for_classes_of_very_different_size(capsys, split, r
 )
 def test_the_command_that_trains_without_what_cannot_be_read_is_shown(capsys, dataset, fold, flags):
     facts = {"short side": {}, "seconds": {}}
-    found = {"data_dir": "clips", "dataset": dataset, "fold": fold, "facts": facts}
+    found = {"data_dir": "clips", "dataset": dataset, "fold": fold, "facts": facts, "group_by": None}
+    found["suggested_group_by"] = None
     check_data.print_next({**found, "unreadable": {"missing": ["a.mp4"]}}, "output")
     assert capsys.readouterr().out.splitlines()[-1] == (
         f"  keras-stm fit --data_dir=clips --exclude=output/exclude.txt{flags}"

@@ -77,6 +77,7 @@ def test_the_folder_in_the_run_holds_all_that_is_promised_and_nothing_else(finis
 def test_the_result_tells_what_it_depends_on(finished, clips, result):
     assert result["settings"] == {
         **{"dataset": "folder", "fold": 1, "class_order": "sorted", "data_dir": clips, "exclude": None},
+        "group_by": None,
         **{"split": "validation", "protocol": "efficient", "num_frames": 4, "image_size": 32},
         **{"clips": 1, "crops": 1, "sampling": "segments", "frames": "ordered", "seed": 0},
         "class_fingerprint": open_dataset("folder", clips).fingerprint,

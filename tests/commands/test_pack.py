@@ -41,7 +41,7 @@ def test_every_flag_reaches_what_packs(monkeypatch, capsys):
     flags = {
         **{"data_dir": "clips", "output": "packed", "dataset": "hmdb51", "fold": 2, "class_order": "raw"},
         **{"exclude": "exclude.txt", "short_side": 128, "quality": 90, "num_shards": 7, "workers": 3},
-        **{"max_unreadable": 0.25},
+        **{"max_unreadable": 0.25, "group_by": "parent"},
     }
     arguments = [f"--{name}={value}" for name, value in flags.items()]
     pack.main(["pack.py", *arguments, "--split=train,test", "--worker=3/16"])

@@ -204,6 +204,25 @@ def test_paths_of_a_list_are_relative_to_its_folder(tmp_path):
         assert str(tmp_path / "videos" / "cut.mp4") not in [path for path, _ in records]
 
 
+def test_what_names_suggest_what_is_unused_and_what_a_list_states_wrongly_is_found(tmp_path):
+    names = [f"{c}/person{p}_clip{i}.mp4" for c in "ab" for p in range(3) for i in range(2)]
+    for name in names:
+        good(tmp_path / "clips" / name)
+    (tmp_path / "clips" / "a" / "notes.txt").touch()
+    findings = checking.check(str(tmp_path / "clips")).findings
+    assert findings["suggested_group_by"] == r"([^/]*person\d+)_clip\d+"
+    assert findings["unused"] == ["a/notes.txt"]
+    again = checking.check(str(tmp_path / "clips"), group_by=findings["suggested_group_by"]).findings
+    assert again["suggested_group_by"] is None and again["group_by"] == findings["suggested_group_by"]
+    assert again["splits"]["validation"]["clips"] == 4
+
+    for name in "abc":
+        write_frames(tmp_path / "list" / name)
+    shipped.write(tmp_path / "list", {"train.txt": "a 9 0\nb 8 1\n", "val.txt": "c 9 1\n"})
+    (found,) = checking.check(str(tmp_path / "list"), dataset="list").findings["unreadable"]["unreadable"]
+    assert (found["path"], found["reason"]) == ("b", "holds 9 frames, but the list states 8")
+
+
 def test_a_check_that_is_stopped_writes_nothing_and_reads_no_further(messy, tmp_path, monkeypatch):
     read = []
 

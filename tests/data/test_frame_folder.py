@@ -3,8 +3,9 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
-from keras_stm.data import frame_folder, jpeg
+from keras_stm.data import frame_folder, images
 from keras_stm.data.frame_folder import count_frames, list_frames, probe, read_frames
 from keras_stm.data.video import VideoError
 from tests.data.errors import argument_error
@@ -40,9 +41,9 @@ def test_indices_may_repeat_and_come_in_any_order(folder):
 
 
 def test_repeated_frames_are_decoded_once(folder, monkeypatch):
-    decode = jpeg.decode
+    decode = images.decode
     decoded = []
-    monkeypatch.setattr(jpeg, "decode", lambda images: decoded.append(len(images)) or decode(images))
+    monkeypatch.setattr(images, "decode", lambda files: decoded.append(len(files)) or decode(files))
     assert len(read_frames(str(folder), [1, 2, 1, 2, 1])) == 5
     assert decoded == [2]
 
@@ -63,7 +64,7 @@ def test_large_frames_are_scaled_down(tmp_path):
 
 
 def test_files_that_are_no_frames_are_ignored(folder):
-    for name in ("thumbs.db", "00001.png", "._00001.jpg", "README.txt"):
+    for name in ("thumbs.db", "00001.tif", "._00001.jpg", "README.txt"):
         (folder / name).touch()
     (folder / "00013.JPEG").write_bytes(encode(240))
     assert list_frames(folder) == [*(f"{i:05d}.jpg" for i in range(1, 13)), "00013.JPEG"]
@@ -136,3 +137,37 @@ def test_pipe_named_like_a_frame_is_not_waited_for(folder):
 def test_indices_out_of_range_are_refused(folder, indices):
     with argument_error("indices", indices):
         read_frames(folder, indices)
+
+
+@pytest.mark.parametrize("ending", [".png", ".bmp", ".webp", ".JPG"])
+def test_frames_have_the_usual_formats(tmp_path, ending):
+    """Frame i has brightness 40 * i; the numbers are not padded."""
+    for i in range(1, 4):
+        Image.new("RGB", (30, 20), (40 * i,) * 3).save(tmp_path / f"{8 + i}{ending}")
+    assert abs(np.subtract(brightness(read_frames(tmp_path, range(3))), [40, 80, 120])).max() <= 2
+    assert probe(tmp_path) == (3, 20, 30, None, None)
+
+
+def test_a_file_is_read_by_its_content_whatever_its_ending(folder):
+    Image.new("RGB", (30, 20), (77, 77, 77)).save(folder / "00005.jpg", "PNG")
+    assert brightness(read_frames(folder, [3, 4])) == [60, 77]
+
+
+def test_images_of_several_kinds_are_told_apart_or_refused(folder):
+    for i in range(3):
+        for axis in "xy":
+            (folder / f"flow_{axis}_{i:05d}.jpg").write_bytes(encode(9))
+    assert count_frames(folder) == 12
+    for path in folder.glob("0*.jpg"):
+        path.unlink()
+    with pytest.raises(VideoError, match=r"^.*: the folder holds .*flow_x_#.jpg, flow_y_#.jpg") as error:
+        count_frames(folder)
+    assert error.value.kind == "unreadable"
+
+
+def test_the_size_of_frames_is_that_of_the_upright_picture(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (800, 600)).save(tmp_path / "1.jpg", exif=exif)
+    assert read_frames(tmp_path, [0]).shape == (1, 400, 300, 3)
+    assert probe(tmp_path) == (1, 800, 600, None, None)

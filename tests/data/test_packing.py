@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_stm.data import frames, open_dataset, packing
 from keras_stm.data.packing import pack, read_clip
@@ -135,6 +136,57 @@ def test_jpegs_that_are_small_enough_are_copied_byte_for_byte(clips):
     files = [path.read_bytes() for path in sorted(folder.iterdir())]
     assert read_clip(str(folder), 32, 95).frames == files
     assert read_clip(str(folder), 31, 95).frames != files
+
+
+def test_jpegs_are_turned_by_exif_before_and_after_packing(tmp_path):
+    """Of the same frames, those in `a` are copied, and those in `b` are larger than the short side."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name, size in (("a", (48, 32)), ("b", (96, 64))):
+        folder = tmp_path / "clips" / "train" / name / "clip"
+        folder.mkdir(parents=True)
+        for i in range(2):
+            picture = Image.new("RGB", size)
+            picture.paste((250, 250, 250), (0, 0, size[0] // 2, size[1] // 2))
+            picture.save(folder / f"{i}.jpg", exif=exif)
+        shutil.copytree(tmp_path / "clips" / "train" / name, tmp_path / "clips" / "val" / name)
+    pack(str(tmp_path / "clips"), str(tmp_path / "packed"), short_side=32)
+    for path, _ in open_dataset("packed", tmp_path / "packed").records:
+        assert frames.probe(path)[:3] == (2, 48, 32)
+        found = frames.read_frames(path, [0, 1])
+        assert found.shape == (2, 48, 32, 3)
+        # The top left corner is now the top right one.
+        assert (found[:, 8, 24] > 200).all() and (found[:, 8, 8] < 50).all()
+    clip = read_clip(str(tmp_path / "clips" / "train" / "a" / "clip"), 32, 95)
+    assert clip.frames[0] == (tmp_path / "clips" / "train" / "a" / "clip" / "0.jpg").read_bytes()
+
+
+def test_frames_of_other_formats_become_jpegs(tmp_path):
+    for i in range(2):
+        Image.new("RGB", (48, 32), (100 + i, 9, 9)).save(tmp_path / f"{i}.png")
+    clip = read_clip(str(tmp_path), 256, 95)
+    assert all(image.startswith(b"\xff\xd8\xff") for image in clip.frames)
+    assert (clip.height, clip.width) == (32, 48)
+
+
+def test_clips_that_are_not_as_their_list_says_are_skipped_and_unused_files_are_named(tmp_path, capsys):
+    for name in "abcd":
+        write_frames(tmp_path / name, num_frames=3)
+    lists = {"train.txt": "a 3 0\nb 4 1\nc 3 1\n", "val.txt": "d 3 0\n"}
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+    pack(str(tmp_path), str(tmp_path / "packed"), dataset="list")
+    left_out = json.loads((tmp_path / "packed" / "train.json").read_text())["left_out"]
+    assert left_out == {"b": "holds 3 frames, but the list states 4"}
+    capsys.readouterr()
+    root = tmp_path / "classes"
+    for name in ("train/x/1", "train/y/2", "val/x/3", "val/y/4"):
+        write_frames(root / name)
+    for name in ("train/x/note.txt", "val/y/film.rm"):
+        (root / name).touch()
+    pack(str(root), str(tmp_path / "again"))
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "no clips of a class" in line]
+    assert line.startswith(f"2 files or folders are no clips of a class: {root}/train/x/note.txt, ")
 
 
 def test_a_video_that_is_to_be_turned_is_packed_upright(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import threading
 
@@ -388,3 +389,11 @@ def test_a_model_fits_and_evaluates_on_it(dataset):
 def test_wrong_arguments_are_named(dataset, name, value, others):
     with argument_error(name, value):
         batches(dataset, **{name: value}, **others)
+
+
+def test_a_clip_with_another_number_of_frames_than_its_list_states_is_left_out(dataset, evaluated):
+    path, _ = dataset.records[0]
+    left_out = LeftOut(10)
+    found = batches(dataclasses.replace(dataset, stated_frames={path: 99}), left_out=left_out)
+    assert list(left_out.reasons) == [path] and "the list states 99" in left_out.reasons[path]
+    np.testing.assert_array_equal(found[0][0][:2], evaluated[0][0][1:])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_stm.data import Dataset, frames, jpeg, open_dataset, shards
+from keras_stm.data import Dataset, frames, images, open_dataset, shards
 from keras_stm.data.video import VideoError
 from tests.data.errors import argument_error
 from tests.data.videos import state_jpeg_size
@@ -66,7 +66,7 @@ def test_packed_clips_can_be_excluded(root):
 def test_frames_are_those_of_the_jpegs_at_any_indices(root):
     clips = [jpegs for *_, jpegs in CLIPS if jpegs]
     for (path, _), jpegs in zip(open_dataset("packed", root).records, clips, strict=True):
-        expected = jpeg.decode(jpegs)
+        expected = images.decode(jpegs)
         total = len(jpegs)
         assert shards.probe(path) == (total, 24, 32, None, None)
         for indices in (range(total), [total - 1], [0, total - 1, 0]):
@@ -304,7 +304,7 @@ def test_what_was_packed_and_is_no_jpeg_is_named(tmp_path):
     clip = shards.PackedClip([*jpegs[:2], b"no picture"], 24, 32)
     shards.write_shard(str(tmp_path), "train", 0, SETTINGS, [(0, "wave/c.mp4", 1, clip)])
     path = str(tmp_path / shards.shard_name("train", 0, 2)) + "#0"
-    np.testing.assert_array_equal(shards.read_frames(path, [1, 0]), jpeg.decode(jpegs[1::-1]))
+    np.testing.assert_array_equal(shards.read_frames(path, [1, 0]), images.decode(jpegs[1::-1]))
     with pytest.raises(VideoError, match=r"#0: frame 2 .*\(wave/c.mp4\)"):
         shards.read_frames(path, [1, 2, 2])
 

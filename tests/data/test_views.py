@@ -1,5 +1,6 @@
 """The views of the test protocols, also compared with a plain loop that decodes all frames."""
 
+import dataclasses
 import threading
 
 import numpy as np
@@ -265,3 +266,11 @@ def test_wrong_arguments_are_named_before_anything_is_read(name, value):
 def test_frames_that_are_no_video_are_refused(frames):
     with argument_error("source", frames):
         read_views(frames)
+
+
+def test_a_clip_with_another_number_of_frames_than_its_list_states_is_left_out(dataset):
+    (first, _), (second, _), *_ = dataset.records
+    stated = dataclasses.replace(dataset, stated_frames={first: 99, second: len(decode_all(second))})
+    found = make_views(stated, num_frames=4, image_size=14)
+    assert [path for path, _, _ in found] == [path for path, _ in dataset.records[1:]]
+    assert list(found.left_out.reasons) == [first]

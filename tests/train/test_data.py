@@ -108,6 +108,46 @@ def test_a_list_of_excluded_clips_that_cannot_be_read_is_named(content, newcomer
     assert (error.value.name, error.value.value) == ("exclude", str(file))
 
 
+def test_what_is_not_used_and_what_is_set_apart_is_said_once(newcomers_folder, capsys):
+    (newcomers_folder / "recede" / "notes.txt").touch()
+    (newcomers_folder / "loose.mp4").touch()
+    open_data(newcomers_folder)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines if "no clips of a class" in line] == [
+        "2 files or folders are no clips of a class"
+    ]
+    assert lines.count("There is no validation split: 2 of 5 training clips are set apart for it.") == 1
+
+
+def test_clips_that_are_not_as_their_list_says_are_skipped_before_training(tmp_path):
+    image = tf.io.encode_jpeg(np.zeros((40, 56, 3), "uint8")).numpy()
+    shipped.write(tmp_path, {f"{clip}/{i}.jpg": image for clip in "abcde" for i in range(3)})
+    shipped.write(tmp_path, {"train.txt": "a 3 0\nb 3 1\nc 2 0\n", "val.txt": "d 3 0\ne 4 1\n"})
+    data = open_data(tmp_path, dataset="list")
+    assert list(data.left_out.reasons.values()) == [
+        f"{tmp_path}/c: holds 3 frames, but the list states 2",
+        f"{tmp_path}/e: holds 3 frames, but the list states 4",
+    ]
+    assert len(data.train.records) == 2 and len(data.validation.records) == 1
+
+
+def test_groups_stay_on_one_side_and_are_no_setting_of_packed_clips(newcomers_folder, tmp_path):
+    for number in (0, 1):
+        folder = newcomers_folder / "approach" / f"day{number}"
+        folder.mkdir()
+        for clip in range(2):
+            shutil.copy(newcomers_folder / "recede" / "good_1.mp4", folder / f"{clip}.mp4")
+    data = open_data(newcomers_folder, group_by="parent")
+    sides = [{os.path.dirname(path) for path, _ in part.records} for part in (data.train, data.validation)]
+    days = {str(newcomers_folder / "approach" / f"day{number}") for number in (0, 1)}
+    assert not sides[0] & sides[1] & days
+    packing.pack(str(newcomers_folder), str(tmp_path / "packed"), group_by="parent")
+    with pytest.raises(ArgumentError, match="`group_by` does not apply to packed clips"):
+        open_data(tmp_path / "packed", group_by="parent")
+    with pytest.raises(ValueError, match="`group_by` is for 'folder', 'list', not for 'jester'"):
+        open_data(newcomers_folder, dataset="jester", group_by="parent")
+
+
 def test_batches_are_no_larger_than_the_data_set(clips, capsys):
     assert open_data(clips, batch_size=32).batch_size == 16
     assert "Batches of 16 clips" in capsys.readouterr().out

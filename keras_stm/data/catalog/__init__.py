@@ -44,6 +44,7 @@ def open_dataset(
     class_order="sorted",
     validation_split=0.2,
     seed=0,
+    group_by=None,
     exclude=(),
 ):
     """Opens one split of a data set on disk, from the files that it ships.
@@ -53,23 +54,26 @@ def open_dataset(
     | name | clips | order of the classes |
     | --- | --- | --- |
     | `"something_v1"` | folders of frames | sorted, or the order of the csv; see `class_order` |
-    | `"something_v2"` | `.webm` | the numbers in the labels' json |
+    | `"something_v2"` | videos | the numbers in the labels' json |
     | `"jester"` | folders of frames | the order of the labels' csv |
-    | `"kinetics400"` | `.mp4`, also in folders of the split, of the class or both | sorted |
-    | `"ucf101"` | `.avi` | the numbers in `classInd.txt` |
-    | `"hmdb51"` | `.avi` | sorted |
-    | `"folder"` | videos or folders of `.jpg` frames, in one folder per class | sorted |
+    | `"kinetics400"` | videos, also in folders of the split, of the class or both | sorted |
+    | `"ucf101"` | videos | the numbers in `classInd.txt` |
+    | `"hmdb51"` | videos | sorted |
+    | `"folder"` | videos or folders of frames, in one folder per class | sorted |
     | `"list"` | paths in the lines of a text file | the order of `classes.txt`, or by number |
     | `"spans"` | parts of videos, in the rows of a CSV file | sorted |
     | `"label_studio"` | parts of videos or whole ones, in Label Studio's JSON export | sorted |
     | `"packed"` | shards from `keras-stm pack` | the order of the packed data set |
 
-    `"folder"` may have its class folders under `train`, `validation` (also `val` or `valid`) and
-    `test`. `"list"` is a folder with `train.txt`, `validation.txt` (also `val.txt`), `test.txt` and
-    `classes.txt`, which has one name per line. It may also be a single `.txt` file. A line is
-    `path label` for a video and `path num_frames label` for a folder of frames. The path is relative
-    to the list's folder. If a folder or list has no validation clips, a share of each class is set
-    apart from training for validation.
+    A video may have any ending of `video.VIDEO_EXTENSIONS`, whatever the lists of a data set say.
+
+    `"folder"` may have its class folders under `train` (also `training`), `validation` (also `val`,
+    `valid` or `dev`) and `test` (also `testing`), in any case. Clips may lie in folders below the class
+    folder; see `searching.search`. `"list"` is a folder with lists of the same names, such as
+    `train.txt`, and `classes.txt`, which has one name per line. It may also be a single `.txt` file. A
+    line is `path label` for a video and `path num_frames label` for a folder of frames. The path is
+    relative to the list's folder. A folder with another number of frames counts as unreadable. If a
+    folder or list has no validation clips, a share of each class is set apart from training for validation.
 
     `"spans"` is a CSV file, or a folder with `spans.csv` or a single `.csv`. Its header has the columns
     `video`, `start`, `end`, `label` and perhaps `split`; others are ignored. A span has the frames from
@@ -88,7 +92,13 @@ def open_dataset(
         validation_split: share of each class that is set apart, above 0 and below 1. Of two or more
             clips, it is at least one and never all.
         seed: chooses the clips that are set apart, from their paths within the data set. If a clip is
-            added or excluded, at most one other clip moves between training and validation.
+            added or excluded, at most one other clip moves between training and validation,
+            unless clips are grouped.
+        group_by: which clips of `"folder"` and `"list"` stay together if validation is set apart, such as
+            those of one source video. `"parent"` groups by the folder of a clip below the class folder,
+            or the folder of a clip in a list. Other text is a regular expression that is searched in the
+            path relative to `root`: its first group is the key, or the whole match. A clip without a key
+            is a group of its own. `None` does not group.
         exclude: paths of clips to exclude before any clip is set apart, as in `records` or
             relative to `root`. Unknown paths are ignored.
 
@@ -111,6 +121,7 @@ def open_dataset(
         "class_order": class_order,
         "validation_split": validation_split,
         "seed": seed,
+        "group_by": group_by,
     }
     _check_options(name, options)
     root = absolute(os.fspath(root))

@@ -12,6 +12,8 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.class_names import is_line
 
 _SHOWN = 80
+# The byte order marks of UTF-16, as "surrogateescape" reads them.
+_UTF_16 = ("\udcff\udcfe", "\udcfe\udcff")
 
 
 class Entry(typing.NamedTuple):
@@ -123,14 +125,18 @@ def read_json_object(path):
     return _entries(path, _read_json(path, dict).items())
 
 
-def read_text(path):
+def read_text(path, errors="strict"):
     """Returns the contents of a text file, in UTF-8 with or without a byte order mark.
+
+    Args:
+        path: path of the file.
+        errors: `"surrogateescape"` reads bytes that are not UTF-8 as in file names.
 
     Raises:
         ValueError: the file is not in UTF-8, or is unreadable.
     """
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig", errors=errors) as file:
             text = file.read()
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
@@ -139,7 +145,7 @@ def read_text(path):
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     # UTF-16 without a byte order mark is valid UTF-8, with a zero byte before or after each letter.
     before, nul, _ = text.partition("\0")
-    if nul:
+    if nul or text.startswith(_UTF_16):
         line = before.count("\n") + 1
         raise ValueError(f"{path}, line {line}: expected UTF-8, without zero bytes")
     return text

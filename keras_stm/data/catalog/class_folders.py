@@ -4,19 +4,15 @@ import os
 import warnings
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.data.catalog.clips import find_splits
+from keras_stm.data import grouping
+from keras_stm.data.catalog.clips import SPLIT_NAMES, find_splits
 from keras_stm.data.dataset import Dataset
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
+from keras_stm.data.searching import is_video, search, visible
 from keras_stm.data.video import VIDEO_EXTENSIONS
 
-_SPLIT_FOLDERS = {
-    "train": ("train",),
-    "validation": ("validation", "val", "valid"),
-    "test": ("test",),
-}
 
-
-def open_folder(root, split, exclude, *, validation_split, seed):
+def open_folder(root, split, exclude, *, validation_split, seed, group_by):
     """Opens class folders, directly in `root` or under `train`, `validation` and `test`.
 
     Records are sorted by class, then by name.
@@ -25,7 +21,7 @@ def open_folder(root, split, exclude, *, validation_split, seed):
         raise ArgumentError("root", root, "must be an existing folder")
     folders = _split_folders(root)
     train_folder = folders.get("train", root)
-    train = _clips_by_class(train_folder)
+    train = _found_by_class(train_folder)
     if len(train) < 2:
         raise ArgumentError(
             "root",
@@ -38,26 +34,35 @@ def open_folder(root, split, exclude, *, validation_split, seed):
             split,
             f"must be 'train' or 'validation': {root} has no folder 'test' next to a folder 'train'",
         )
-    clips = _clips_by_class(folders[split]) if split != "train" and split in folders else train
-    unknown = sorted(set(clips) - set(train))
+    folder = folders.get(split, train_folder)
+    found = train if folder == train_folder else _found_by_class(folder)
+    unknown = sorted(set(found) - set(train))
     if unknown:
         raise ArgumentError(
             "root",
             root,
             f"must hold only classes of train for {split}, but train has no {', '.join(map(repr, unknown))}",
         )
-    records = [(path, label) for label, name in enumerate(train) for path in clips.get(name, ())]
-    dataset = Dataset(records, tuple(train)).without(exclude)
+    records = [
+        (path, label) for label, name in enumerate(train) if name in found for path in found[name].clips
+    ]
+    unused = [path for each in found.values() for path in each.unused]
+    # Videos outside of the class folders have no label.
+    unused += [entry.path for place in {root, folder} for entry in visible(place) if _is_loose(entry)]
+    if folders:
+        unused += set(_subfolders(root)) - set(folders.values())
+    dataset = Dataset(records, tuple(train), unused=tuple(sorted(unused))).without(exclude)
     if split == "test" or "validation" in folders:
         return dataset
-    return dataset.part(split, validation_split, seed, train_folder)
+    group_of = grouping.key_function(group_by, root, train_folder, has_class_folders=True)
+    return dataset.part(split, validation_split, seed, train_folder, group_of)
 
 
 def _split_folders(root):
     """Returns `{split: folder}` of the folders in `root`; none if `root` holds the classes themselves."""
-    found = find_splits(root, _SPLIT_FOLDERS)
+    found = find_splits(root, SPLIT_NAMES)
     # If `train` has clips but no class folders, it is a class itself, for example of trains.
-    if not os.path.isdir(found.get("train", "")) or not any(map(_clips, _subfolders(found["train"]))):
+    if not os.path.isdir(found.get("train", "")) or not _has_classes(found["train"]):
         return {}
     for path in found.values():
         if not os.path.isdir(path):
@@ -66,46 +71,32 @@ def _split_folders(root):
     return found
 
 
-def _clips_by_class(root):
-    """Returns `{class name: paths of its clips}`, both sorted; skips folders without a clip."""
-    clips = {}
+def _has_classes(folder):
+    return any(search(each, may_be_clip=False).clips for each in _subfolders(folder))
+
+
+def _found_by_class(root):
+    """Returns `{class name: searching.Found}`, sorted; skips folders without a clip."""
+    found_by_class = {}
     for folder in _subfolders(root):
-        paths = _clips(folder)
-        if paths:
-            clips[os.path.basename(folder)] = paths
+        found = search(folder, may_be_clip=False)
+        if found.clips:
+            found_by_class[os.path.basename(folder)] = found
         else:
             warnings.warn(f"{folder} holds no video or folder of frames, so it is not a class", stacklevel=4)
-    if not clips:
+    if not found_by_class:
         raise ArgumentError(
             "root",
             root,
             f"must hold one folder of clips per class, but no folder in {root} holds a clip: a video "
-            f"({', '.join(VIDEO_EXTENSIONS)}) or a folder of {' or '.join(FRAME_EXTENSIONS)} "
-            "files",
+            f"({', '.join(VIDEO_EXTENSIONS)}) or a folder of {', '.join(FRAME_EXTENSIONS)} files",
         )
-    return clips
-
-
-def _clips(folder):
-    """Returns the sorted paths of the video files and folders of frames in a folder.
-
-    A folder that is named like a video counts too. Reading it raises an error later.
-    """
-    return sorted(
-        entry.path
-        for entry in _visible(folder)
-        if entry.name.lower().endswith(VIDEO_EXTENSIONS)
-        or (
-            entry.is_dir()
-            and any(frame.name.lower().endswith(FRAME_EXTENSIONS) for frame in _visible(entry.path))
-        )
-    )
+    return found_by_class
 
 
 def _subfolders(folder):
-    return sorted(entry.path for entry in _visible(folder) if entry.is_dir())
+    return sorted(entry.path for entry in visible(folder) if entry.is_dir())
 
 
-def _visible(folder):
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
+def _is_loose(entry):
+    return is_video(entry.name) and not entry.is_dir()

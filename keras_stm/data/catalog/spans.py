@@ -4,16 +4,12 @@ import math
 import os
 
 from keras_stm.data.catalog.annotations import by_name, read_table
+from keras_stm.data.catalog.clips import SPLIT_NAMES
 from keras_stm.data.catalog.parts import Span, find_annotations, open_spans_of
 from keras_stm.data.fragment import microseconds
 
 COLUMNS = ("video", "start", "end", "label")
-_SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
-}
-_SPLIT_OF = {name: split for split, names in _SPLITS.items() for name in names}
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 
 
 def open_spans(root, split, exclude, *, validation_split, seed):

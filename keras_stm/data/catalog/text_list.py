@@ -1,19 +1,21 @@
 """Opens text files that have a clip and its label in each line."""
 
+import dataclasses
 import functools
 import os
 
 from keras_stm.arguments import ArgumentError
+from keras_stm.data import grouping
 from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
-from keras_stm.data.catalog.clips import find_splits, to_dataset
-from keras_stm.data.video import VIDEO_EXTENSIONS
+from keras_stm.data.catalog.clips import SPLIT_NAMES, find_splits, to_dataset
+from keras_stm.data.searching import is_video
 
-_FILES = {"train": ("train.txt",), "validation": ("validation.txt", "val.txt"), "test": ("test.txt",)}
+_FILES = {split: tuple(f"{name}.txt" for name in names) for split, names in SPLIT_NAMES.items()}
 # Without `classes.txt`, a larger number is another column, and would fill the memory with names.
 _MOST_CLASSES = 100_000
 
 
-def open_list(root, split, exclude, *, validation_split, seed):
+def open_list(root, split, exclude, *, validation_split, seed, group_by):
     """Opens the clips of `<split>.txt`.
 
     Classes are those of `classes.txt`, or else the numbers up to the largest in any list.
@@ -26,15 +28,20 @@ def open_list(root, split, exclude, *, validation_split, seed):
     class_names = read_names(classes_file) if os.path.lexists(classes_file) else None
     accepted = range(len(class_names) if class_names else _MOST_CLASSES)
     parse = functools.partial(_parse, folder=folder, accepted=accepted)
-    labels_of = {name: by_name(read_lines(path), parse) for name, path in lists.items()}
+    clips_of = {name: by_name(read_lines(path), parse) for name, path in lists.items()}
     if class_names is None:
-        largest = max(label for labels in labels_of.values() for label in labels.values())
+        largest = max(label for clips in clips_of.values() for label, _ in clips.values())
         class_names = tuple(map(str, range(largest + 1)))
-    labels = labels_of.get(split, labels_of["train"])
-    dataset = to_dataset(folder, labels, _existing(folder, labels), class_names, exclude)
+    clips = clips_of.get(split, clips_of["train"])
+    labels = {name: label for name, (label, _) in clips.items()}
+    paths = _existing(folder, labels)
+    dataset = to_dataset(folder, labels, paths, class_names, exclude)
+    stated = {paths[name]: count for name, (_, count) in clips.items() if count and name in paths}
+    dataset = dataclasses.replace(dataset, stated_frames=stated)
     if split == "test" or "validation" in lists:
         return dataset
-    return dataset.part(split, validation_split, seed, folder)
+    group_of = grouping.key_function(group_by, folder, folder, has_class_folders=False)
+    return dataset.part(split, validation_split, seed, folder, group_of)
 
 
 def _find_lists(root):
@@ -48,21 +55,28 @@ def _find_lists(root):
 
 
 def _parse(line, folder, accepted):
-    """Returns `(path, label)` of a line; the path is relative to `folder` if the clip is inside it."""
+    """Returns `(path, (label, num_frames))` of a line.
+
+    The path is relative to `folder` if the clip is inside it. `num_frames` is `None` for a video, because
+    programs that count the frames of videos disagree.
+    """
     path, label = _last_field(line.value)
     label = integer(label, accepted)
-    front, num_frames = _last_field(path)
-    if num_frames.isdecimal():
-        path, is_clip = front, integer(num_frames, range(1, 10**9)) is not None
+    front, last = _last_field(path)
+    num_frames = None
+    if last.isdecimal():
+        path, num_frames = front, integer(last, range(1, 10**9))
+        is_clip = num_frames is not None
     else:
-        is_clip = path.lower().endswith(VIDEO_EXTENSIONS)
+        is_clip = is_video(path)
     if not is_clip or label is None:
         raise line.expected(
             "`path label` for a video or `path num_frames label` for a folder of frames, "
             f"with a label from 0 to {accepted.stop - 1}"
         )
     # The path is normalised, so that a clip that is listed twice is found.
-    return os.path.normpath(os.path.join(folder, path)).removeprefix(os.path.join(folder, "")), label
+    name = os.path.normpath(os.path.join(folder, path)).removeprefix(os.path.join(folder, ""))
+    return name, (label, None if is_video(name) else num_frames)
 
 
 def _last_field(text):

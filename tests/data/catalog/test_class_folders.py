@@ -100,13 +100,22 @@ def test_class_without_a_clip_left_keeps_its_label(tmp_path):
     assert names(dataset, root) == [("a/1.mp4", 0), ("c/1.mp4", 2)]
 
 
-@pytest.mark.parametrize("folder", ["val", "valid", "validation"])
-def test_split_folders_are_taken_as_they_are(tmp_path, folder):
-    root = make_folder(tmp_path, ["train/a/1.mp4", "train/b/2.mp4", f"{folder}/b/3.mp4", "test/a/4.mp4"])
+@pytest.mark.parametrize(
+    "train,validation,test",
+    [
+        ("train", "val", "test"),
+        ("training", "valid", "testing"),
+        ("Train", "Validation", "TEST"),
+        ("Training", "dev", "Testing"),
+    ],
+)
+def test_split_folders_are_taken_as_they_are(tmp_path, train, validation, test):
+    files = [f"{train}/a/1.mp4", f"{train}/b/2.mp4", f"{validation}/b/3.mp4", f"{test}/a/4.mp4"]
+    root = make_folder(tmp_path, files)
     for split, expected in {
-        "train": [("train/a/1.mp4", 0), ("train/b/2.mp4", 1)],
-        "validation": [(f"{folder}/b/3.mp4", 1)],
-        "test": [("test/a/4.mp4", 0)],
+        "train": [(f"{train}/a/1.mp4", 0), (f"{train}/b/2.mp4", 1)],
+        "validation": [(f"{validation}/b/3.mp4", 1)],
+        "test": [(f"{test}/a/4.mp4", 0)],
     }.items():
         dataset = open_dataset("folder", root, split)
         assert names(dataset, root) == expected
@@ -202,8 +211,10 @@ def test_a_folder_that_is_named_like_a_video_counts_as_a_clip_that_reading_will_
     assert os.path.join(root, "a", "odd.mp4") in found and len(found) == 17
 
 
-def test_two_folders_for_the_same_split_are_refused(tmp_path):
-    root = make_folder(tmp_path, ["train/a/1.mp4", "train/b/1.mp4", "val/a/2.mp4", "validation/a/3.mp4"])
+@pytest.mark.parametrize("others", [("val", "validation"), ("val", "Val"), ("dev", "VALID")])
+def test_two_folders_for_the_same_split_are_refused(tmp_path, others):
+    files = [f"{folder}/a/{i}.mp4" for i, folder in enumerate(others)]
+    root = make_folder(tmp_path, ["train/a/1.mp4", "train/b/1.mp4", *files])
     with argument_error("root", root):
         open_dataset("folder", root)
 
@@ -232,3 +243,28 @@ def test_a_relative_root_opens_the_same_records(tmp_path, monkeypatch):
     assert (
         open_dataset("folder", "clips") == open_dataset("folder", "./clips") == open_dataset("folder", root)
     )
+
+
+def test_clips_lie_at_any_depth_and_are_sorted_by_path(tmp_path):
+    files = ["a/2.mp4", "a/1/z.mov", "a/1/frames/00001.png", "b/day/1/1.mkv"]
+    root = make_folder(tmp_path, ["train/" + file for file in files] + ["val/a/1.mp4"])
+    assert names(open_dataset("folder", root), root) == [
+        ("train/a/1/frames", 0),
+        ("train/a/1/z.mov", 0),
+        ("train/a/2.mp4", 0),
+        ("train/b/day/1/1.mkv", 1),
+    ]
+
+
+def test_what_is_not_used_is_named(tmp_path):
+    files = ["train/a/1.mp4", "train/a/s/notes.txt", "train/b/1.mp4", "train/loose.mp4", "val/a/film.rm"]
+    files += ["val/a/2.mp4", "extra/a/3.mp4", "loose.avi", "README.md", ".git/a/1.mp4", "__MACOSX/a/1.mp4"]
+    root = make_folder(tmp_path, files)
+    unused = {
+        split: [os.path.relpath(path, root) for path in open_dataset("folder", root, split).unused]
+        for split in ("train", "validation")
+    }
+    assert unused == {
+        "train": ["extra", "loose.avi", "train/a/s/notes.txt", "train/loose.mp4"],
+        "validation": ["extra", "loose.avi", "val/a/film.rm"],
+    }

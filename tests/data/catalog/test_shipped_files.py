@@ -194,3 +194,27 @@ def test_classes_are_in_the_order_of_their_numbers(tmp_path):
 def test_missing_annotations_are_named(tmp_path, name, file, root):
     with pytest.raises(ValueError, match=f"^`root` .* {file}"):
         open_dataset(name, tmp_path / root)
+
+
+@pytest.mark.parametrize("ending", [".mp4", ".MKV", ".avi", ".webm", ".mp4.webm"])
+@pytest.mark.parametrize("name", ["something_v2", "kinetics400", "ucf101", "hmdb51"])
+def test_videos_may_have_other_endings_than_the_published_ones(tmp_path, name, ending):
+    files = shipped.WRITERS[name](class_names_of(name), *shipped.FOLDERS[name])
+    usual = {"something_v2": ".webm", "kinetics400": ".mp4"}.get(name, ".avi")
+    for file in list(files):
+        if file.endswith(usual):
+            files[file.removesuffix(usual) + ending] = files.pop(file)
+    root = shipped.write(tmp_path, files)
+    for split in ("train", "validation"):
+        dataset = open_dataset(name, root, split)
+        assert dataset.missing == () and len(dataset.records) >= 3
+        assert all(path.endswith(ending) for path, _ in dataset.records)
+
+
+def test_the_published_ending_comes_first_and_a_folder_is_no_video(tmp_path):
+    files = shipped.something_v2(CLASS_NAMES, clips="clips/")
+    del files["clips/1001.webm"]
+    files |= {"clips/1000.avi": b"", "clips/1000.mp4": b"", "clips/1001/00001.jpg": b"", "clips/.mp4": b""}
+    dataset = open_dataset("something_v2", shipped.write(tmp_path, files))
+    assert [os.path.basename(path) for path, _ in dataset.records] == ["1000.webm", "1002.webm"]
+    assert dataset.missing == (str(tmp_path / "1001.webm"),)

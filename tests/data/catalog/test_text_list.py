@@ -3,6 +3,7 @@ import os
 import pytest
 
 from keras_stm.data.catalog import open_dataset
+from keras_stm.data.video import VideoError
 from tests.data.catalog import shipped
 from tests.data.errors import argument_error
 
@@ -18,7 +19,7 @@ def write(tmp_path, **lists):
     return shipped.write(tmp_path, {**CLIPS, **{f"{name}.txt": text for name, text in lists.items()}})
 
 
-@pytest.mark.parametrize("validation", ["val", "validation"])
+@pytest.mark.parametrize("validation", ["val", "validation", "Dev", "valid"])
 def test_lists_name_videos_and_folders_of_frames(tmp_path, validation):
     root = write(tmp_path, train=TRAIN, test="c.avi 3\n", **{validation: "./c.avi 0"})
     for split, expected in {
@@ -101,7 +102,7 @@ def test_a_malformed_line_is_named(tmp_path, line):
     [
         ({"train": "a.mp4 0\n./a.mp4 1\n"}, "train.txt, line 2: .* 'a.mp4'"),
         ({"train": "a.mp4 0\n../lists/a.mp4 1\n"}, "train.txt, line 2: .* 'a.mp4'"),
-        ({"train": "c.avi 0\n", "val": "", "validation": ""}, "^`root` .* validation.txt and val.txt"),
+        ({"train": "c.avi 0\n", "val": "", "validation": ""}, "^`root` .* val.txt and validation.txt"),
         ({"train": ""}, "train.txt: "),
         ({"train": "c.avi 0\n", "val": "c.avi\n"}, "val.txt, line 1: "),
         (
@@ -139,3 +140,23 @@ def test_a_list_may_be_given_by_its_name_alone(tmp_path, monkeypatch):
     root = write(tmp_path, train=TRAIN)
     monkeypatch.chdir(root)
     assert open_dataset("list", "train.txt") == open_dataset("list", os.path.join(root, "train.txt"))
+
+
+def test_the_number_of_frames_that_a_list_states_is_checked_for_folders(tmp_path):
+    root = write(tmp_path, train=TRAIN + "c.avi 7 0\n", val="c.avi 0")
+    dataset = open_dataset("list", root)
+    assert dataset.stated_frames == {f"{root}/b/frames one": 30}
+    dataset.check_num_frames(f"{root}/b/frames one", 30)
+    dataset.check_num_frames(f"{root}/c.avi", 8)
+    for count, kind in ((29, "truncated"), (31, "unreadable")):
+        with pytest.raises(
+            VideoError, match=f"frames one: holds {count} frames, but the list states 30$"
+        ) as e:
+            dataset.check_num_frames(f"{root}/b/frames one", count)
+        assert e.value.kind == kind
+
+
+def test_videos_have_any_usual_ending(tmp_path):
+    root = shipped.write(tmp_path, {"train.txt": "a.MTS 0\nb.3gp 1\n", "val.txt": "a.MTS 0\n", "a.MTS": ""})
+    dataset = open_dataset("list", root)
+    assert relative(dataset, root) == [("a.MTS", 0)] and dataset.missing == (f"{root}/b.3gp",)
