@@ -11,6 +11,7 @@ import keras
 from keras_stm import export, inference, model_file, optimizers
 from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.data.paths import absolute
+from keras_stm.file_names import printable
 from keras_stm.plots.curves import plot_curves
 from keras_stm.train import losses, run_folder, schedules
 from keras_stm.train.callbacks import Interruption
@@ -280,6 +281,6 @@ def report(result, better, config, data, output):
         print("  keras-stm fit --data_dir=FOLDER    train on your own clips: one folder for each class")
     else:
         kind = "" if config.dataset == "folder" else f" --dataset={config.dataset}"
-        clips = f"--data_dir={config.data_dir}{kind}"
+        clips = f"--data_dir={printable(config.data_dir)}{kind}"
         print(f"  keras-stm fit --preset=finetune --weights=kinetics400 {clips}    needs a GPU")
         print("  keras-stm fit --help    other settings: `epochs`, `learning_rate`, `num_frames`")

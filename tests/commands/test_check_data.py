@@ -112,6 +112,7 @@ def test_weights_are_advised_for_classes_of_very_different_size(capsys, split, r
     balance = {"smallest": ["a", 1], "largest": ["b", 10], "median": 5, "ratio": ratio, "empty": []}
     found = {"clips": 11, "readable": 11, "missing": [], "balance": balance}
     findings = {"data_dir": "clips", "classes": 2, "splits": {split: found}, "copies": [], "unreadable": {}}
+    findings["unused"] = []
     check_data.print_report({**findings, "num_frames": 8, "too_short": [], "facts": {}})
     advice = "train with --sampling_weights=balanced or --class_weights=balanced"
     assert capsys.readouterr().out.count(advice) == expected
