@@ -109,7 +109,7 @@ def evaluate(
     }
     output = _output_folder(output, settings, trained)
     evaluation_folder.check(output, settings)
-    print(f"{trained.model.name}: {describe(settings)}", flush=True)
+    tell(f"{trained.model.name}: {describe(settings)}")
     with replacing_folder(output) as folder:
         results = _score(trained, orders, opened.class_names, batch_size, folder)
         result = {
@@ -299,4 +299,4 @@ def print_report(results, result, output):
     for what, count in result["left_out"].items():
         if count:
             print(f"{count:,} videos are {what} and were skipped: {run_folder.LEFT_OUT}")
-    print(f"Tables, scores and confusion matrix: {output}")
+    tell(f"Tables, scores and confusion matrix: {output}")

@@ -1,5 +1,6 @@
 """Names of files and folders that are not UTF-8, through all that reads and writes them."""
 
+import contextlib
 import csv
 import io
 import json
@@ -41,19 +42,18 @@ def clips(tmp_path_factory):
     return str(root)
 
 
-@pytest.fixture(autouse=True)
-def utf8_output(monkeypatch):
-    """Output like that of a terminal, which refuses what is not UTF-8."""
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+@contextlib.contextmanager
+def utf8_output():
+    """Runs steps untraced, and with an output that refuses what is not UTF-8, unlike that of pytest."""
+    with untraced(), contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO(), encoding="utf-8")):
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(clips, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-        with untraced():
-            run(folder, clips, epochs=1, batch_size=2)
+    with utf8_output():
+        run(folder, clips, epochs=1, batch_size=2)
     return folder
 
 
@@ -75,7 +75,7 @@ def test_a_run_ends_with_a_model_and_a_list_of_what_it_skipped(clips, finished):
 
 
 def test_an_evaluation_is_written_and_replaced(clips, finished):
-    with untraced():
+    with utf8_output():
         for _ in range(2):
             evaluate.evaluate(str(finished), data_dir=clips)
     (folder,) = (finished / "evaluation").iterdir()
@@ -90,7 +90,7 @@ def test_an_evaluation_is_written_and_replaced(clips, finished):
 def test_predictions_are_written(clips, finished, tmp_path):
     files = {"json_file": str(tmp_path / "a.json"), "csv_file": str(tmp_path / "a.csv")}
     found = predicting.find_clips([os.path.join(clips, "val")])
-    with untraced():
+    with utf8_output():
         predicting.predict(found, str(finished), **files)
     videos = json.loads(read(tmp_path / "a.json", errors="strict"))["videos"]
     assert [video["file"] for video in videos if "error" in video] == broken(clips, "val")
@@ -99,7 +99,8 @@ def test_predictions_are_written(clips, finished, tmp_path):
 
 
 def test_what_the_check_excludes_is_read_back(clips, tmp_path):
-    checking.check(clips, str(tmp_path))
+    with utf8_output():
+        checking.check(clips, str(tmp_path))
     excluded = read_exclude(tmp_path / "exclude.txt")
     assert [os.path.join(clips, path) for path in excluded] == broken(clips, "train", "val")
     paths = [path for path, _ in open_dataset("folder", clips, exclude=excluded).records]
@@ -109,7 +110,8 @@ def test_what_the_check_excludes_is_read_back(clips, tmp_path):
 
 
 def test_packed_clips_train_and_keep_their_names(clips, tmp_path):
-    packing.pack(clips, str(tmp_path / "packed"))
+    with utf8_output():
+        packing.pack(clips, str(tmp_path / "packed"))
     manifest = json.loads(read(tmp_path / "packed" / "train.json", errors="strict"))
     assert [os.path.join(clips, path) for path in manifest["left_out"]] == broken(clips, "train")
     assert len(open_dataset("packed", tmp_path / "packed").records) == 5
@@ -121,7 +123,7 @@ def test_an_output_that_tensorflow_cannot_write_is_refused_before_the_work(clips
         lambda: packing.pack(clips, output),
         lambda: run(output, clips),
     ):
-        with pytest.raises(ArgumentError) as error:
+        with utf8_output(), pytest.raises(ArgumentError) as error:
             refused()
         assert (error.value.name, error.value.value) == ("output", output)
     assert not os.path.exists(output)
