@@ -90,9 +90,9 @@ FAULTS = [
     ),
     Fault(
         "a loader that reads a pickle's code",
-        "keras_stm/weights/files.py",
-        "weights_only=True)\n    except",
-        "weights_only=False)\n    except",
+        "keras_stm/weights/torch_files.py",
+        'map_location="cpu", weights_only=True)',
+        'map_location="cpu", weights_only=False)',
         ("weights",),
     ),
     Fault(
