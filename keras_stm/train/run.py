@@ -154,7 +154,7 @@ def describe_plan(data):
         f"validating on {len(data.validation.records):,}: {settings.epochs:,} epochs, "
         f"{settings.epochs * data.updates_per_epoch():,} updates of {data.batch_size:,} clips."
     )
-    if settings.early_stopping:
+    if 0 < settings.early_stopping < settings.epochs:
         plan += (
             f"\nIt stops after {settings.early_stopping} epochs without a better "
             f"{settings.validation_metric}, and keeps the best epoch's weights."
