@@ -11,6 +11,7 @@ from keras_stm.arguments import ArgumentError, functional_model, positive_int
 from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import PROTOCOLS, read_views
+from keras_stm.file_names import open_text
 from keras_stm.progress import Progress
 from keras_stm.replacing import replacing
 
@@ -132,10 +133,6 @@ def embed(
 
 
 def _write_paths(path, rows):
-    # File names may be invalid UTF-8.
-    with (
-        replacing(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with replacing(path) as partial, open_text(partial, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows((("path", "label"), *((name, label or "") for name, label in rows)))

@@ -14,6 +14,7 @@ from keras_stm.data.catalog.spans import COLUMNS
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
 from keras_stm.data.searching import search
 from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError
+from keras_stm.file_names import open_text
 from keras_stm.progress import Progress
 from keras_stm.replacing import replacing
 from keras_stm.video_classifier import VideoClassifier
@@ -229,11 +230,7 @@ def _write_table(path, answers):
         for row in answer.get("windows", [answer])
     ]
     classes = range(1, len(rows[0][-1]) + 1)
-    # File names may be invalid UTF-8.
-    with (
-        replacing(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with replacing(path) as partial, open_text(partial, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", *times, *(f"{what}_{i}" for i in classes for what in ("label", "score"))])
         for *row, predictions in rows:
@@ -243,10 +240,7 @@ def _write_table(path, answers):
 def _write_spans(path, answers, threshold):
     """Writes the spans of answers as CSV; paths of videos are relative to the folder of the file."""
     folder = os.path.dirname(os.path.abspath(path))
-    with (
-        replacing(path) as partial,
-        open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with replacing(path) as partial, open_text(partial, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*COLUMNS, "score"])
         for answer in answers:

@@ -15,6 +15,7 @@ from keras_stm.data.parallel import in_order
 from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
 from keras_stm.data.video import VideoError, VideoInfo
+from keras_stm.file_names import open_text
 from keras_stm.progress import Progress
 from keras_stm.replacing import replacing
 
@@ -138,11 +139,7 @@ def _folder_of(data_dir):
 
 
 def _write(findings, output):
-    # File names may be invalid UTF-8.
-    with (
-        replacing(os.path.join(output, EXCLUDE)) as path,
-        open(path, "w", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with replacing(os.path.join(output, EXCLUDE)) as path, open_text(path, "w") as file:
         file.write("# Unreadable clips, found by keras-stm check-data; paths are relative to `data_dir`.\n")
         file.writelines(f"{clip['path']}\n" for clips in findings["unreadable"].values() for clip in clips)
     with replacing(os.path.join(output, FINDINGS)) as path, open(path, "w", encoding="utf-8") as file:

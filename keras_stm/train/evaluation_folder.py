@@ -8,6 +8,7 @@ import os
 from keras_stm.data.views import FRAMES
 from keras_stm.differences import differences
 from keras_stm.evaluation import ClassResult
+from keras_stm.file_names import open_text
 from keras_stm.plots.confusion import plot_confusion
 from keras_stm.train.run_folder import LEFT_OUT
 
@@ -48,10 +49,7 @@ def check(output, settings):
 @contextlib.contextmanager
 def write_scores(folder, order, class_names):
     """Yields a function of `(path, label, scores)` that adds a video to the table of an order of frames."""
-    # File names may be invalid UTF-8.
-    with open(
-        _file(folder, SCORES, order), "w", newline="", encoding="utf-8", errors="surrogateescape"
-    ) as file:
+    with open_text(_file(folder, SCORES, order), "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("path", "label", "predicted", *class_names))
 
@@ -76,7 +74,7 @@ def write_result(folder, result, left_out):
     """Writes the result and, if videos were skipped, a text file with one line for each of them."""
     if left_out:
         path = os.path.join(folder, LEFT_OUT)
-        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        with open_text(path, "w") as file:
             file.writelines(f"{line}\n" for line in left_out)
     path = os.path.join(folder, RESULT)
     # JSON must be valid UTF-8: bytes of file names that are not become escapes, which JSON reads back.

@@ -14,7 +14,7 @@ import keras
 
 from keras_stm.class_names import to_lines
 from keras_stm.differences import differences
-from keras_stm.file_names import utf8_path
+from keras_stm.file_names import open_text, utf8_path
 from keras_stm.inference import MODEL
 from keras_stm.model_file import CLASS_NAMES
 from keras_stm.replacing import replacing
@@ -176,14 +176,12 @@ class RunFolder:
     def add_left_out(self, reasons):
         """Adds unreadable clips, `{path: reason}`, to the run's list of them."""
         lines = {}
-        # File names may be invalid UTF-8.
-        names_allowed = {"encoding": "utf-8", "errors": "surrogateescape"}
         if os.path.exists(self.file(LEFT_OUT)):
-            with open(self.file(LEFT_OUT), **names_allowed) as file:
+            with open_text(self.file(LEFT_OUT)) as file:
                 lines = dict.fromkeys(file.read().splitlines())
         if not lines.keys() >= set(reasons.values()):
             lines.update(dict.fromkeys(reasons.values()))
-            with self.replacing(LEFT_OUT) as path, open(path, "w", **names_allowed) as file:
+            with self.replacing(LEFT_OUT) as path, open_text(path, "w") as file:
                 file.writelines(f"{line}\n" for line in lines)
 
     def drop_checkpoints(self):
