@@ -16,6 +16,7 @@ from keras_stm.models import (
 )
 from keras_stm.models.count_macs import count_macs
 from keras_stm.models.fold_batch_norm import fold_batch_norm
+from keras_stm.models.stream import initial_state, stream_model
 from keras_stm.preprocessing import decode_predictions, preprocess_input
 from keras_stm.version import __version__
 
@@ -34,9 +35,11 @@ __all__ = [
     "count_macs",
     "decode_predictions",
     "fold_batch_norm",
+    "initial_state",
     "layers",
     "optimizers",
     "preprocess_input",
+    "stream_model",
     "weights",
 ]
 

@@ -11,6 +11,7 @@ from keras_stm.layers.per_frame import (
     PerFrame,
     clip_channels,
     frame_conv,
+    on_one_frame,
     register,
 )
 
@@ -25,6 +26,9 @@ class CMM(keras.layers.Layer):
     H -> 1x1 conv, filters -> max pool, strides
     ```
 
+    A causal CMM has the same motion one frame later: `H_t = (conv of F_t) - F_{t-1}`, and 0 for the first
+    frame.
+
     Args:
         filters: number of output channels.
         strides: spatial strides, applied by a max pool at the end. Time is never strided.
@@ -32,6 +36,7 @@ class CMM(keras.layers.Layer):
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         use_batch_norm: if false, there is no BatchNormalization and the convolution before it has a
             bias instead. See `keras_stm.fold_batch_norm`.
+        causal: if true, the motion of a frame is that since the previous frame, not until the next one.
 
     Input shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`. Time, height and width
@@ -44,7 +49,16 @@ class CMM(keras.layers.Layer):
         ValueError: if an argument is invalid, or `reduction` exceeds `filters`.
     """
 
-    def __init__(self, filters, strides=1, reduction=16, data_format=None, use_batch_norm=True, **kwargs):
+    def __init__(
+        self,
+        filters,
+        strides=1,
+        reduction=16,
+        data_format=None,
+        use_batch_norm=True,
+        causal=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters = positive_int("filters", filters)
         self.strides = positive_int("strides", strides)
@@ -53,6 +67,7 @@ class CMM(keras.layers.Layer):
             raise ArgumentError("reduction", reduction, f"must not exceed filters={filters}")
         self.data_format = standardize_data_format(data_format)
         self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
+        self.causal = one_of("causal", causal, (True, False))
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
 
         # The published code keeps PyTorch's default for CMM: U(-b, b) with b = 1 / sqrt(fan_in).
@@ -97,14 +112,42 @@ class CMM(keras.layers.Layer):
 
     def call(self, clip, training=None):
         features = self.reduce_bn(self.reduce_conv(clip), training=training)
-        # Roll and mask instead of slice and pad: the result is the same, and TensorFlow computes the
-        # gradients in less than half the time.
-        following = ops.roll(self.motion_conv(features), -1, axis=1)
-        time = ops.shape(clip)[1]
-        has_following = ops.cast(ops.arange(time) < time - 1, features.dtype)
-        motion = (following - features) * ops.reshape(has_following, (-1, 1, 1, 1))
+        motion = self._motion(self.motion_conv(features), features, training)
         motion = self.restore_conv(motion)
         return self.pool(motion) if self.pool else motion
+
+    def _motion(self, convolved, features, training):
+        rest = [(0, 0)] * 3
+        if not training:
+            # Small devices have no roll.
+            motion = convolved[:, 1:] - features[:, :-1]
+            return ops.pad(motion, [(0, 0), (1, 0) if self.causal else (0, 1), *rest])
+        # The result of roll and mask is the same, and TensorFlow computes the gradients in less than half
+        # the time.
+        time = ops.shape(features)[1]
+        if self.causal:
+            motion = convolved - ops.roll(features, 1, axis=1)
+            has_other = ops.arange(time) > 0
+        else:
+            motion = ops.roll(convolved, -1, axis=1) - features
+            has_other = ops.arange(time) < time - 1
+        return motion * ops.reshape(ops.cast(has_other, features.dtype), (-1, 1, 1, 1))
+
+    def step(self, frame, past, has_past):
+        """Computes the next frame of a causal CMM.
+
+        Args:
+            frame: `(batch, height, width, channels)`, or channels first.
+            past: the reduced features of the previous frame, `(batch, height, width, filters // reduction)`.
+            has_past: 1 where there is a previous frame and 0 at the first one, `(batch, 1, 1, 1)`.
+
+        Returns:
+            The output for this frame, and `past` for the next one.
+        """
+        features = on_one_frame(self.reduce_bn, on_one_frame(self.reduce_conv, frame), training=False)
+        motion = (on_one_frame(self.motion_conv, features) - past) * has_past
+        motion = on_one_frame(self.restore_conv, motion)
+        return on_one_frame(self.pool, motion) if self.pool else motion, features
 
     def compute_output_shape(self, input_shape):
         shape = self.restore_conv.compute_output_shape(input_shape)
@@ -117,5 +160,6 @@ class CMM(keras.layers.Layer):
             "reduction": self.reduction,
             "data_format": self.data_format,
             "use_batch_norm": self.use_batch_norm,
+            "causal": self.causal,
         }
         return {**super().get_config(), **config}

@@ -8,6 +8,7 @@ from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.per_frame import (
     clip_channels,
     frame_conv,
+    on_one_frame,
     register,
 )
 from keras_stm.layers.temporal_conv import KINDS, TemporalConv
@@ -29,6 +30,7 @@ class CSTM(keras.layers.Layer):
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         use_batch_norm: if false, there is no BatchNormalization and the convolution before it has a
             bias instead. See `keras_stm.fold_batch_norm`.
+        causal: if true, the temporal convolution reads no later frame, see `TemporalConv`.
 
     Input shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`. Time, height and width
@@ -48,6 +50,7 @@ class CSTM(keras.layers.Layer):
         temporal_conv="channelwise",
         data_format=None,
         use_batch_norm=True,
+        causal=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -56,10 +59,11 @@ class CSTM(keras.layers.Layer):
         self.strides = positive_int("strides", strides)
         self.data_format = standardize_data_format(data_format)
         self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
+        self.causal = one_of("causal", causal, (True, False))
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
         self.temporal_conv = None
         if temporal_conv:
-            self.temporal_conv = TemporalConv(temporal_conv, name="temporal_conv", **shared)
+            self.temporal_conv = TemporalConv(temporal_conv, causal=causal, name="temporal_conv", **shared)
         self.conv = frame_conv(filters, 3, strides, name="conv", use_bias=not use_batch_norm, **shared)
         self.bn = batch_norm(name="bn", used=use_batch_norm, **shared)
 
@@ -75,6 +79,15 @@ class CSTM(keras.layers.Layer):
             clip = self.temporal_conv(clip)
         return ops.relu(self.bn(self.conv(clip), training=training))
 
+    def step(self, frame, past):
+        """Computes the next frame of a causal CSTM.
+
+        See `TemporalConv.step`. Without a temporal convolution, `past` is `None`.
+        """
+        if self.temporal_conv:
+            frame, past = self.temporal_conv.step(frame, past)
+        return ops.relu(on_one_frame(self.bn, on_one_frame(self.conv, frame), training=False)), past
+
     def compute_output_shape(self, input_shape):
         return self.conv.compute_output_shape(input_shape)
 
@@ -85,5 +98,6 @@ class CSTM(keras.layers.Layer):
             "temporal_conv": self.temporal_conv.kind if self.temporal_conv else None,
             "data_format": self.data_format,
             "use_batch_norm": self.use_batch_norm,
+            "causal": self.causal,
         }
         return {**super().get_config(), **config}

@@ -20,6 +20,11 @@ def channel_axis(data_format):
     return -1 if data_format == "channels_last" else 2
 
 
+def frame_channel_axis(data_format):
+    """Returns the axis of the channels in frames `(batch, ...)`, without time."""
+    return -1 if data_format == "channels_last" else 1
+
+
 def clip_channels(shape, data_format):
     """Returns the number of channels of clips of a `shape`.
 
@@ -71,6 +76,20 @@ class PerFrame(keras.layers.Wrapper):
     def compute_output_shape(self, input_shape):
         batch, time, *frame = input_shape
         return (batch, time, *self.layer.compute_output_shape((None, *frame))[1:])
+
+
+def on_one_frame(layer, frame, **kwargs):
+    """Applies a layer of clips, which treats frames independently, to one frame of each clip.
+
+    Args:
+        layer: a `PerFrame`, or another layer of clips.
+        frame: `(batch, ...)`, without the axis of time.
+        kwargs: further arguments of the layer's call.
+    """
+    if isinstance(layer, PerFrame):
+        # Devices without a 5-D convolution can run the inner layer.
+        return layer.layer(frame, **kwargs)
+    return ops.squeeze(layer(ops.expand_dims(frame, 1), **kwargs), 1)
 
 
 @register

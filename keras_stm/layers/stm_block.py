@@ -10,7 +10,9 @@ from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import (
     channel_axis,
     clip_channels,
+    frame_channel_axis,
     frame_conv,
+    on_one_frame,
     register,
 )
 from keras_stm.layers.temporal_conv import KINDS
@@ -44,6 +46,8 @@ class STMBlock(keras.layers.Layer):
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         use_batch_norm: if false, the block, CSTM and CMM have no BatchNormalization and the convolutions
             before them have a bias instead. See `keras_stm.fold_batch_norm`.
+        causal: if true, no frame depends on a later one, see `CSTM` and `CMM`. The shapes of the weights
+            are the same.
 
     Input shape: `(batch, time, height, width, channels)`, or
         `(batch, time, channels, height, width)` with `"channels_first"`. Time, height and width
@@ -66,6 +70,7 @@ class STMBlock(keras.layers.Layer):
         reduction=16,
         data_format=None,
         use_batch_norm=True,
+        causal=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -77,6 +82,7 @@ class STMBlock(keras.layers.Layer):
         self.reduction = positive_int("reduction", reduction)
         self.data_format = standardize_data_format(data_format)
         self.use_batch_norm = one_of("use_batch_norm", use_batch_norm, (True, False))
+        self.causal = one_of("causal", causal, (True, False))
 
         shared = {"dtype": self.dtype_policy, "data_format": self.data_format}
         use_bias = not use_batch_norm
@@ -87,6 +93,7 @@ class STMBlock(keras.layers.Layer):
             strides,
             temporal_conv=temporal_conv if "cstm" in branches else None,
             use_batch_norm=use_batch_norm,
+            causal=causal,
             name="cstm",
             **shared,
         )
@@ -94,7 +101,13 @@ class STMBlock(keras.layers.Layer):
         self.fusion_conv = None
         if "cmm" in branches:
             self.cmm = CMM(
-                filters, strides, reduction=reduction, use_batch_norm=use_batch_norm, name="cmm", **shared
+                filters,
+                strides,
+                reduction=reduction,
+                use_batch_norm=use_batch_norm,
+                causal=causal,
+                name="cmm",
+                **shared,
             )
             if fusion == "concat":
                 self.fusion_conv = frame_conv(filters, 1, name="fusion_conv", **shared)
@@ -144,6 +157,9 @@ class STMBlock(keras.layers.Layer):
         if self.fusion == "concat":
             axis = channel_axis(self.data_format)
             return self.fusion_conv(ops.concatenate([features, motion], axis=axis))
+        return self._add(features, motion)
+
+    def _add(self, features, motion):
         features = features + motion
         return features / 2 if self.fusion == "mean" else features
 
@@ -159,6 +175,69 @@ class STMBlock(keras.layers.Layer):
             shortcut = self.shortcut_bn(self.shortcut_conv(clip), training=training)
         return ops.relu(self.residual(clip, training) + shortcut)
 
+    @property
+    def looks_ahead(self):
+        """Whether the output for a frame depends on a later frame."""
+        return not self.causal and bool(self.cmm or self.cstm.temporal_conv)
+
+    def state_shapes(self, frame_shape):
+        """Returns the shapes of the state that `step` carries from frame to frame, without the batch.
+
+        Args:
+            frame_shape: `(height, width, channels)` of the block's input, or channels first.
+
+        Returns:
+            `{branch: shape}` with the branches `"cstm"` and `"cmm"` that the block has.
+        """
+        channels = {}
+        if self.cstm.temporal_conv:
+            channels["cstm"] = 2 * self.filters
+        if self.cmm:
+            channels["cmm"] = self.filters // self.reduction
+        return {branch: self._with_channels(frame_shape, count) for branch, count in channels.items()}
+
+    def _with_channels(self, frame_shape, channels):
+        shape = list(frame_shape)
+        shape[-1 if self.data_format == "channels_last" else 0] = channels
+        return tuple(shape)
+
+    def step(self, frame, past, has_past):
+        """Computes the next frame of a causal block.
+
+        Args:
+            frame: `(batch, height, width, channels)`, or channels first.
+            past: `{branch: state}` with the shapes of `state_shapes`; zeros in front of the first frame.
+            has_past: 1 where there is a previous frame and 0 at the first one, `(batch, 1, 1, 1)`.
+
+        Returns:
+            The output for this frame, and `past` for the next one.
+        """
+        shortcut = frame
+        if self.shortcut_conv:
+            shortcut = self._convolve(self.shortcut_conv, self.shortcut_bn, frame)
+        residual, past = self.residual_step(frame, past, has_past)
+        return ops.relu(residual + shortcut), past
+
+    def residual_step(self, frame, past, has_past):
+        """Computes the residual branch of `step`."""
+        following = {}
+        frame = ops.relu(self._convolve(self.reduce_conv, self.reduce_bn, frame))
+        features, state = self.cstm.step(frame, past.get("cstm"))
+        if self.cstm.temporal_conv:
+            following["cstm"] = state
+        if self.cmm:
+            motion, following["cmm"] = self.cmm.step(frame, past["cmm"], has_past)
+            if self.fusion == "concat":
+                joined = ops.concatenate([features, motion], frame_channel_axis(self.data_format))
+                features = on_one_frame(self.fusion_conv, joined)
+            else:
+                features = self._add(features, motion)
+        return self._convolve(self.restore_conv, self.restore_bn, features), following
+
+    @staticmethod
+    def _convolve(conv, batch_norm, frame):
+        return on_one_frame(batch_norm, on_one_frame(conv, frame), training=False)
+
     def compute_output_shape(self, input_shape):
         reduced = self.reduce_conv.compute_output_shape(input_shape)
         return self.restore_conv.compute_output_shape(self.cstm.compute_output_shape(reduced))
@@ -173,5 +252,6 @@ class STMBlock(keras.layers.Layer):
             "reduction": self.reduction,
             "data_format": self.data_format,
             "use_batch_norm": self.use_batch_norm,
+            "causal": self.causal,
         }
         return {**super().get_config(), **config}

@@ -146,6 +146,7 @@ def TSMResNet(
     classifier_activation="softmax",
     dropout=0.5,
     pooling=None,
+    causal=False,
     data_format=None,
     dtype=None,
     name="tsm_resnet",
@@ -174,6 +175,8 @@ def TSMResNet(
         dropout: dropout rate before the classifier.
         pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
+        causal: if true, no frame depends on a later one, so that `keras_stm.stream_model` can take frame
+            by frame: only the eighth of the channels that reads the previous frame is shifted.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
             Keras's global setting. Scores are always float32.
@@ -190,7 +193,9 @@ def TSMResNet(
 
     def block(stage, index, filters, **kwargs):
         every = 2 if depths[2] >= _DEEP else 1
-        return TSMBlock(filters, **kwargs) if index % every == 0 else STMBlock(filters, branches=(), **kwargs)
+        if index % every:
+            return STMBlock(filters, branches=(), **kwargs)
+        return TSMBlock(filters, causal=causal, **kwargs)
 
     return resnet(
         block=block,
@@ -217,6 +222,7 @@ def TSMResNet50(
     classifier_activation="softmax",
     dropout=0.5,
     pooling=None,
+    causal=False,
     data_format=None,
     dtype=None,
     name="tsm_resnet50",
@@ -240,6 +246,8 @@ def TSMResNet50(
         dropout: dropout rate before the classifier.
         pooling: used with `include_top=False`. `None` returns a 5-D feature map. `"avg"` and
             `"max"` return features that are pooled over time and space.
+        causal: if true, no frame depends on a later one, so that `keras_stm.stream_model` can take frame
+            by frame: only the eighth of the channels that reads the previous frame is shifted.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
             Keras's global setting. Scores are always float32.
@@ -262,6 +270,7 @@ def TSMResNet50(
         classifier_activation=classifier_activation,
         dropout=dropout,
         pooling=pooling,
+        causal=causal,
         data_format=data_format,
         dtype=dtype,
         name=name,
@@ -276,6 +285,7 @@ def TSMResNet101(
     classifier_activation="softmax",
     dropout=0.5,
     pooling=None,
+    causal=False,
     data_format=None,
     dtype=None,
     name="tsm_resnet101",
@@ -301,6 +311,8 @@ def TSMResNet101(
         dropout: dropout rate before the classifier.
         pooling: used with `include_top=False`. `None` returns features of five dimensions. `"avg"` and
             `"max"` return features that are pooled over time and space.
+        causal: if true, no frame depends on a later one, so that `keras_stm.stream_model` can take frame
+            by frame: only the eighth of the channels that reads the previous frame is shifted.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
             Keras's global setting. Scores are always float32.
@@ -323,6 +335,7 @@ def TSMResNet101(
         classifier_activation=classifier_activation,
         dropout=dropout,
         pooling=pooling,
+        causal=causal,
         data_format=data_format,
         dtype=dtype,
         name=name,

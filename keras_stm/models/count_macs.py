@@ -4,12 +4,15 @@ import math
 
 import keras
 
+from keras_stm import keras_compat
 from keras_stm.arguments import ArgumentError, functional_model, is_positive_int
 from keras_stm.layers.cmm import CMM
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import PerFrame
+from keras_stm.layers.steps import Step
 from keras_stm.layers.stm_block import STMBlock
 from keras_stm.layers.temporal_conv import TemporalConv
+from keras_stm.models.chain import layers_of_chain
 
 
 def count_macs(model, input_shape):
@@ -19,8 +22,9 @@ def count_macs(model, input_shape):
     backend computes the layers.
 
     Args:
-        model: a model of this package, or a chain of such a model and further layers before or after it.
-        input_shape: `(T, H, W, C)` in the model's `data_format`, without `None`.
+        model: a model of this package, a chain of such a model and further layers before or after it, or
+            one step from `keras_stm.stream_model`.
+        input_shape: `(T, H, W, C)` in the model's `data_format`, without `None`. For one step, `(H, W, C)`.
 
     Returns:
         An integer.
@@ -30,37 +34,37 @@ def count_macs(model, input_shape):
             chain, or a layer with weights is of an unknown kind.
     """
     model = functional_model(model)
-    expected = model.input_shape[1:]
+    if isinstance(model.input, dict) and "frame" in model.input:
+        return _stream(model, input_shape)
+    layers = layers_of_chain(model)
+    _check_shape(input_shape, model.input_shape[1:])
+    total, shape = 0, (1, *input_shape)
+    for layer in layers:
+        total += _layer(layer, shape)
+        shape = layer.compute_output_shape(shape)
+    return total
+
+
+def _stream(stream, input_shape):
+    """Counts one step of a model from `stream_model`, whose shapes are all known."""
+    _check_shape(input_shape, stream.input["frame"].shape[1:])
+    return sum(
+        _layer(call.layer.layer, (1, 1, *call.inputs[0].shape[1:]))
+        for call in keras_compat.find_calls(stream)
+        if isinstance(call.layer, Step)
+    )
+
+
+def _check_shape(input_shape, expected):
     valid = isinstance(input_shape, list | tuple) and len(input_shape) == len(expected)
     if not valid or not all(
         is_positive_int(size) and wanted in (None, size)
         for size, wanted in zip(input_shape, expected, strict=True)
     ):
         raise ArgumentError("input_shape", input_shape, f"must have no None and fit the model's {expected}")
-    return _model(model, (1, *input_shape))
-
-
-def _model(model, shape):
-    total = 0
-    tensor = model.input
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        if layer.input is not tensor:
-            raise ArgumentError(
-                "model",
-                model.name,
-                f"must be a chain of layers, but {layer.name} does not follow the layer before it",
-            )
-        tensor = layer.output
-        total += _layer(layer, shape)
-        shape = layer.compute_output_shape(shape)
-    return total
 
 
 def _layer(layer, shape):
-    if isinstance(layer, keras.Model):
-        return _model(layer, shape)
     if isinstance(layer, PerFrame):
         batch, time, *frame = shape
         return _layer(layer.layer, (batch * time, *frame))

@@ -21,6 +21,7 @@ def STMResNet(
     stm_blocks="all",
     temporal_conv="channelwise",
     reduction=16,
+    causal=False,
     data_format=None,
     dtype=None,
     name="stm_resnet",
@@ -53,6 +54,8 @@ def STMResNet(
             block of each stage is one (Table 7).
         temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
+        causal: if true, no frame depends on a later one, so that `keras_stm.stream_model` can take frame
+            by frame. The weights have the same names and shapes as those of the paper's network.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
             Keras's global setting. Scores are always float32.
@@ -78,6 +81,7 @@ def STMResNet(
             fusion=fusion,
             temporal_conv=temporal_conv,
             reduction=reduction,
+            causal=causal,
             **kwargs,
         )
 
@@ -112,6 +116,7 @@ def STMResNet50(
     stm_blocks="all",
     temporal_conv="channelwise",
     reduction=16,
+    causal=False,
     data_format=None,
     dtype=None,
     name="stm_resnet50",
@@ -142,6 +147,8 @@ def STMResNet50(
             block of each stage is one (Table 7).
         temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
+        causal: if true, no frame depends on a later one, so that `keras_stm.stream_model` can take frame
+            by frame. The weights have the same names and shapes as those of the paper's network.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
             Keras's global setting. Scores are always float32.
@@ -170,6 +177,7 @@ def STMResNet50(
         stm_blocks=stm_blocks,
         temporal_conv=temporal_conv,
         reduction=reduction,
+        causal=causal,
         data_format=data_format,
         dtype=dtype,
         name=name,
@@ -190,6 +198,7 @@ def STMResNet101(
     stm_blocks="all",
     temporal_conv="channelwise",
     reduction=16,
+    causal=False,
     data_format=None,
     dtype=None,
     name="stm_resnet101",
@@ -220,6 +229,8 @@ def STMResNet101(
             block of each stage is one (Table 7).
         temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
+        causal: if true, no frame depends on a later one, so that `keras_stm.stream_model` can take frame
+            by frame. The weights have the same names and shapes as those of the paper's network.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
             Keras's global setting. Scores are always float32.
@@ -248,6 +259,7 @@ def STMResNet101(
         stm_blocks=stm_blocks,
         temporal_conv=temporal_conv,
         reduction=reduction,
+        causal=causal,
         data_format=data_format,
         dtype=dtype,
         name=name,
@@ -268,6 +280,7 @@ def STMResNet152(
     stm_blocks="all",
     temporal_conv="channelwise",
     reduction=16,
+    causal=False,
     data_format=None,
     dtype=None,
     name="stm_resnet152",
@@ -298,6 +311,8 @@ def STMResNet152(
             block of each stage is one (Table 7).
         temporal_conv: temporal convolution of CSTM, `"channelwise"` or `"ordinary"` (Table 8).
         reduction: channel reduction of CMM.
+        causal: if true, no frame depends on a later one, so that `keras_stm.stream_model` can take frame
+            by frame. The weights have the same names and shapes as those of the paper's network.
         data_format: `"channels_last"` or `"channels_first"`; defaults to Keras's global setting.
         dtype: name of a dtype policy, such as `"mixed_bfloat16"`, or a `keras.DTypePolicy`. Defaults to
             Keras's global setting. Scores are always float32.
@@ -326,6 +341,7 @@ def STMResNet152(
         stm_blocks=stm_blocks,
         temporal_conv=temporal_conv,
         reduction=reduction,
+        causal=causal,
         data_format=data_format,
         dtype=dtype,
         name=name,

@@ -56,6 +56,22 @@ def read_keras(path):
         raise unreadable(path, "is damaged or contains no Keras weights", error) from error
 
 
+def states_causal(path):
+    """Returns whether a file says that its network is causal, or `None` if it cannot say so.
+
+    Only files that this package writes say so.
+    """
+    if path.endswith(".keras"):
+        with zipfile.ZipFile(path) as archive:
+            return b'"causal": true' in archive.read("config.json")
+    if path.endswith(".safetensors"):
+        import safetensors
+
+        with safetensors.safe_open(path, "numpy") as file:
+            return "causal" in (file.metadata() or {})
+    return None if path.endswith(KERAS_SUFFIXES) else False
+
+
 def read_safetensors(path):
     """Returns `{name: array}` of a `.safetensors` file, without PyTorch."""
     import safetensors.numpy

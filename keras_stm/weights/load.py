@@ -11,7 +11,7 @@ from keras_stm import hub, model_file
 from keras_stm.arguments import ArgumentError, keras_model, one_of
 from keras_stm.weights import files, names
 from keras_stm.weights.imagenet import imagenet_file
-from keras_stm.weights.network import shifted_blocks
+from keras_stm.weights.network import is_causal, shifted_blocks
 from keras_stm.weights.published import PUBLISHED, is_published, published_file
 from keras_stm.weights.torch_files import read_torch
 
@@ -62,6 +62,7 @@ class Source(typing.NamedTuple):
         is_keras: whether the names are those of Keras's files, and not the published ones.
         found: `{name: array}`.
         shifted: set of the published names of the blocks that are known to shift frames, as in TSM.
+        causal: whether their network was causal, or `None` if that is not known.
     """
 
     weights: object
@@ -69,6 +70,7 @@ class Source(typing.NamedTuple):
     is_keras: bool
     found: dict
     shifted: set
+    causal: bool | None
 
     @property
     def head(self):
@@ -97,7 +99,8 @@ def read_weights(model, weights):
     """
     path = _find_file(keras_model(model), weights)
     if path.endswith(files.KERAS_SUFFIXES):
-        return Source(weights, path, True, *files.read_keras(path))
+        found, shifted = files.read_keras(path)
+        return Source(weights, path, True, found, shifted, files.states_causal(path))
     arrays = (files.read_safetensors if path.endswith(".safetensors") else read_torch)(path)
     unsupported = names.find_unsupported(arrays)
     if unsupported:
@@ -108,7 +111,7 @@ def read_weights(model, weights):
         raise files.unreadable(path, "is ambiguous", error) from error
     if weights == "imagenet":
         found = {name: array for name, array in found.items() if name not in names.REFERENCE_HEAD}
-    return Source(weights, path, False, found, shifted)
+    return Source(weights, path, False, found, shifted, files.states_causal(path))
 
 
 def is_file(weights):
@@ -174,6 +177,7 @@ def put(model, source, include_top=True):
     _adapt_channels(source, found, shapes, notes)
     _check(found, shapes, source)
     _check_shift(model, source, notes)
+    _note_causality(model, source, notes)
     for name, variable in wanted.items():
         variable.assign(convert(variable, found[name]))
     if notes:
@@ -260,6 +264,18 @@ def _check_shift(model, source, notes):
         notes.append("The weights were trained with TSM's temporal shift, which this network lacks.")
     else:
         notes.append("This network has TSM's temporal shift, which the file does not name.")
+
+
+def _note_causality(model, source, notes):
+    """Adds a note if the network of the file read later frames and the model does not, or the reverse."""
+    reads_time = source.shifted or any(map(names.is_temporal, source.found))
+    if source.causal in (None, is_causal(model)) or not reads_time:
+        return
+    if source.causal:
+        notes.append("The weights were trained in a causal network, and this one is not causal.")
+    else:
+        part = " Of TSM's shift it has only the part that reads the previous frame." if source.shifted else ""
+        notes.append(f"This network is causal, and the weights were trained in one that is not.{part}")
 
 
 def _keras_names(model):

@@ -51,6 +51,11 @@ def shifted_blocks(model):
     return {published_block(layer.name) for layer in model.layers if hasattr(layer, "shift")}
 
 
+def is_causal(model):
+    """Returns whether a model of this package was made with `causal=True`."""
+    return any(getattr(layer, "causal", False) for layer in model.layers)
+
+
 def published_block(name):
     """Returns the published name of a block, `"layer1.0"` for `"conv2_block1"`; `None` for other layers."""
     block = re.fullmatch(r"conv(\d)_block(\d+)", name)

@@ -6,6 +6,7 @@ from keras import ops
 from keras_stm.arguments import ArgumentError, absolute_path, keras_model
 from keras_stm.replacing import replacing
 from keras_stm.weights import names
+from keras_stm.weights.network import is_causal
 
 
 def save_safetensors(model, path):
@@ -30,4 +31,4 @@ def save_safetensors(model, path):
         for name, variable in names.names_to_save(keras_model(model)).items()
     }
     with replacing(path) as partial:
-        safetensors.numpy.save_file(arrays, partial)
+        safetensors.numpy.save_file(arrays, partial, {"causal": "true"} if is_causal(model) else None)

@@ -3,24 +3,39 @@ import numpy as np
 import pytest
 
 from keras_stm.layers import CMM
-from tests.layers.check_layer import assert_parity, check_layer
+from tests.layers.check_layer import assert_parity, check_layer, random_clip
 from tests.reference import numpy_layers
-from tests.reference.backend import DATA_FORMATS
+from tests.reference.backend import DATA_FORMATS, numpy, run
 
 pytestmark = pytest.mark.every_backend
 
-test_cmm_as_a_keras_layer = check_layer(CMM, {"filters": 8, "strides": 2, "reduction": 2}, (2, 3, 7, 5, 6))
+test_cmm_as_a_keras_layer = check_layer(
+    CMM, {"filters": 8, "strides": 2, "reduction": 2, "causal": True}, (2, 3, 7, 5, 6)
+)
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("shape, strides", [((2, 3, 7, 5, 8), 2), ((1, 2, 6, 8, 8), 1)], ids=str)
-def test_cmm_equals_numpy_loops(shape, strides, data_format):
-    layer = CMM(8, strides, reduction=4, data_format=data_format)
+@pytest.mark.parametrize(
+    "shape, strides, causal",
+    [((2, 3, 7, 5, 8), 2, False), ((1, 2, 6, 8, 8), 1, False), ((2, 3, 7, 5, 8), 2, True)],
+    ids=str,
+)
+def test_cmm_equals_numpy_loops(shape, strides, causal, data_format):
+    layer = CMM(8, strides, reduction=4, data_format=data_format, causal=causal)
 
     def reference(clip, weights):
-        return numpy_layers.cmm(clip, weights, strides)
+        return numpy_layers.cmm(clip, weights, strides, causal)
 
     assert_parity(layer, reference, shape, data_format)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_motion_in_training_is_that_in_inference(causal):
+    layer = CMM(8, reduction=4, use_batch_norm=False, causal=causal)
+    clip = random_clip((2, 3, 4, 4, 8))
+    layer.build(clip.shape)
+    trained = run(lambda clip: layer(clip, training=True), clip)
+    np.testing.assert_array_equal(numpy(trained), numpy(run(layer, clip)))
 
 
 def test_kernels_start_from_pytorchs_default():

@@ -10,7 +10,7 @@ from tests.reference.backend import DATA_FORMATS
 pytestmark = pytest.mark.every_backend
 
 test_cstm_as_a_keras_layer = check_layer(
-    CSTM, {"filters": 6, "strides": 2, "temporal_conv": "ordinary"}, (2, 3, 7, 5, 8)
+    CSTM, {"filters": 6, "strides": 2, "temporal_conv": "ordinary", "causal": True}, (2, 3, 7, 5, 8)
 )
 
 

@@ -18,6 +18,7 @@ test_stm_block_as_a_keras_layer = check_layer(
         "fusion": "concat",
         "temporal_conv": "ordinary",
         "reduction": 2,
+        "causal": True,
     },
     SHAPE,
 )

@@ -19,7 +19,9 @@ from tests.reference.backend import (
 
 pytestmark = pytest.mark.every_backend
 
-test_temporal_conv_as_a_keras_layer = check_layer(TemporalConv, {"kind": "ordinary"}, (2, 3, 3, 2, 8))
+test_temporal_conv_as_a_keras_layer = check_layer(
+    TemporalConv, {"kind": "ordinary", "causal": True}, (2, 3, 3, 2, 8)
+)
 
 
 @pytest.mark.parametrize(
@@ -48,12 +50,21 @@ def test_equals_numpy_loops_in_every_dtype(frames, dtype, tolerance, data_format
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("kind, frames", [("channelwise", 5), ("channelwise", 1), ("ordinary", 5)])
-def test_temporal_conv_equals_numpy_loops(frames, kind, data_format):
-    layer = TemporalConv(kind, data_format)
+@pytest.mark.parametrize(
+    "kind, frames, causal",
+    [
+        ("channelwise", 5, False),
+        ("channelwise", 1, False),
+        ("ordinary", 5, False),
+        ("channelwise", 5, True),
+        ("ordinary", 1, True),
+    ],
+)
+def test_temporal_conv_equals_numpy_loops(frames, kind, causal, data_format):
+    layer = TemporalConv(kind, data_format, causal)
 
     def reference(clip, weights):
-        return numpy_layers.temporal_conv(clip, weights["kernel"])
+        return numpy_layers.temporal_conv(clip, weights["kernel"], causal)
 
     assert_parity(layer, reference, (2, frames, 3, 5, 8), data_format)
 

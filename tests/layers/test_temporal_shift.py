@@ -8,16 +8,20 @@ from tests.reference.backend import DATA_FORMATS, compute, numpy
 
 pytestmark = pytest.mark.every_backend
 
-test_temporal_shift_as_a_keras_layer = check_layer(TemporalShift, {"shift_div": 4}, (2, 3, 3, 2, 10))
+test_temporal_shift_as_a_keras_layer = check_layer(
+    TemporalShift, {"shift_div": 4, "causal": True}, (2, 3, 3, 2, 10)
+)
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
-@pytest.mark.parametrize("frames, shift_div", [(1, 8), (2, 2), (5, 3), (5, 8)])
-def test_temporal_shift_equals_numpy_loops(frames, shift_div, data_format):
-    layer = TemporalShift(shift_div, data_format)
+@pytest.mark.parametrize(
+    "frames, shift_div, causal", [(1, 8, False), (2, 2, False), (5, 3, False), (5, 8, False), (5, 3, True)]
+)
+def test_temporal_shift_equals_numpy_loops(frames, shift_div, causal, data_format):
+    layer = TemporalShift(shift_div, data_format, causal)
 
     def reference(clip, weights):
-        return numpy_layers.temporal_shift(clip, shift_div)
+        return numpy_layers.temporal_shift(clip, shift_div, causal)
 
     assert_parity(layer, reference, (2, frames, 3, 2, 17), data_format)
 

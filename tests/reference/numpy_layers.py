@@ -67,24 +67,24 @@ def max_pool(clip, size):
     return out
 
 
-def temporal_conv(clip, kernel):
+def temporal_conv(clip, kernel, causal=False):
     """Convolution over time. `kernel` is (3, channels), or (3, in, out) for an ordinary convolution."""
     out = np.zeros(clip.shape)
     for t in range(clip.shape[1]):
         for tap in range(3):
-            source = t + tap - 1
+            source = t + tap - (2 if causal else 1)
             if 0 <= source < clip.shape[1]:
                 frame = clip[:, source]
                 out[:, t] += frame * kernel[tap] if kernel.ndim == 2 else frame @ kernel[tap]
     return out
 
 
-def temporal_shift(clip, shift_div=8):
+def temporal_shift(clip, shift_div=8, causal=False):
     part = clip.shape[-1] // shift_div
     out = np.zeros(clip.shape)
     for t in range(clip.shape[1]):
         for channel in range(clip.shape[-1]):
-            source = t + 1 if channel < part else t - 1 if channel < 2 * part else t
+            source = t + (not causal) if channel < part else t - 1 if channel < 2 * part else t
             if 0 <= source < clip.shape[1]:
                 out[:, t, ..., channel] = clip[:, source, ..., channel]
     return out
@@ -97,13 +97,13 @@ def cstm(clip, weights, strides=1):
     return relu(batch_norm(clip, below(weights, "bn")))
 
 
-def cmm(clip, weights, strides=1):
+def cmm(clip, weights, strides=1, causal=False):
     features = conv(clip, weights["reduce_conv/conv/kernel"])
     features = batch_norm(features, below(weights, "reduce_bn"))
     moved = depthwise_conv(features, weights["motion_conv/conv/kernel"])
     motion = np.zeros(features.shape)
     for t in range(clip.shape[1] - 1):
-        motion[:, t] = moved[:, t + 1] - features[:, t]
+        motion[:, t + causal] = moved[:, t + 1] - features[:, t]
     motion = conv(motion, weights["restore_conv/conv/kernel"])
     return max_pool(motion, strides) if strides > 1 else motion
 

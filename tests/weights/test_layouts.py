@@ -253,3 +253,24 @@ def test_without_a_number_of_classes_a_model_has_those_of_its_weights(tsm_file):
     assert TSMResNet(**arguments, weights=tsm_file).output_shape == (None, 5)
     with keras.StatelessScope(initialize_variables=False):
         assert TSMResNet(**arguments).output_shape == (None, 400)
+
+
+def test_a_causal_tsm_says_that_the_weights_shift_both_ways(tsm_file, lines):
+    TSMResNet(**TINY, weights=tsm_file, causal=True)
+    assert lines()[0].endswith("Of TSM's shift it has only the part that reads the previous frame.")
+
+
+@pytest.mark.parametrize("ending", [".keras", ".safetensors"])
+def test_files_of_this_package_say_whether_their_network_is_causal(ending, tmp_path, lines):
+    for causal in (True, False):
+        model = STMResNet(**TINY, causal=causal)
+        path = str(tmp_path / f"{causal}{ending}")
+        model.save(path) if ending == ".keras" else save_safetensors(model, path)
+    STMResNet(**TINY, causal=True, weights=str(tmp_path / f"True{ending}"))
+    STMResNet(**TINY, causal=False, weights=str(tmp_path / f"False{ending}"))
+    assert lines() == []
+    STMResNet(**TINY, causal=True, weights=str(tmp_path / f"False{ending}"))
+    STMResNet(**TINY, causal=False, weights=str(tmp_path / f"True{ending}"))
+    first, second = lines()
+    assert "This network is causal, and the weights were trained in one that is not." in first
+    assert "The weights were trained in a causal network, and this one is not causal." in second
