@@ -35,7 +35,8 @@ def test_the_motion_in_training_is_that_in_inference(causal):
     clip = random_clip((2, 3, 4, 4, 8))
     layer.build(clip.shape)
     trained = run(lambda clip: layer(clip, training=True), clip)
-    np.testing.assert_array_equal(numpy(trained), numpy(run(layer, clip)))
+    # XLA may fuse the two forms in different ways.
+    np.testing.assert_allclose(numpy(trained), numpy(run(layer, clip)), atol=1e-6)
 
 
 def test_kernels_start_from_pytorchs_default():

@@ -222,10 +222,12 @@ SIGNATURE = {
     "stm_blocks": "all",
     "temporal_conv": "channelwise",
     "reduction": 16,
+    "causal": False,
     "data_format": None,
     "dtype": None,
 }
 OF_STM_ONLY = {"branches", "fusion", "stm_stages", "stm_blocks", "temporal_conv", "reduction"}
+OF_BLOCKS = {*OF_STM_ONLY, "causal"}
 
 
 # For each function: the function for any depth, the name of the model and its depth.
@@ -242,7 +244,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("build", PUBLISHED)
 def test_signature_is_the_designs(build):
     any_size, name, _ = PUBLISHED[build]
-    without = () if any_size is STMResNet else OF_STM_ONLY
+    without = {STMResNet: (), TSMResNet: OF_STM_ONLY, TSNResNet: OF_BLOCKS}[any_size]
     expected = [(key, value) for key, value in SIGNATURE.items() if key not in without]
 
     def signature(function):
@@ -267,7 +269,7 @@ def test_every_argument_is_told_and_handed_on(build, monkeypatch):
     given = {name: object() for name in inspect.signature(build).parameters}
     if inner is resnet:
         # These arguments go to the block and are checked, so they need valid values.
-        given |= {name: value for name, value in SIGNATURE.items() if name in OF_STM_ONLY & given.keys()}
+        given |= {name: value for name, value in SIGNATURE.items() if name in OF_BLOCKS & given.keys()}
     got = {}
     monkeypatch.setattr(module, inner.__name__, got.update)
     build(**given)
@@ -275,7 +277,7 @@ def test_every_argument_is_told_and_handed_on(build, monkeypatch):
     if build in PUBLISHED:
         assert got.pop("depths") == DEPTHS[PUBLISHED[build][2]]
     assert got == {
-        name: value for name, value in given.items() if inner is not resnet or name not in OF_STM_ONLY
+        name: value for name, value in given.items() if inner is not resnet or name not in OF_BLOCKS
     }
 
 
