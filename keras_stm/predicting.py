@@ -11,6 +11,7 @@ from keras_stm import inference
 from keras_stm.arguments import ArgumentError, absolute_path
 from keras_stm.data import frames
 from keras_stm.data.catalog.spans import COLUMNS
+from keras_stm.data.fragment import seconds_text
 from keras_stm.data.frame_folder import FRAME_EXTENSIONS
 from keras_stm.data.searching import search
 from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError
@@ -245,10 +246,11 @@ def _write_spans(path, answers, threshold):
         writer.writerow([*COLUMNS, "score"])
         for answer in answers:
             video = os.path.relpath(frames.file_of(answer["file"]), folder)
-            # Times of a part count from its first frame.
-            offset = frames.first_time(answer["file"])
+            # Times of a part count from its first frame. They are not rounded further, so that the spans have
+            # the frames of their windows.
+            offset = int(frames.frame_times(answer["file"])[0])
             for span in find_spans(answer["windows"], threshold):
-                times = [f"{offset + span[time]:.3f}" for time in ("start", "end")]
+                times = [seconds_text(offset + round(span[time] * 1e6)) for time in ("start", "end")]
                 writer.writerow([video, *times, span["label"], f"{span['score']:.6g}"])
 
 

@@ -67,6 +67,11 @@ class Progress:
         return f", {seconds:,.0f} s left"
 
 
+def counted(number, noun):
+    """Returns a number and its noun, such as "1 epoch" or "2,000 epochs"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def tell(line):
     """Prints a line in place of the bar, if there is a bar; the next `update` of the bar shows it again.
 

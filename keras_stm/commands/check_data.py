@@ -28,7 +28,9 @@ from keras_stm.commands.flags import define_data, define_workers
 from keras_stm.data.checking import EXCLUDE, FINDINGS, IMBALANCED, check
 from keras_stm.data.paths import absolute
 from keras_stm.plots.data import as_text, plot_data
+from keras_stm.progress import tell
 from keras_stm.replacing import replacing
+from keras_stm.train.data import data_flags
 from keras_stm.train.devices import hide_gpus
 
 HISTOGRAMS = "histograms.png"
@@ -165,13 +167,7 @@ def print_next(findings, output):
     if findings["suggested_group_by"]:
         flag = shlex.join([f"--group_by={findings['suggested_group_by']}"])
         print(f"Names suggest that several clips come from one source. Keep them in one split: {flag}")
-    if any(findings["unreadable"].values()):
-        values = {"data_dir": findings["data_dir"], "exclude": os.path.join(output, EXCLUDE)}
-        if findings["dataset"] not in ("folder", "packed"):
-            values["dataset"] = findings["dataset"]
-        if findings["fold"] != 1:
-            values["fold"] = findings["fold"]
-        if findings["group_by"]:
-            values["group_by"] = findings["group_by"]
-        command = shlex.join(f"--{name}={value}" for name, value in values.items())
-        print(f"To train without the unreadable clips:\n  keras-stm fit {command}")
+    # Packed clips are chosen when they are packed.
+    if any(findings["unreadable"].values()) and findings["dataset"] != "packed":
+        flags = data_flags({**findings, "exclude": os.path.join(output, EXCLUDE)})
+        tell(f"To train without the unreadable clips:\n  keras-stm fit {flags}")

@@ -20,13 +20,20 @@ import sys
 from absl import flags
 
 from keras_stm import predicting
-from keras_stm.commands.flags import define_class_order, define_data, define_distribution, define_workers
+from keras_stm.commands.flags import (
+    define_class_order,
+    define_data,
+    define_distribution,
+    define_workers,
+    given,
+)
 from keras_stm.commands.main import run
 from keras_stm.data.dataset import SPLITS
+from keras_stm.data.exclude import read_exclude
 from keras_stm.data.views import PROTOCOLS
 from keras_stm.embedding import FEATURES, PATHS, embed
 from keras_stm.train import devices
-from keras_stm.train.data import open_splits
+from keras_stm.train.data import CLIPS_OF_DATA, open_splits
 from keras_stm.train.evaluate import data_settings
 
 
@@ -100,10 +107,12 @@ def _embed(name, values, paths):
 
 def _clips_of_data_set(values, report):
     """Returns `(path, class name)` of the clips of a split; reports those that do not exist."""
-    settings = data_settings(
-        values.data_dir, dataset=values.dataset, fold=values.fold, class_order=values.class_order
-    )
-    (opened,) = open_splits(settings, (values.split,))
+    # A model without a folder of its own is a published one.
+    run = values.model if os.path.isdir(values.model) else os.path.dirname(values.model)
+    names = [name for name in CLIPS_OF_DATA if name in values]
+    settings = data_settings(os.path.expanduser(run), **given(values, names))
+    excluded = read_exclude(settings.exclude) if settings.exclude else ()
+    (opened,) = open_splits(settings, (values.split,), excluded)
     for path in opened.missing:
         report(path, "listed by the data set, but does not exist")
     return [(path, None if label is None else opened.class_names[label]) for path, label in opened.records]

@@ -38,9 +38,11 @@ from keras_stm.commands.flags import (
     define_distribution,
     define_max_unreadable,
     define_workers,
+    given,
 )
 from keras_stm.data import views
 from keras_stm.data.dataset import SPLITS
+from keras_stm.train.data import CLIPS_OF_DATA
 from keras_stm.train.devices import start
 from keras_stm.train.evaluate import evaluate
 from keras_stm.train.evaluate_spans import evaluate_spans
@@ -60,7 +62,7 @@ def define_flags(values):
         "CSV file of predicted spans to compare with those in --data_dir; needs no --model.",
         flag_values=values,
     )
-    define_data(values, optional=True)
+    define_data(values, default="the data that the model was trained on, with the same settings")
     flags.DEFINE_enum(
         "split", "validation", list(SPLITS), "Split of the data set to evaluate.", flag_values=values
     )
@@ -147,13 +149,8 @@ def _evaluate(command, values, paths):
         evaluate(
             values.model,
             values.output,
-            data_dir=values.data_dir,
-            dataset=values.dataset,
+            **given(values, CLIPS_OF_DATA),
             split=values.split,
-            fold=values.fold,
-            class_order=values.class_order,
-            group_by=values.group_by,
-            exclude=values.exclude,
             protocol=values.protocol,
             clips=values.clips,
             crops=values.crops and int(values.crops),

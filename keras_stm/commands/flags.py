@@ -161,20 +161,25 @@ def define_distribution(values):
     )
 
 
-def define_data(values, packed=True, optional=False):
+def given(values, names):
+    """Returns `{name: value}` of flags, with `None` for those that are not on the command line."""
+    return {name: values[name].value if values[name].present else None for name in names}
+
+
+def define_data(values, packed=True, default=None):
     """Defines the flags of a data set: `--data_dir`, `--dataset`, `--group_by`, `--fold`.
 
     Args:
         values: `flags.FlagValues`.
         packed: whether the data set may be packed.
-        optional: whether the embedded data set is the default.
+        default: description of the default data set, if there is one.
     """
     flags.DEFINE_string(
         "data_dir",
         None,
         "Folder or file of the data set"
         + (", or a folder that `keras-stm pack` wrote." if packed else ".")
-        + (" Default: the embedded data set." if optional else ""),
+        + (f" Default: {default}." if default else ""),
         flag_values=values,
     )
     flags.DEFINE_enum(

@@ -34,15 +34,25 @@ def parse(path):
     """Returns the `Part` that a path names, or `None` if the path names a whole file.
 
     Accepted are `#t=1.5,4`, `#t=1.5` and `#t=,4`, with `npt:` in front of the times or without it. For
-    times, see `microseconds`. A file with such a name is a file.
+    times, see `microseconds`. The start is before the end. A file with such a name is a file.
     """
     match = _FRAGMENT.fullmatch(os.fspath(path))
     if not match or os.path.lexists(path):
         return None
     file, start, end, only_end = match.groups()
     start, end = microseconds(start or "0"), microseconds(end or only_end or "")
-    is_wrong = start is None or (end is None and (match[3] or match[4]))
+    is_wrong = start is None or (end is None and (match[3] or match[4])) or (end is not None and start >= end)
     return None if is_wrong else Part(file, start, end)
+
+
+def check_name(path):
+    """Raises `VideoError` if a path seems to name a part, but does not name one correctly."""
+    file, mark, _ = os.fspath(path).rpartition("#t=")
+    if mark and parse(path) is None and os.path.lexists(file) and not os.path.lexists(path):
+        expected = "#t=START,END with START before END, each in seconds, mm:ss or hh:mm:ss"
+        raise VideoError(
+            path, "unreadable", f"is not a part of {os.path.basename(file)}: expected {expected}"
+        )
 
 
 def join(file, start, end):
@@ -123,14 +133,14 @@ def probe(path):
     return VideoInfo(len(inside), height, width, rate, rate and len(inside) / rate)
 
 
-def first_time(path):
-    """Returns when the first frame of a part is shown, in seconds from the first frame of the file.
+def times_of_part(path):
+    """Returns when each frame of a part is shown, in microseconds from the first frame of the file.
 
     Raises:
         VideoError: see `count_frames`.
     """
     inside = _indices(path)
-    return frame_times(parse(path).file)[inside.start] / _MICRO
+    return frame_times(parse(path).file)[inside.start : inside.stop]
 
 
 def frame_times(file):

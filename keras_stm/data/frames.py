@@ -35,9 +35,13 @@ def file_of(path):
     return part.file if part else path
 
 
-def first_time(path):
-    """Returns when the first frame is shown, in seconds from the first frame of its file."""
-    return fragment.first_time(path) if fragment.parse(path) else 0.0
+def frame_times(path):
+    """Returns when each frame of a video file, or of a part of one, is shown.
+
+    Returns:
+        int64 array of microseconds from the first frame of the file, ascending.
+    """
+    return fragment.times_of_part(path) if fragment.parse(path) else fragment.frame_times(path)
 
 
 def _reader(path):
@@ -46,4 +50,5 @@ def _reader(path):
         return shards
     if os.path.isdir(path):
         return frame_folder
+    fragment.check_name(path)
     return fragment if fragment.parse(path) else video

@@ -11,7 +11,7 @@ PARENT = "parent"
 _NUMBERED = re.compile(r"(?:.*[\W_])?([^\W\d_]+[\W_]*)\d+([\W_]+[^\W\d_]+[\W_]*)\d+")
 
 
-def key_function(group_by, root, folder, has_class_folders):
+def key_function(group_by, root, folder, has_class_folders, paths):
     """Returns a function from the path of a clip to the key of its group, or `None` without `group_by`.
 
     Args:
@@ -20,14 +20,43 @@ def key_function(group_by, root, folder, has_class_folders):
         folder: folder that holds the clips.
         has_class_folders: whether `folder` holds a folder for each class. The name of the class is not part
             of a key, so that a group may have clips of several classes.
+        paths: list of the paths of all clips.
 
     Raises:
-        ValueError: `group_by` is neither `"parent"` nor a regular expression.
+        ValueError: `group_by` is neither `"parent"` nor a regular expression, or no clip has a key.
     """
     if group_by is None:
         return None
-    if group_by == PARENT:
-        return lambda path: parent(os.path.relpath(path, folder), has_class_folders) or _alone(path, folder)
+    key = _parent_key(folder, has_class_folders) if group_by == PARENT else _matched_key(group_by, root)
+    if not any(key(path) is not None for path in paths):
+        what = (
+            "needs folders of clips below the classes"
+            if group_by == PARENT
+            else "must match the path of a clip"
+        )
+        example = os.path.relpath(paths[0], root)
+        raise ArgumentError("group_by", group_by, f"{what}; a clip is {example}")
+    # No path has a zero byte, so no other clip has the key of a clip that is alone.
+    return lambda path: f"\0{os.path.relpath(path, folder)}" if key(path) is None else key(path)
+
+
+def check_use(group_by, validation):
+    """Raises `ValueError` if `group_by` has no effect, because there are validation clips.
+
+    Args:
+        group_by: see `open_dataset`.
+        validation: path of the validation clips, or `None`.
+    """
+    if group_by is not None and validation is not None:
+        expected = f"is for data without a validation split, but there is {validation}"
+        raise ArgumentError("group_by", group_by, expected)
+
+
+def _parent_key(folder, has_class_folders):
+    return lambda path: parent(os.path.relpath(path, folder), has_class_folders) or None
+
+
+def _matched_key(group_by, root):
     try:
         pattern = re.compile(group_by)
     except (re.error, TypeError) as error:
@@ -37,7 +66,7 @@ def key_function(group_by, root, folder, has_class_folders):
     def key(path):
         match = pattern.search(os.path.relpath(path, root))
         if not match:
-            return _alone(path, folder)
+            return None
         # Of alternatives with a group each, only one takes part.
         return next((group for group in match.groups() if group is not None), match[0])
 
@@ -47,11 +76,6 @@ def key_function(group_by, root, folder, has_class_folders):
 def parent(name, has_class_folders):
     """Returns the folder of a clip below its class folder, or an empty string if it is in none."""
     return os.sep.join(name.split(os.sep)[1 if has_class_folders else 0 : -1])
-
-
-def _alone(path, folder):
-    # No path has a zero byte, so no group has this key.
-    return f"\0{os.path.relpath(path, folder)}"
 
 
 def choose(labels_of, share, rank):

@@ -11,10 +11,16 @@ _ADDED = ("@eadir", "__macosx")
 
 
 class Found(typing.NamedTuple):
-    """What a folder holds: paths of video files, of folders of frames, and of files that are no clip."""
+    """What a folder holds.
+
+    Attributes:
+        videos: list of the paths of video files.
+        frame_folders: dictionary of the path of a folder of frames -> its number of images.
+        unused: list of the paths of files and folders that are no clips.
+    """
 
     videos: list
-    frame_folders: list
+    frame_folders: dict
     unused: list
 
     @property
@@ -39,9 +45,11 @@ def visible(folder):
 def search(folder, may_be_clip=True, on_error=None):
     """Finds the clips in a folder and its subfolders.
 
-    A folder that holds images, and no video in it or below, is one clip. Images beside videos are not used.
-    A video next to a folder of the same name with its frames, like `0.mp4` and `0`, counts once. A folder
-    that is named like a video counts as a video; reading it may raise an error later.
+    A folder that holds images, and no video in it or below, is one clip. Folders of frames below it, such as
+    one of thumbnails, are not used then. If one of them has more images, they are the clips, and the images
+    above them are not used. Images beside videos are not used. A video next to a folder of the same name
+    with its frames, like `0.mp4` and `0`, counts once. A folder that is named like a video counts as a
+    video; reading it may raise an error later.
 
     Args:
         folder: the folder to search.
@@ -57,7 +65,7 @@ def search(folder, may_be_clip=True, on_error=None):
 def _search(folder, real, seen, may_be_clip, on_error):
     # Links may form a cycle.
     if real in seen:
-        return Found([], [], [])
+        return Found([], {}, [])
     seen.add(real)
     try:
         entries = sorted(visible(folder), key=lambda entry: entry.name)
@@ -65,10 +73,10 @@ def _search(folder, real, seen, may_be_clip, on_error):
         if on_error is None:
             raise
         on_error(error)
-        return Found([], [], [])
+        return Found([], {}, [])
     videos = [entry.path for entry in entries if is_video(entry.name)]
     named = {os.path.splitext(os.path.basename(path))[0] for path in videos}
-    frame_folders, images, others = [], [], []
+    frame_folders, images, others = {}, [], []
     for entry in entries:
         if is_video(entry.name):
             continue
@@ -79,11 +87,11 @@ def _search(folder, real, seen, may_be_clip, on_error):
             videos += found.videos
             others += found.unused
             if entry.name not in named:
-                frame_folders += found.frame_folders
+                frame_folders |= found.frame_folders
         elif entry.name.lower().endswith(FRAME_EXTENSIONS):
             images.append(entry.path)
         else:
             others.append(entry.path)
-    if images and may_be_clip and not videos:
-        return Found([], [folder], [])
+    if images and may_be_clip and not videos and max(frame_folders.values(), default=0) <= len(images):
+        return Found([], {folder: len(images)}, list(frame_folders))
     return Found(videos, frame_folders, [*images, *others])

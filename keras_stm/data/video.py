@@ -286,8 +286,9 @@ def _open(path):
             if not codec.width:
                 # With some codecs, FFmpeg drops a size that is over the limit.
                 reason = f"its frames have more than {MAX_PIXELS:,} pixels, or no size"
-                if codec.name == "webp":
-                    raise VideoError(path, "unreadable", f"FFmpeg cannot decode animated WebP, or {reason}")
+                if _is_animated_webp(path):
+                    expected = "convert it, for example to MP4 or to a folder of images"
+                    raise VideoError(path, "unreadable", f"FFmpeg cannot decode animated WebP: {expected}")
                 raise VideoError(path, "too large", reason)
             check_size(path, 1, codec.height, codec.width)
             yield container, stream
@@ -295,6 +296,13 @@ def _open(path):
         raise VideoError(path, "missing", "no such file") from error
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, "unreadable", f"not a video, or damaged ({error.strerror})") from error
+
+
+def _is_animated_webp(path):
+    """Returns whether a file is an animated WebP. Its flag is in the extended header."""
+    with open(path, "rb") as file:
+        header = file.read(21)
+    return header[:4] == b"RIFF" and header[8:16] == b"WEBPVP8X" and bool(header[20:] and header[20] & 2)
 
 
 def _open_container(path):

@@ -29,7 +29,8 @@ def iterate_windows(path, window, stride=None, num_frames=8, image_size=224, cro
     """Iterates over the windows of a video.
 
     The video is decoded once, from first to last frame. Only frames that an incomplete window needs
-    are kept in memory. The mean frame rate converts seconds to frames.
+    are kept in memory. All windows have the same number of frames: the mean frame rate converts their length
+    to frames. Their start and end are the times of their frames.
 
     Args:
         path: video file, or a part of one; see `fragment`. Times are relative to the start of the part.
@@ -62,7 +63,10 @@ def iterate_windows(path, window, stride=None, num_frames=8, image_size=224, cro
     starts, length = place_windows(info.num_frames, info.frame_rate, window, stride)
     indices = segments.clip_indices(length, num_frames, sampling)
     check_size(path, len(indices), info.height, info.width)
-    return _iterate(path, starts, length, info.frame_rate, indices, image_size, crops)
+    times = frames.frame_times(path)
+    # A frame is shown until the next one; the last one for as long as the others on average.
+    times = np.append(times - times[0], times[-1] - times[0] + round(1e6 / info.frame_rate)) / 1e6
+    return _iterate(path, starts, length, times, indices, image_size, crops)
 
 
 def place_windows(total_frames, frame_rate, window, stride):
@@ -86,7 +90,7 @@ def place_windows(total_frames, frame_rate, window, stride):
     return sorted(starts | {last}), length
 
 
-def _iterate(path, starts, length, frame_rate, indices, image_size, crops):
+def _iterate(path, starts, length, times, indices, image_size, crops):
     # How often the clip uses each frame of its window. A clip with more frames than its window repeats some.
     repeats = np.bincount(indices, minlength=length)
     upcoming = collections.deque(starts)
@@ -101,7 +105,7 @@ def _iterate(path, starts, length, frame_rate, indices, image_size, crops):
             start, kept = waiting.popleft()
             # There are as many frames as segments, so `read_views` uses every frame once.
             views = read_views(np.stack(kept), len(kept), image_size, crops=crops)
-            yield Window(start / frame_rate, (start + length) / frame_rate, views)
+            yield Window(float(times[start]), float(times[start + length]), views)
 
 
 def _positive_seconds(name, value):

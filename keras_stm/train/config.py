@@ -45,7 +45,7 @@ class Config:
     image_size: int = _setting("Height and width of a clip in pixels.", at_least=1)
     batch_size: int = _setting("Clips per update of the weights, over all devices.", at_least=1)
     epochs: int = _setting(
-        "Passes over the training clips. 0 counts them from `clips_seen`; config.json then has the number.",
+        "Passes over the training clips. 0 counts them from `updates`; config.json then has the number.",
         at_least=0,
     )
     optimizer: str = _setting(
@@ -99,9 +99,9 @@ class Config:
         items=int,
         default=(),
     )
-    clips_seen: int = _setting(
-        "Length of a training with `epochs` 0: the number of clips that it sees, repeats included. This is "
-        "`batch_size` times the updates of the weights.",
+    updates: int = _setting(
+        "Length of a training with `epochs` 0: the number of updates of the weights, each from `batch_size` "
+        "clips. It is rounded up to whole epochs.",
         default=0,
         at_least=0,
     )
@@ -246,8 +246,8 @@ class Config:
         return f"val_{self.early_stopping_metric}"
 
     def _check_length(self):
-        if not self.clips_seen:
-            raise ArgumentError("epochs", self.epochs, "must be at least 1 if `clips_seen` is 0")
+        if not self.updates:
+            raise ArgumentError("epochs", self.epochs, "must be at least 1 if `updates` is 0")
         if self.max_epochs < self.min_epochs:
             raise ArgumentError(
                 "max_epochs", self.max_epochs, f"must be at least `min_epochs`, {self.min_epochs}"
@@ -259,11 +259,11 @@ class Config:
                 f"must be at most `min_epochs`, {self.min_epochs}, if `epochs` is 0",
             )
 
-    def with_counted_epochs(self, clips_per_epoch):
-        """Returns the settings with `epochs` and `decay_epochs` for an epoch of so many clips."""
+    def with_counted_epochs(self, updates_per_epoch):
+        """Returns the settings with `epochs` and `decay_epochs` for an epoch of so many updates."""
         if self.epochs:
             return self
-        wanted = -(-self.clips_seen // clips_per_epoch)
+        wanted = -(-self.updates // updates_per_epoch)
         epochs = min(max(wanted, self.min_epochs), self.max_epochs)
         decay = tuple(epoch * epochs // self.min_epochs for epoch in self.decay_epochs)
         return dataclasses.replace(self, epochs=epochs, decay_epochs=decay)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import shlex
 
 from absl import logging
 
@@ -28,6 +29,15 @@ from keras_stm.model_file import MODEL, read_class_names
 from keras_stm.progress import tell
 from keras_stm.weights.published import class_names, is_published
 
+# Fields of `Config` that say which clips a data set has, and their usual values.
+CLIPS_OF_DATA = {
+    "dataset": "folder",
+    "data_dir": None,
+    "exclude": None,
+    "group_by": None,
+    "fold": 1,
+    "class_order": "sorted",
+}
 # Largest number of clips of a split that are checked before training.
 _LOOKED_INTO = 1000
 _LISTED = 5
@@ -81,7 +91,7 @@ class RunData:
         self._take_classes_of_weights()
         self.batch_size = self._fit_batch_size()
         self.step_size = self.batch_size // settings.gradient_accumulation_steps
-        self.settings = self.settings.with_counted_epochs(self.updates_per_epoch() * self.batch_size)
+        self.settings = self.settings.with_counted_epochs(self.updates_per_epoch())
 
     def updates_per_epoch(self):
         """Returns the number of updates of the weights in an epoch."""
@@ -274,6 +284,20 @@ def open_splits(settings, splits, exclude=()):
         return [open_dataset(name, root, split=split, exclude=exclude, **options) for split in splits]
     except ValueError as error:
         raise ValueError(f"`data_dir`: {error}") from error
+
+
+def data_flags(values):
+    """Returns the flags of the clips of a data set as text for a shell, without those at their usual values.
+
+    Args:
+        values: dictionary with some fields of `CLIPS_OF_DATA`.
+    """
+    flags = [
+        f"--{name}={values[name]}"
+        for name, usual in CLIPS_OF_DATA.items()
+        if name in values and values[name] != usual
+    ]
+    return shlex.join(flags)
 
 
 def missing_reasons(paths):

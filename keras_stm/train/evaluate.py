@@ -2,23 +2,24 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 
 from keras_stm import evaluation, inference
+from keras_stm.arguments import ArgumentError
 from keras_stm.data import LeftOut, make_views, views
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
+from keras_stm.file_names import open_text
 from keras_stm.progress import tell
 from keras_stm.replacing import replacing_folder
 from keras_stm.train import evaluation_folder, run_folder
-from keras_stm.train.data import RunData, missing_reasons, open_splits, packed_settings
+from keras_stm.train.data import CLIPS_OF_DATA, RunData, missing_reasons, open_splits, packed_settings
 from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.presets import PRESETS
 
 _LISTED = 5
-# Fields of `Config` that say which clips are evaluated.
-_DATA = ("dataset", "fold", "class_order", "group_by", "data_dir", "exclude")
 
 
 def evaluate(
@@ -26,10 +27,10 @@ def evaluate(
     output=None,
     *,
     data_dir=None,
-    dataset="folder",
+    dataset=None,
     split="validation",
-    fold=1,
-    class_order="sorted",
+    fold=None,
+    class_order=None,
     group_by=None,
     exclude=None,
     protocol="efficient",
@@ -50,13 +51,14 @@ def evaluate(
         model: see `keras_stm.inference.load`.
         output: folder to write; an evaluation with the same settings in it is replaced. `None` is a folder
             within the run's folder.
-        data_dir: see `Config`.
+        data_dir: see `Config`; `None` is the data that the model was trained on.
         dataset: see `Config`.
         split: `"train"`, `"validation"` or `"test"`.
         fold: see `Config`.
         class_order: see `Config`.
-        group_by: see `Config`; pass the same as in training.
-        exclude: see `Config`.
+        group_by: see `Config`.
+        exclude: see `Config`. On the data that the model was trained on, this and the four other settings
+            of the data are as in training if they are `None`, so that the splits are the same.
         protocol: see `keras_stm.data.make_views`.
         clips: see `keras_stm.data.make_views`.
         crops: see `keras_stm.data.make_views`.
@@ -79,9 +81,15 @@ def evaluate(
     """
     leave_gpus_to_backend()
     trained = inference.load(model)
-    data = data_settings(
-        data_dir, exclude, dataset=dataset, fold=fold, class_order=class_order, group_by=group_by
-    )
+    given = {
+        "data_dir": data_dir,
+        "dataset": dataset,
+        "fold": fold,
+        "class_order": class_order,
+        "group_by": group_by,
+        "exclude": exclude,
+    }
+    data = data_settings(trained.folder, **given)
     opened, left_out = open_data(trained, split, data, max_unreadable, workers)
     options = {
         "clips": clips,
@@ -98,7 +106,7 @@ def evaluate(
         for order in dict.fromkeys(("ordered", frames))
     }
     settings = {
-        **{name: getattr(data, name) for name in _DATA},
+        **{name: getattr(data, name) for name in CLIPS_OF_DATA},
         "split": split,
         "protocol": protocol,
         **orders["ordered"].options,
@@ -151,15 +159,32 @@ def _score(trained, orders, class_names, batch_size, folder):
     return results
 
 
-def data_settings(data_dir, exclude=None, **given):
-    """Returns the `Config` of a data set; for packed clips, with the data set that was packed."""
-    settings = dataclasses.replace(
-        PRESETS["small"],
-        data_dir=absolute(data_dir),
-        exclude=absolute(exclude),
-        **given,
-    )
-    return packed_settings(settings) if data_dir and is_packed(settings.data_dir) else settings
+def data_settings(run, **given):
+    """Returns the `Config` of a data set; for packed clips, with the data set that was packed.
+
+    Args:
+        run: folder of a run. If the data set is the one that it was trained on, settings that are not given
+            are those of the run. The folder may have no run.
+        given: fields of `CLIPS_OF_DATA`; `None` is not given.
+
+    Raises:
+        ValueError: a setting is wrong, or the run's `config.json` is damaged.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= {name: absolute(given[name]) for name in ("data_dir", "exclude") if name in given}
+    file = os.path.join(run, run_folder.CONFIG)
+    if os.path.isfile(file):
+        try:
+            with open_text(file) as opened:
+                trained = dict(json.load(opened)["settings"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ArgumentError("model", run, f"must have a whole {run_folder.CONFIG} ({error!r})") from error
+        places = ("data_dir", "dataset")
+        if all(given.get(name, trained.get(name)) == trained.get(name) for name in places):
+            given = {name: trained[name] for name in CLIPS_OF_DATA if name in trained} | given
+    settings = dataclasses.replace(PRESETS["small"], **{**CLIPS_OF_DATA, **given})
+    is_of_packed = settings.data_dir and is_packed(settings.data_dir)
+    return packed_settings(settings) if is_of_packed else settings
 
 
 def open_data(trained, split, settings, max_unreadable, workers):

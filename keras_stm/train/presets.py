@@ -24,7 +24,7 @@ def small():
     the best epoch's weights are kept.
     """
     return dataclasses.replace(
-        arrow_of_time(), epochs=0, clips_seen=450 * 32, min_epochs=6, max_epochs=60, early_stopping=10
+        arrow_of_time(), epochs=0, updates=450, min_epochs=6, max_epochs=60, early_stopping=10
     )
 
 
@@ -42,7 +42,7 @@ def finetune():
         image_size=224,
         batch_size=8,
         epochs=0,
-        clips_seen=1500 * 8,
+        updates=1500,
         min_epochs=10,
         max_epochs=50,
         early_stopping=10,

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
+import shlex
 import shutil
 
 import keras
@@ -11,13 +12,13 @@ import keras
 from keras_stm import export, inference, model_file, optimizers
 from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.data.paths import absolute
-from keras_stm.file_names import printable
 from keras_stm.plots.curves import plot_curves
+from keras_stm.progress import counted, tell
 from keras_stm.train import losses, run_folder, schedules
 from keras_stm.train.callbacks import Interruption
 from keras_stm.train.checkpoints import state
 from keras_stm.train.config import RUN_FACTS
-from keras_stm.train.data import RunData, missing_reasons
+from keras_stm.train.data import RunData, data_flags, missing_reasons
 from keras_stm.train.devices import Devices, leave_gpus_to_backend
 from keras_stm.train.loop import Training
 from keras_stm.train.presets import MODELS
@@ -151,12 +152,13 @@ def describe_plan(data):
     settings = data.settings
     plan = (
         f"Training on {len(data.train.records):,} clips of {len(data.train.class_names):,} classes, "
-        f"validating on {len(data.validation.records):,}: {settings.epochs:,} epochs, "
-        f"{settings.epochs * data.updates_per_epoch():,} updates of {data.batch_size:,} clips."
+        f"validating on {len(data.validation.records):,}: {counted(settings.epochs, 'epoch')}, "
+        f"{counted(settings.epochs * data.updates_per_epoch(), 'update')} of "
+        f"{counted(data.batch_size, 'clip')}."
     )
     if 0 < settings.early_stopping < settings.epochs:
         plan += (
-            f"\nIt stops after {settings.early_stopping} epochs without a better "
+            f"\nIt stops after {counted(settings.early_stopping, 'epoch')} without a better "
             f"{settings.validation_metric}, and keeps the best epoch's weights."
         )
     return plan
@@ -274,13 +276,13 @@ def report(result, better, config, data, output):
         count, total = len(data.left_out.reasons), data.left_out.num_clips
         print(f"{count} of {total} clips could not be read and were skipped: {run_folder.LEFT_OUT}")
     print(f"Model, history, curves and SavedModel: {output}\nTry next:")
-    print(f"  keras-stm predict clip.mp4 --model={output}    predict; or: evaluate, visualize")
+    model = shlex.join([f"--model={output}"])
+    print(f"  keras-stm predict clip.mp4 {model}    predict; or: evaluate, visualize")
     if data.embedded:
         other = "tsn_small" if config.model.startswith("stm") else "stm_small"
         print(f"  keras-stm fit --model={other}    train another network with the same recipe")
         print("  keras-stm fit --data_dir=FOLDER    train on your own clips: one folder for each class")
     else:
-        kind = "" if config.dataset == "folder" else f" --dataset={config.dataset}"
-        clips = f"--data_dir={printable(config.data_dir)}{kind}"
-        print(f"  keras-stm fit --preset=finetune --weights=kinetics400 {clips}    needs a GPU")
+        clips = data_flags(dataclasses.asdict(config))
+        tell(f"  keras-stm fit --preset=finetune --weights=kinetics400 {clips}    needs a GPU")
         print("  keras-stm fit --help    other settings: `epochs`, `learning_rate`, `num_frames`")

@@ -122,13 +122,8 @@ def test_weights_are_advised_for_classes_of_very_different_size(capsys, split, r
     "dataset, fold, flags",
     [
         ("folder", 1, ""),
-        ("packed", 1, ""),
-        ("jester", 1, " --dataset=jester"),
-        (
-            "ucf101",
-            2,
-            " --dataset=ucf101 --fold=2",
-        ),
+        ("jester", 1, "--dataset=jester "),
+        ("ucf101", 2, "--dataset=ucf101 "),
     ],
 )
 def test_the_command_that_trains_without_what_cannot_be_read_is_shown(capsys, dataset, fold, flags):
@@ -136,6 +131,7 @@ def test_the_command_that_trains_without_what_cannot_be_read_is_shown(capsys, da
     found = {"data_dir": "clips", "dataset": dataset, "fold": fold, "facts": facts, "group_by": None}
     found["suggested_group_by"] = None
     check_data.print_next({**found, "unreadable": {"missing": ["a.mp4"]}}, "output")
+    of_fold = "" if fold == 1 else f" --fold={fold}"
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"  keras-stm fit --data_dir=clips --exclude=output/exclude.txt{flags}"
+        f"  keras-stm fit {flags}--data_dir=clips --exclude=output/exclude.txt{of_fold}"
     )

@@ -203,13 +203,31 @@ def test_validation_is_what_training_set_apart_although_some_clips_cannot_be_rea
     # A fifth of 12 clips is two, a fifth of 13 clips is three.
     (data / "recede" / "notes.mp4").write_text("no video")
     found = evaluate.evaluate(finished, tmp_path / "output", data_dir=str(data))
-    settings = evaluate.data_settings(str(data), None)
+    settings = evaluate.data_settings("", data_dir=str(data))
     trained_on = run_data.RunData(settings, 0.5, 2)
     rows = read_table(tmp_path / "output" / "scores.csv")
     assert sorted(row["path"] for row in rows) == sorted(path for path, _ in trained_on.validation.records)
     naive = open_dataset("folder", data, split="validation").records
     assert {path for path, _ in naive} & {path for path, _ in trained_on.train.records}
     assert found["left_out"]["unreadable"] == 1
+
+
+def test_the_clips_are_those_of_training_unless_other_data_is_given(tmp_path):
+    of_run = {"dataset": "ucf101", "data_dir": "/ucf", "fold": 2, "exclude": "/bad.txt", "group_by": None}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": of_run}))
+
+    def chosen(**given):
+        settings = evaluate.data_settings(str(tmp_path), **given)
+        return settings.dataset, settings.data_dir, settings.fold, settings.exclude
+
+    trained = ("ucf101", "/ucf", 2, "/bad.txt")
+    assert chosen() == chosen(data_dir="/ucf") == chosen(data_dir="/ucf", dataset="ucf101") == trained
+    assert chosen(fold=1) == ("ucf101", "/ucf", 1, "/bad.txt")
+    assert chosen(data_dir="/other") == ("folder", "/other", 1, None)
+    assert chosen(data_dir="/ucf", dataset="list") == ("list", "/ucf", 1, None)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="must have a whole config.json"):
+        chosen()
 
 
 @pytest.fixture

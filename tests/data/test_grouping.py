@@ -64,11 +64,28 @@ def test_moving_the_clips_does_not_change_the_choice(tmp_path):
 
 
 def test_a_clip_without_a_key_is_a_group_of_its_own(tmp_path):
-    names = [f"{c}/{i}.mp4" for c in ("wave", "clap") for i in range(10)]
+    names = [f"{c}/{i}.mp4" for c in ("wave", "clap") for i in range(9)]
+    names += [f"{c}/person/9.mp4" for c in ("wave", "clap")]
     for group_by in ("parent", "(person)"):
         train, validation = open_both(write(tmp_path, names), group_by)
         assert collections.Counter(label for _, label in validation) == {0: 2, 1: 2}
         assert len(train) == 16
+
+
+@pytest.mark.parametrize(
+    "group_by, name", [("parent", "folder"), ("(person)", "folder"), ("(person)", "list")]
+)
+def test_a_rule_without_effect_is_refused(tmp_path, group_by, name):
+    names = [f"{c}/{i}.mp4" for c in ("wave", "clap") for i in range(2)]
+    root = write(tmp_path, names)
+    (tmp_path / "train.txt").write_text("".join(f"{each} 0\n" for each in names))
+    with argument_error("group_by", group_by):
+        open_dataset(name, root, group_by=group_by)
+    # A validation split that exists stays as it is.
+    write(tmp_path, [f"{split}/{each}" for split in ("train", "val") for each in names])
+    (tmp_path / "val.txt").write_text(f"{names[0]} 0\n")
+    with argument_error("group_by", "."):
+        open_dataset(name, root, group_by=".")
 
 
 def test_lists_are_grouped_by_folder_or_by_name(tmp_path):
@@ -146,5 +163,6 @@ def test_names_suggest_groups(names, suggestion):
         suggestion = r"([^/]*Subject\ \d+)\ \-\ take\ \d+"
     assert found == suggestion
     if found and found != "parent":
-        keys = {grouping.key_function(found, "/r", "/r", True)(f"/r/{name}") for name in names}
+        paths = [f"/r/{name}" for name in names]
+        keys = set(map(grouping.key_function(found, "/r", "/r", True, paths), paths))
         assert 1 < len(keys) < len(names)

@@ -31,7 +31,9 @@ def test_videos_have_the_endings_of_ffmpeg_in_any_case(tmp_path):
         # Clips lie at any depth.
         (["a.mp4", "s/b.mp4", "s/t/u/c.mp4"], ["a.mp4", "s/b.mp4", "s/t/u/c.mp4"], []),
         # A folder of frames is one clip, with all that is in it.
-        (["s/1.png", "s/2.png", "s/notes.txt", "s/thumbs/1.jpg"], ["s"], []),
+        (["s/1.png", "s/2.png", "s/notes.txt", "s/thumbs/1.jpg"], ["s"], ["s/thumbs"]),
+        # One loose image does not hide the clips below it.
+        (["s/cover.jpg", "s/t/1.jpg", "s/t/2.jpg", "s/u/1.jpg"], ["s/t", "s/u"], None),
         (["s/t/1.bmp", "s/u/1.webp"], ["s/t", "s/u"], []),
         # Pictures beside videos are no frames.
         (["s/cover.jpg", "s/1.mp4", "t/cover.jpg", "t/u/1.mp4"], ["s/1.mp4", "t/u/1.mp4"], None),
@@ -48,7 +50,7 @@ def test_what_is_a_clip(tmp_path, files, clips, unused):
 
 def test_a_class_folder_is_no_clip_itself(tmp_path):
     files = ["1.jpg", "2.jpg", "s/1.jpg"]
-    assert find(tmp_path, files) == (["."], [])
+    assert find(tmp_path, files) == (["."], ["s"])
     assert find(tmp_path, files, may_be_clip=False) == (["s"], ["1.jpg", "2.jpg"])
 
 

@@ -756,7 +756,7 @@ def test_a_picture_alone_is_a_video_unless_it_is_attached_to_something(tmp_path)
 def test_animated_webp_is_said_to_be_beyond_ffmpeg(tmp_path):
     images = [Image.new("RGB", (64, 48), (value, 0, 0)) for value in (0, 100, 200)]
     images[0].save(tmp_path / "a.webp", save_all=True, append_images=images[1:])
-    with pytest.raises(VideoError, match="FFmpeg cannot decode animated WebP") as error:
+    with pytest.raises(VideoError, match="FFmpeg cannot decode animated WebP: convert it") as error:
         read_frames(tmp_path / "a.webp", [0])
     assert error.value.kind == "unreadable"
 

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from keras_stm.arguments import ArgumentError
+from keras_stm.data import fragment
 from keras_stm.data import windows as module
+from keras_stm.data.frames import read_frames
 from keras_stm.data.video import VideoError, VideoInfo
 from keras_stm.data.views import read_views
 from keras_stm.data.windows import iterate_windows, place_windows
@@ -73,10 +75,24 @@ def test_windows_are_views_of_slices_of_the_decoded_video(video, options):
     views = {name: options[name] for name in ("num_frames", "crops", "sampling") if name in options}
     assert len(found) == len(starts)
     for start, window in zip(starts, found, strict=True):
-        assert window.start == pytest.approx(start / 10, abs=0.01)
-        assert window.end == pytest.approx((start + length) / 10, abs=0.01)
+        assert window.start == pytest.approx(start / 10, abs=0.001)
+        assert window.end == pytest.approx((start + length) / 10, abs=0.001)
         expected = read_views(frames[start : start + length], image_size=16, **views)
         np.testing.assert_array_equal(window.views, expected)
+
+
+def test_times_are_those_of_the_frames_where_their_distances_vary(tmp_path):
+    """The part between the start and the end of a window has the frames of the window."""
+    times = np.cumsum([0, *np.random.default_rng(0).integers(10, 400, 39)]).tolist()
+    path = write_video(tmp_path / "variable.mp4", 40, times=times)
+    for source, first in ((path, 0), (f"{path}#t={times[5] / 1000}", 5)):
+        windows = list(iterate_windows(source, 1, 1, num_frames=2, image_size=16))
+        assert len(windows) > 3
+        for window in windows:
+            start, end = (round(time * 1e6) + times[first] * 1000 for time in window[:2])
+            part = read_frames(fragment.join(path, start, end), lambda count: range(count))
+            np.testing.assert_array_equal(read_views(part, 2, 16), window.views)
+        assert windows[0].start == 0
 
 
 @pytest.mark.parametrize("num_frames, window, stride, kept", [(4, 5, 5, 4), (4, 5, 2.5, 8), (8, 10, 2.5, 32)])
@@ -101,6 +117,7 @@ def test_a_long_video_is_decoded_once_and_few_of_its_frames_are_kept(
 
     monkeypatch.setattr(module, "iterate_frames", iterate_frames)
     monkeypatch.setattr(module.frames, "probe", lambda path: VideoInfo(1000, 8, 8, 10.0, 100.0))
+    monkeypatch.setattr(module.frames, "frame_times", lambda path: np.arange(1000) * 100_000)
     assert len(list(iterate_windows("long.mp4", window, stride, num_frames, image_size=8))) > 18
     assert decoded == list(range(1000))
     # In addition to the kept frames: the frame just decoded and the one before it.

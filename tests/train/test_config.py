@@ -62,32 +62,30 @@ def test_a_flag_overrides_the_preset_and_nothing_else():
 
 
 @pytest.mark.parametrize(
-    "preset, clips_per_epoch, epochs, updates",
+    "preset, updates_per_epoch, epochs, updates",
     [
-        # The embedded data set: 75 updates of 32 clips.
-        ("small", 75 * 32, 6, 450),
-        ("small", 15 * 32, 30, 450),
-        ("small", 20 * 32, 23, 460),
-        ("small", 2 * 32, 60, 120),
-        ("small", 20, 60, 60),
-        ("small", 1000 * 32, 6, 6000),
-        ("finetune", 60 * 8, 25, 1500),
-        ("finetune", 2 * 8, 50, 100),
-        ("finetune", 300 * 8, 10, 3000),
+        # The embedded data set.
+        ("small", 75, 6, 450),
+        ("small", 15, 30, 450),
+        ("small", 20, 23, 460),
+        ("small", 2, 60, 120),
+        ("small", 1000, 6, 6000),
+        ("finetune", 60, 25, 1500),
+        ("finetune", 2, 50, 100),
+        ("finetune", 300, 10, 3000),
     ],
 )
-def test_a_preset_for_own_clips_turns_its_updates_into_epochs(preset, clips_per_epoch, epochs, updates):
-    settings = presets.PRESETS[preset].with_counted_epochs(clips_per_epoch)
-    assert settings.epochs == epochs
-    assert epochs * clips_per_epoch // min(settings.batch_size, clips_per_epoch) == updates
+def test_a_preset_for_own_clips_turns_its_updates_into_epochs(preset, updates_per_epoch, epochs, updates):
+    settings = presets.PRESETS[preset].with_counted_epochs(updates_per_epoch)
+    assert settings.epochs == epochs and epochs * updates_per_epoch == updates
     assert settings.early_stopping == 10
 
 
 def test_epochs_that_are_given_stay_and_decay_epochs_scale_only_with_counted_ones():
     steps = dataclasses.replace(presets.PRESETS["small"], schedule="steps", decay_epochs=(3, 5))
     given = dataclasses.replace(steps, epochs=7)
-    assert given.with_counted_epochs(480) is given
-    assert steps.with_counted_epochs(480).decay_epochs == (15, 25)
+    assert given.with_counted_epochs(15) is given
+    assert steps.with_counted_epochs(15).decay_epochs == (15, 25)
 
 
 def test_the_embedded_data_set_trains_six_epochs_and_keeps_the_last_ones_weights():

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 
 import keras
@@ -19,7 +20,7 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.commands import fit as command
 from keras_stm.data import arrow_of_time, packing
 from keras_stm.train import config, fit, presets
-from keras_stm.train.data import RunData
+from keras_stm.train.data import CLIPS_OF_DATA, RunData, data_flags
 from keras_stm.train.run import build_model
 from tests.data.catalog import shipped
 from tests.data.videos import write_video
@@ -154,18 +155,29 @@ def test_batches_are_no_larger_than_the_data_set(clips, capsys):
     assert open_data(clips, batch_size=8).batch_size == 8
 
 
-def test_epochs_are_counted_from_the_clips_that_are_there_whatever_the_batch_size(clips):
-    settings = [open_data(clips, batch_size=size, epochs=0, clips_seen=160).settings for size in (4, 8, 32)]
-    assert [each.epochs for each in settings] == [10, 10, 10]
+def test_epochs_are_counted_from_the_updates_that_the_clips_allow(clips):
+    settings = [open_data(clips, batch_size=size, epochs=0, updates=41).settings for size in (4, 8, 32)]
+    assert [each.epochs for each in settings] == [11, 21, 41]
 
 
 def test_a_runs_settings_repeat_its_epochs_on_another_folder_unless_they_are_to_be_counted(clips, tmp_path):
-    counted = open_data(clips, epochs=0, clips_seen=160).settings
+    counted = open_data(clips, epochs=0, updates=20).settings
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"settings": dataclasses.asdict(counted)}))
     saved = config.read(file)
     assert saved.epochs == 10 and saved.with_counted_epochs(2).epochs == 10
-    assert dataclasses.replace(saved, epochs=0).with_counted_epochs(2).epochs == 60
+    assert dataclasses.replace(saved, epochs=0).with_counted_epochs(1).epochs == 20
+
+
+def test_flags_of_the_clips_are_text_for_a_shell_without_usual_values():
+    values = {**CLIPS_OF_DATA, "data_dir": "/my clips", "group_by": r"(g\d+)", "fold": 2, "epochs": 3}
+    text = data_flags(values)
+    assert shlex.split(text) == ["--data_dir=/my clips", r"--group_by=(g\d+)", "--fold=2"]
+
+
+def test_the_list_of_what_chooses_clips_has_the_usual_values():
+    """The defaults of `Config` and of the flags are the same."""
+    assert {name: getattr(presets.PRESETS["small"], name) for name in CLIPS_OF_DATA} == CLIPS_OF_DATA
 
 
 @pytest.mark.parametrize("place", ["folder", "URL"])

@@ -52,15 +52,19 @@ def find_file(root, *names):
     )
 
 
-def read_lines(path):
+def read_lines(path, errors="strict"):
     """Returns the lines of a UTF-8 file as stripped `Entry`s of str, without blank lines.
+
+    Args:
+        path: path of the file.
+        errors: see `read_text`.
 
     Raises:
         ValueError: there is no line, or the file is unreadable.
     """
     lines = [
         Entry(path, f"line {number}", line.strip())
-        for number, line in enumerate(read_text(path).split("\n"), start=1)
+        for number, line in enumerate(read_text(path, errors).split("\n"), start=1)
         if line.strip()
     ]
     if not lines:
@@ -72,7 +76,7 @@ def read_table(path, columns):
     """Returns the rows of a CSV file with a header as `Entry`s of `{column: text}`.
 
     Fields are separated by commas, semicolons or tabs. Names of columns are in lower case. Blanks around
-    fields and blank lines do not count.
+    fields and blank lines do not count. Bytes that are not UTF-8 are read as in file names.
 
     Args:
         path: path of the file.
@@ -82,7 +86,7 @@ def read_table(path, columns):
         ValueError: the header lacks a column or repeats one, a row is not as long as the header, there is no
             row, or the file is unreadable.
     """
-    text = read_text(path)
+    text = read_text(path, "surrogateescape")
     header = next((line for line in text.split("\n") if line.strip()), "").lower()
     delimiter = next((sign for sign in ",;\t" if sign in header), ",")
     reader = csv.reader(text.split("\n"), delimiter=delimiter, strict=True)

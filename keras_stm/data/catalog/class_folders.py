@@ -1,7 +1,6 @@
 """Opens data sets with one folder per class, such as a user's own clips."""
 
 import os
-import warnings
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import grouping
@@ -20,8 +19,9 @@ def open_folder(root, split, exclude, *, validation_split, seed, group_by):
     if not os.path.isdir(root):
         raise ArgumentError("root", root, "must be an existing folder")
     folders = _split_folders(root)
+    grouping.check_use(group_by, folders.get("validation"))
     train_folder = folders.get("train", root)
-    train = _found_by_class(train_folder)
+    train, without_clips = _found_by_class(train_folder)
     if len(train) < 2:
         raise ArgumentError(
             "root",
@@ -35,7 +35,9 @@ def open_folder(root, split, exclude, *, validation_split, seed, group_by):
             f"must be 'train' or 'validation': {root} has no folder 'test' next to a folder 'train'",
         )
     folder = folders.get(split, train_folder)
-    found = train if folder == train_folder else _found_by_class(folder)
+    found = train
+    if folder != train_folder:
+        found, without_clips = _found_by_class(folder)
     unknown = sorted(set(found) - set(train))
     if unknown:
         raise ArgumentError(
@@ -46,7 +48,7 @@ def open_folder(root, split, exclude, *, validation_split, seed, group_by):
     records = [
         (path, label) for label, name in enumerate(train) if name in found for path in found[name].clips
     ]
-    unused = [path for each in found.values() for path in each.unused]
+    unused = without_clips + [path for each in found.values() for path in each.unused]
     # Videos outside of the class folders have no label.
     unused += [entry.path for place in {root, folder} for entry in visible(place) if _is_loose(entry)]
     if folders:
@@ -54,13 +56,18 @@ def open_folder(root, split, exclude, *, validation_split, seed, group_by):
     dataset = Dataset(records, tuple(train), unused=tuple(sorted(unused))).without(exclude)
     if split == "test" or "validation" in folders:
         return dataset
-    group_of = grouping.key_function(group_by, root, train_folder, has_class_folders=True)
+    paths = [path for path, _ in dataset.records]
+    group_of = grouping.key_function(group_by, root, train_folder, True, paths)
     return dataset.part(split, validation_split, seed, train_folder, group_of)
 
 
 def _split_folders(root):
     """Returns `{split: folder}` of the folders in `root`; none if `root` holds the classes themselves."""
     found = find_splits(root, SPLIT_NAMES)
+    others = {split: path for split, path in found.items() if split != "train"}
+    if "train" not in found and others and set(_with_clips(root)) <= set(others.values()):
+        names = " and ".join(map(os.path.basename, others.values()))
+        raise ArgumentError("root", root, f"must hold a folder train beside {names}")
     # If `train` has clips but no class folders, it is a class itself, for example of trains.
     if not os.path.isdir(found.get("train", "")) or not _has_classes(found["train"]):
         return {}
@@ -72,26 +79,32 @@ def _split_folders(root):
 
 
 def _has_classes(folder):
-    return any(search(each, may_be_clip=False).clips for each in _subfolders(folder))
+    return bool(_with_clips(folder))
+
+
+def _with_clips(folder):
+    return [each for each in _subfolders(folder) if search(each, may_be_clip=False).clips]
 
 
 def _found_by_class(root):
-    """Returns `{class name: searching.Found}`, sorted; skips folders without a clip."""
-    found_by_class = {}
+    """Returns `{class name: searching.Found}`, sorted, and the list of the folders without a clip."""
+    found_by_class, without_clips, images = {}, [], []
     for folder in _subfolders(root):
         found = search(folder, may_be_clip=False)
         if found.clips:
             found_by_class[os.path.basename(folder)] = found
         else:
-            warnings.warn(f"{folder} holds no video or folder of frames, so it is not a class", stacklevel=4)
+            without_clips.append(folder)
+            images += [path for path in found.unused if path.lower().endswith(FRAME_EXTENSIONS)]
     if not found_by_class:
+        directly = f"; {images[0]} must lie in a folder of the frames of one clip" if images else ""
         raise ArgumentError(
             "root",
             root,
             f"must hold one folder of clips per class, but no folder in {root} holds a clip: a video "
-            f"({', '.join(VIDEO_EXTENSIONS)}) or a folder of {', '.join(FRAME_EXTENSIONS)} files",
+            f"({', '.join(VIDEO_EXTENSIONS)}) or a folder of {', '.join(FRAME_EXTENSIONS)} files{directly}",
         )
-    return found_by_class
+    return found_by_class, without_clips
 
 
 def _subfolders(folder):

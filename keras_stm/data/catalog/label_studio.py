@@ -7,12 +7,12 @@ import re
 import urllib.parse
 
 import numpy as np
-from absl import logging
 
 from keras_stm.data import fragment
 from keras_stm.data.catalog.annotations import read_json_list
 from keras_stm.data.catalog.parts import Span, find_annotations, open_spans_of
 from keras_stm.data.video import VIDEO_EXTENSIONS, VideoError
+from keras_stm.progress import tell
 
 # Label Studio puts this in front of the name of an uploaded file.
 _UPLOAD = re.compile(r"[0-9a-f]{8}-")
@@ -32,7 +32,7 @@ def read_label_studio(root):
     Frames of `timelinelabels` count from 1, and the last one is included. They become times with the mean
     frame rate of the video. `choices` without a place are the label of a whole video, if it has no spans.
     Of several annotations of a task, the one that is marked as ground truth counts, or else the last one.
-    What is not used is counted and logged in one line.
+    What is not used is counted and told in one line.
 
     Args:
         root: path of the file, or of a folder with one file that ends in `.json`.
@@ -50,18 +50,18 @@ def read_label_studio(root):
             labels.setdefault(span.path, {})[span.label] = span
     for path in [path for path, spans in labels.items() if len(spans) > 1]:
         unused["spans with several labels"] += len(labels.pop(path))
-    counted = [f"{count} {what}" for what, count in sorted(unused.items()) if count]
+    counted = [f"{what} ({count})" for what, count in sorted(unused.items()) if count]
     if counted:
-        _tell(f"{file}: not used: {', '.join(counted)}")
+        _tell_once(f"{file}: not used: {', '.join(counted)}")
     if not labels:
         raise ValueError(f"{file}: expected timelinelabels or choices, but there are none")
     return file, [span for spans in labels.values() for span in spans.values()]
 
 
 @functools.cache
-def _tell(text):
-    # Each split of a data set is opened by itself; the line comes once.
-    logging.warning("%s", text)
+def _tell_once(text):
+    # Each split of a data set is opened by itself.
+    tell(text)
 
 
 def _spans(task, video, unused):

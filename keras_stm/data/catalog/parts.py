@@ -1,8 +1,6 @@
 """Makes data sets of labelled parts of videos."""
 
 import collections
-import dataclasses
-import hashlib
 import os
 import typing
 
@@ -108,44 +106,22 @@ def _name(path, folder):
 
 
 def _set_apart(dataset, split, validation_split, seed, file):
-    """Returns the spans of one split; whole videos are for validation, about a share of each class.
-
-    In an order that depends on the seed and the paths, a video is set apart if that brings the numbers of
-    validation spans nearer to the wanted ones, and leaves each class a span to train on.
-    """
+    """Returns the spans of one split; whole videos are set apart for validation, see `Dataset.part`."""
     folder = os.path.dirname(file)
-    counts = collections.defaultdict(collections.Counter)
-    for path, label in dataset.records:
-        counts[file_of(path)][label] += 1
-    total = sum(counts.values(), collections.Counter())
-    wanted = {label: max(1, round(count * validation_split)) for label, count in total.items()}
 
-    def rank(video):
-        return hashlib.sha256(os.fsencode(f"{seed}/{os.path.relpath(video, folder)}")).digest()
+    def video_of(path):
+        return os.path.relpath(file_of(path), folder)
 
-    def distance(held):
-        return sum(abs(held[label] - count) for label, count in wanted.items())
-
-    def leaves_some(held, video):
-        return all(held[label] < total[label] for label in counts[video])
-
-    apart, held = set(), collections.Counter()
-    videos = sorted(counts, key=rank)
-    for video in videos:
-        more = held + counts[video]
-        if leaves_some(more, video) and distance(more) < distance(held):
-            apart.add(video)
-            held = more
-    if not apart:
-        # Each video holds more than the wanted spans.
-        possible = [video for video in videos if leaves_some(counts[video], video)]
-        if not possible:
-            raise ValueError(
-                f"{file}: expected spans of some label in two videos, so that one video is for validation; a "
-                f"column `split` may set spans apart instead. Received: {len(videos)} videos"
-            )
-        apart = {min(possible, key=lambda video: distance(counts[video]))}
-    records = [
-        record for record in dataset.records if (file_of(record[0]) in apart) == (split == "validation")
-    ]
-    return dataclasses.replace(dataset, records=records, set_apart=True)
+    try:
+        # An empty validation split is an error for the training split too: it would be noticed late.
+        parts = {
+            name: dataset.part(name, validation_split, seed, folder, video_of)
+            for name in ("train", "validation")
+        }
+    except ArgumentError as error:
+        videos = {video_of(path) for path, _ in dataset.records}
+        raise ValueError(
+            f"{file}: expected spans of some label in two videos, so that one video is for validation; a "
+            f"column `split` may set spans apart instead. Received: {len(videos)} videos"
+        ) from error
+    return parts[split]

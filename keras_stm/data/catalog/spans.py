@@ -3,6 +3,7 @@
 import math
 import os
 
+from keras_stm.class_names import is_line
 from keras_stm.data.catalog.annotations import by_name, read_table
 from keras_stm.data.catalog.clips import SPLIT_NAMES
 from keras_stm.data.catalog.parts import Span, find_annotations, open_spans_of
@@ -36,6 +37,8 @@ def read_spans(root, has_score=False):
         fields = row.value
         if not fields["video"] or not fields["label"]:
             raise row.expected("a video and a label")
+        if not is_line(fields["label"]):
+            raise row.expected("a label in UTF-8")
         start, end = microseconds(fields["start"]), microseconds(fields["end"])
         if start is None or end is None or start >= end:
             raise row.expected("a start and a later end, in seconds, mm:ss or hh:mm:ss")

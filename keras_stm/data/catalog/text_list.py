@@ -8,6 +8,7 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.data import grouping
 from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
 from keras_stm.data.catalog.clips import SPLIT_NAMES, find_splits, to_dataset
+from keras_stm.data.frames import file_of
 from keras_stm.data.searching import is_video
 
 _FILES = {split: tuple(f"{name}.txt" for name in names) for split, names in SPLIT_NAMES.items()}
@@ -21,6 +22,7 @@ def open_list(root, split, exclude, *, validation_split, seed, group_by):
     Classes are those of `classes.txt`, or else the numbers up to the largest in any list.
     """
     lists = _find_lists(root)
+    grouping.check_use(group_by, lists.get("validation"))
     if split == "test" and "test" not in lists:
         raise ArgumentError("split", split, "must be 'train' or 'validation', because there is no test.txt")
     folder = os.path.dirname(lists["train"])
@@ -28,7 +30,7 @@ def open_list(root, split, exclude, *, validation_split, seed, group_by):
     class_names = read_names(classes_file) if os.path.lexists(classes_file) else None
     accepted = range(len(class_names) if class_names else _MOST_CLASSES)
     parse = functools.partial(_parse, folder=folder, accepted=accepted)
-    clips_of = {name: by_name(read_lines(path), parse) for name, path in lists.items()}
+    clips_of = {name: by_name(read_lines(path, "surrogateescape"), parse) for name, path in lists.items()}
     if class_names is None:
         largest = max(label for clips in clips_of.values() for label, _ in clips.values())
         class_names = tuple(map(str, range(largest + 1)))
@@ -40,7 +42,7 @@ def open_list(root, split, exclude, *, validation_split, seed, group_by):
     dataset = dataclasses.replace(dataset, stated_frames=stated)
     if split == "test" or "validation" in lists:
         return dataset
-    group_of = grouping.key_function(group_by, folder, folder, has_class_folders=False)
+    group_of = grouping.key_function(group_by, folder, folder, False, [path for path, _ in dataset.records])
     return dataset.part(split, validation_split, seed, folder, group_of)
 
 
@@ -68,7 +70,7 @@ def _parse(line, folder, accepted):
         path, num_frames = front, integer(last, range(1, 10**9))
         is_clip = num_frames is not None
     else:
-        is_clip = is_video(path)
+        is_clip = is_video(file_of(os.path.join(folder, path)))
     if not is_clip or label is None:
         raise line.expected(
             "`path label` for a video or `path num_frames label` for a folder of frames, "
@@ -96,6 +98,9 @@ def _existing(folder, names):
             return frozenset()
 
     paths = {name: os.path.join(folder, name) for name in names}
-    return {
-        name: path for name, path in paths.items() if os.path.basename(path) in listed(os.path.dirname(path))
-    }
+
+    def exists(path):
+        folder, name = os.path.split(file_of(path))
+        return name in listed(folder)
+
+    return {name: path for name, path in paths.items() if exists(path)}

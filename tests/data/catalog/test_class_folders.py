@@ -163,25 +163,27 @@ def test_hidden_and_other_files_are_ignored(tmp_path):
     assert found == [("a/1.MP4", 0), ("b/3.webm", 1), ("b/4.avi", 1)]
 
 
-def test_folder_without_videos_is_no_class_and_gives_a_warning(tmp_path):
+def test_a_folder_without_clips_is_no_class_and_counts_as_unused(tmp_path):
     root = class_folders(tmp_path)
     make_folder(tmp_path, ["empty/readme.md"])
-    with pytest.warns(UserWarning, match="/empty "):
-        assert open_dataset("folder", root).class_names == ("a", "b", "c")
+    dataset = open_dataset("folder", root)
+    assert dataset.class_names == ("a", "b", "c")
+    assert dataset.unused == (f"{root}/empty",)
 
 
 @pytest.mark.parametrize(
     "files,split,found",
     [
         ([], "train", ".webm"),
-        (["a/1.txt", "b/2.jpg"], "train", ".webm"),
+        (["a/1.txt", "b/2.jpg"], "train", "b/2.jpg must lie in a folder of the frames of one clip"),
+        (["val/a/1.mp4", "val/b/1.mp4", "TEST/a/2.mp4"], "train", "a folder train beside val and TEST"),
+        (["val/a/1.mp4", "val/b/1.mp4"], "validation", "a folder train beside val"),
         (["1.mp4", "2.mp4"], "train", ".webm"),
         (["a/1.mp4", "a/2.mp4"], "train", "1 (a)"),
         (["a/1.mp4", "b/1.mp4"], "validation", "two clips"),
         (["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"], "validation", "'c'"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*holds no video")
 def test_a_wrong_folder_is_named_in_one_line(tmp_path, files, split, found):
     root = make_folder(tmp_path, files)
     with pytest.raises(ArgumentError) as error:

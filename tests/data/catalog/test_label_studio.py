@@ -5,7 +5,6 @@ import os
 
 import numpy as np
 import pytest
-from absl import logging
 
 from keras_stm.data import frames
 from keras_stm.data.catalog import label_studio, open_dataset
@@ -93,7 +92,7 @@ def source(tmp_path_factory):
 @pytest.fixture
 def write(tmp_path, source, monkeypatch):
     """A function that writes an export and the videos of these names; returns the folder."""
-    label_studio._tell.cache_clear()
+    label_studio._tell_once.cache_clear()
 
     def write(tasks, *names):
         for name in names:
@@ -108,7 +107,7 @@ def write(tmp_path, source, monkeypatch):
 @pytest.fixture
 def told(monkeypatch):
     lines = []
-    monkeypatch.setattr(logging, "warning", lambda text, *args: lines.append(text % args))
+    monkeypatch.setattr(label_studio, "tell", lines.append)
     return lines
 
 
@@ -135,7 +134,7 @@ def test_frames_are_exact_where_the_container_rounds_times(write, tmp_path):
     assert spans_of(root) and os.path.exists(path)
     for i, (part, _) in enumerate(spans_of(root)):
         assert frames.count_frames(str(root / part)) == 3
-        assert frames.fragment.first_time(str(root / part)) == times[i] / 1000
+        assert frames.frame_times(str(root / part))[0] == times[i] * 1000
 
 
 def test_an_export_is_a_data_set(write, told):
@@ -177,18 +176,18 @@ def test_what_is_no_span_is_counted_in_one_line(write, told):
     start, what = line.split(": not used: ")
     assert start == f"{root}/project-1-at-2024-11-05-09-14-1a2b3c4d.json"
     assert what.split(", ") == [
-        "1 cancelled annotations",
-        "1 choices of videos with spans",
-        "1 empty annotations",
-        "1 further annotations of a task",
-        "1 results of type choices",
-        "1 results of type videorectangle",
-        "2 spans outside of their video",
-        "2 spans with several labels",
-        "1 spans without a start and an end",
-        "1 tasks without annotation",
-        "1 timelinelabels without one label",
-        "1 videos with several choices",
+        "cancelled annotations (1)",
+        "choices of videos with spans (1)",
+        "empty annotations (1)",
+        "further annotations of a task (1)",
+        "results of type choices (1)",
+        "results of type videorectangle (1)",
+        "spans outside of their video (2)",
+        "spans with several labels (2)",
+        "spans without a start and an end (1)",
+        "tasks without annotation (1)",
+        "timelinelabels without one label (1)",
+        "videos with several choices (1)",
     ]
 
 

@@ -91,7 +91,9 @@ def test_a_file_that_is_no_utf_8_or_cannot_be_read_is_refused(tmp_path, name, sp
     files = WRITERS[name](CLASSES)
     number = files[file].count("\n") + 2
     root = shipped.write(tmp_path, files | {file: f"{files[file]}\né".encode("latin-1")})
-    check_refused(tmp_path, file, split, name, f"line {number}:", "UTF-8")
+    # Names of files may be in another encoding: such a line is refused for what it lacks.
+    encoding = [] if file in ("spans.csv", "train.txt", "validation.txt", "test.txt") else ["UTF-8"]
+    check_refused(tmp_path, file, split, name, f"line {number}:", *encoding)
     (tmp_path / file).unlink()
     shipped.write(tmp_path, {f"{file}/inside": ""})
     check_refused(tmp_path, file, split, name, "directory")

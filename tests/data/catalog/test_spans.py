@@ -121,3 +121,17 @@ def test_no_video_and_no_test_spans_are_told(tmp_path):
         open_dataset("spans", root)
     with pytest.raises(ValueError, match="has no test spans"):
         open_dataset("spans", root, split="test")
+
+
+def test_names_of_videos_may_be_in_another_encoding_but_labels_not(tmp_path):
+    name = b"caf\xe9.mp4".decode(errors="surrogateescape")
+    (tmp_path / name).touch()
+    rows = f"video,start,end,label,split\n{name},0,1,x,train\n{name},1,2,y,train\n{name},2,3,x,val\n"
+    file = tmp_path / "spans.csv"
+    file.write_text(rows, errors="surrogateescape")
+    assert [file_of(path) for path, _ in open_dataset("spans", tmp_path).records] == [
+        str(tmp_path / name)
+    ] * 2
+    file.write_text(rows.replace(",y,", f",{name},"), errors="surrogateescape")
+    with pytest.raises(ValueError, match="spans.csv, line 3: expected a label in UTF-8"):
+        open_dataset("spans", tmp_path)

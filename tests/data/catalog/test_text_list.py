@@ -160,3 +160,15 @@ def test_videos_have_any_usual_ending(tmp_path):
     root = shipped.write(tmp_path, {"train.txt": "a.MTS 0\nb.3gp 1\n", "val.txt": "a.MTS 0\n", "a.MTS": ""})
     dataset = open_dataset("list", root)
     assert relative(dataset, root) == [("a.MTS", 0)] and dataset.missing == (f"{root}/b.3gp",)
+
+
+def test_a_line_may_name_a_part_of_a_video_and_a_file_whose_name_is_not_utf_8(tmp_path):
+    name = b"caf\xe9.mov".decode(errors="surrogateescape")
+    for file in ("a.mov", name):
+        (tmp_path / file).touch()
+    lines = ["a.mov#t=0,1 0", "a.mov#t=1,2 1", "b.mov#t=1,2 1", f"{name} 0"]
+    (tmp_path / "train.txt").write_text("\n".join(lines), errors="surrogateescape")
+    (tmp_path / "val.txt").write_text("a.mov 0")
+    dataset = open_dataset("list", tmp_path)
+    assert relative(dataset, tmp_path) == [("a.mov#t=0,1", 0), ("a.mov#t=1,2", 1), (name, 0)]
+    assert [os.path.basename(path) for path in dataset.missing] == ["b.mov#t=1,2"]
