@@ -34,6 +34,15 @@ def test_curves_are_drawn_from_epoch_1_on_for_both_sets(tmp_path, monkeypatch):
             np.testing.assert_array_equal(line.get_ydata(), column)
 
 
+@pytest.mark.parametrize("mean, lines", [(0.9, 2), (0.6, 3)])
+def test_the_mean_of_the_classes_is_drawn_if_it_differs(mean, lines, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr("keras_stm.plots.curves.save_figure", lambda figure, file: figures.append(figure))
+    row = {"epoch": 0, "loss": 1, "val_loss": 1, "accuracy": 0.9, "val_accuracy": 0.9}
+    plots.plot_curves(tmp_path / "curves.png", [{**row, "val_mean_class_accuracy": mean}])
+    assert [len(axes.lines) for axes in figures[0].axes] == [2, lines]
+
+
 @pytest.mark.parametrize("opened", [False, True])
 def test_a_figure_is_written_as_png_under_any_name_and_into_open_files(opened, tmp_path):
     path = tmp_path / "curves.partial"
