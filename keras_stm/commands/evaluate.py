@@ -1,7 +1,7 @@
 """Evaluates a trained model by the protocols of the paper.
 
-  keras-stm evaluate --model=saved_models/small-stm_small       # on the embedded data set
-  keras-stm evaluate --model=RUN --data_dir=FOLDER              # your clips, see `keras-stm fit`
+  keras-stm evaluate --model=RUN                                # on the data that it was trained on
+  keras-stm evaluate --model=RUN --data_dir=FOLDER              # on other clips, see `keras-stm fit`
   keras-stm evaluate --model=RUN --data_dir=FOLDER --dataset=something_v2 --protocol=paper
   keras-stm evaluate --model=RUN --frames=reversed              # how much does frame order matter?
   keras-stm evaluate --spans=PREDICTED.csv --dataset=spans --data_dir=TRUE.csv    # when what happens
