@@ -15,6 +15,11 @@ def flatten_layers(layer):
     return list(layer._flatten_layers())
 
 
+def children(layer):
+    """Returns a list of the layers that a layer owns directly."""
+    return list(layer._layers)
+
+
 class Call(typing.NamedTuple):
     """One call of a layer in a functional model.
 

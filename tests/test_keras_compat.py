@@ -34,6 +34,12 @@ def test_flatten_layers():
     assert {*inner.layers, inner, model.layers[-1].layer} <= {*found}, CHANGED + "Layer._flatten_layers"
 
 
+def test_layers_of_a_layer():
+    inner = keras.layers.Dense(1)
+    outer = keras.layers.TimeDistributed(inner)
+    assert keras_compat.children(outer) == [inner]
+
+
 def test_nodes_by_depth():
     model = small_model()
     assert hasattr(model, "_nodes_by_depth"), CHANGED + "Functional._nodes_by_depth"

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_stm.arguments import ArgumentError, one_of, positive_int, standardize_data_format
 from keras_stm.layers.batch_norm import batch_norm
+from keras_stm.layers.composite import Composite
 from keras_stm.layers.per_frame import (
     FrameDepthwiseConv2D,
     FrameMaxPool2D,
@@ -17,7 +18,7 @@ from keras_stm.layers.per_frame import (
 
 
 @register
-class CMM(keras.layers.Layer):
+class CMM(Composite):
     """Channel-wise Motion Module (paper, section 3.2, Eq. 2).
 
     ```

@@ -1,10 +1,10 @@
 """CSTM, the Channel-wise SpatioTemporal Module."""
 
-import keras
 from keras import ops
 
 from keras_stm.arguments import one_of, positive_int, standardize_data_format
 from keras_stm.layers.batch_norm import batch_norm
+from keras_stm.layers.composite import Composite
 from keras_stm.layers.per_frame import (
     clip_channels,
     frame_conv,
@@ -15,7 +15,7 @@ from keras_stm.layers.temporal_conv import KINDS, TemporalConv
 
 
 @register
-class CSTM(keras.layers.Layer):
+class CSTM(Composite):
     """Channel-wise SpatioTemporal Module (paper, section 3.1, Eq. 1).
 
     ```

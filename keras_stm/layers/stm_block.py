@@ -1,11 +1,11 @@
 """The residual block of STM."""
 
-import keras
 from keras import ops
 
 from keras_stm.arguments import one_of, positive_int, standardize_data_format, subset_of
 from keras_stm.layers.batch_norm import batch_norm
 from keras_stm.layers.cmm import CMM
+from keras_stm.layers.composite import Composite
 from keras_stm.layers.cstm import CSTM
 from keras_stm.layers.per_frame import (
     channel_axis,
@@ -22,7 +22,7 @@ FUSIONS = ("sum", "concat", "mean")
 
 
 @register
-class STMBlock(keras.layers.Layer):
+class STMBlock(Composite):
     """The STM block: a residual bottleneck around CSTM and CMM (paper, section 3.3, Fig. 3).
 
     ```
