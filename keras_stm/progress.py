@@ -5,6 +5,8 @@ import time
 
 import keras
 
+from keras_stm.file_names import without_control
+
 _SECONDS_BETWEEN_LINES = 30
 
 
@@ -72,14 +74,20 @@ def counted(number, noun):
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def tell(line):
+def tell(line, file=None):
     """Prints a line in place of the bar, if there is a bar; the next `update` of the bar shows it again.
 
-    The line may have file names that are not UTF-8.
+    The line may have names from files: file names that are not UTF-8, and control characters.
+
+    Args:
+        line: text of one or more lines.
+        file: stream to print to; `None` is the standard output.
     """
-    line = f"\r\033[K{line}" if sys.stdout.isatty() else line
+    file = file or sys.stdout
+    line = without_control(line)
+    line = f"\r\033[K{line}" if file.isatty() else line
     try:
-        print(line, flush=True)
+        print(line, file=file, flush=True)
     except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "utf-8"
-        print(line.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+        encoding = file.encoding or "utf-8"
+        print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)

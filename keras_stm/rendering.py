@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from keras_stm.data.frames import file_of, iterate_frames, probe
 from keras_stm.data.video import VideoError, stated_rate
+from keras_stm.file_names import printable
 
 # Containers that can hold H.264.
 EXTENSIONS = (".m4v", ".mkv", ".mov", ".mp4")
@@ -126,7 +127,7 @@ def draw_panel(predictions, width, height):
             draw.rectangle((gap, top, gap + bar - 1, top + row - 1), _BAR)
         score = f"{prediction['score']:.1%}"
         left, right, middle = 3 * gap, panel_width - 3 * gap, top + row / 2
-        label = shorten(prediction["label"], font, right - left - font.getlength(score) - size)
+        label = shorten(printable(prediction["label"]), font, right - left - font.getlength(score) - size)
         draw.text((left, middle), label, _TEXT, font, anchor="lm")
         draw.text((right, middle), score, _TEXT, font, anchor="rm")
     return panel

@@ -104,26 +104,26 @@ def _run(values, paths):
 
 def print_report(findings):
     """Prints a summary of the findings that fits on a screen."""
-    print(f"\n{findings['data_dir']}: {findings['classes']} classes")
+    tell(f"\n{findings['data_dir']}: {findings['classes']} classes")
     for split, found in findings["splits"].items():
-        print(f"{split:>12}{found['clips']:10,} clips, {found['readable']:,} of them can be read")
+        tell(f"{split:>12}{found['clips']:10,} clips, {found['readable']:,} of them can be read")
         if found["balance"]:
             (smallest, least), (largest, most) = found["balance"]["smallest"], found["balance"]["largest"]
             median, ratio = as_text(found["balance"]["median"]), as_text(found["balance"]["ratio"])
-            print(
+            tell(
                 f"{least:22,} ({smallest}) to {most:,} ({largest}) per class, median {median}, ratio {ratio}"
             )
             if split == "train" and found["balance"]["ratio"] >= IMBALANCED:
                 advice = "train with --sampling_weights=balanced or --class_weights=balanced"
-                print(f"{'':22} imbalanced: {advice}")
+                tell(f"{'':22} imbalanced: {advice}")
             if found["balance"]["empty"]:
-                print(f"{'':22} none of {_first(found['balance']['empty'])}")
+                tell(f"{'':22} none of {_first(found['balance']['empty'])}")
         if found["missing"]:
-            print(f"{len(found['missing']):22,} more are listed but do not exist: {_first(found['missing'])}")
+            tell(f"{len(found['missing']):22,} more are listed but do not exist: {_first(found['missing'])}")
 
     if findings["unused"]:
         count = len(findings["unused"])
-        print(f"{count:22,} files or folders are no clips of a class: {_first(findings['unused'])}")
+        tell(f"{count:22,} files or folders are no clips of a class: {_first(findings['unused'])}")
 
     leaks, copies = [], []
     for group in findings["copies"]:
@@ -139,18 +139,18 @@ def print_report(findings):
     )
     _print_examples("copies", f"the same clip several times in one split; not in {EXCLUDE}", copies)
 
-    print(f"\n{'':16}{'min':>9}{'median':>9}{'max':>9}   most frequent")
+    tell(f"\n{'':16}{'min':>9}{'median':>9}{'max':>9}   most frequent")
     for name, found in findings["facts"].items():
         numbers = "".join(f"{as_text(found.get(key, '')):>9}" for key in ("min", "median", "max"))
         frequent = ", ".join(f"{as_text(value)} ({count:,})" for value, count in found["most_frequent"])
-        print(f"{name:16}{numbers}   {frequent or 'unknown'}")
+        tell(f"{name:16}{numbers}   {frequent or 'unknown'}")
 
 
 def _print_examples(title, meaning, examples):
     if examples:
-        print(f"\n{title} ({len(examples):,}): {meaning}")
+        tell(f"\n{title} ({len(examples):,}): {meaning}")
         for example in examples[:_LISTED]:
-            print(f"  {example}")
+            tell(f"  {example}")
 
 
 def _first(names, separator=", "):
@@ -160,13 +160,13 @@ def _first(names, separator=", "):
 
 def print_next(findings, output):
     """Prints where the findings are and what to do about them."""
-    print(f"\n{', '.join((FINDINGS, EXCLUDE, HISTOGRAMS))}: {output}")
+    tell(f"\n{', '.join((FINDINGS, EXCLUDE, HISTOGRAMS))}: {output}")
     medians = {name: found.get("median", 0) for name, found in findings["facts"].items()}
     if findings["dataset"] != "packed" and (medians["short side"] > _LARGE or medians["seconds"] > _LONG):
-        print("The clips are large or long: after `keras-stm pack`, reading them is several times faster.")
+        tell("The clips are large or long: after `keras-stm pack`, reading them is several times faster.")
     if findings["suggested_group_by"]:
         flag = shlex.join([f"--group_by={findings['suggested_group_by']}"])
-        print(f"Names suggest that several clips come from one source. Keep them in one split: {flag}")
+        tell(f"Names suggest that several clips come from one source. Keep them in one split: {flag}")
     # Packed clips are chosen when they are packed.
     if any(findings["unreadable"].values()) and findings["dataset"] != "packed":
         flags = data_flags({**findings, "exclude": os.path.join(output, EXCLUDE)})

@@ -32,6 +32,7 @@ from keras_stm.data.dataset import SPLITS
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.views import PROTOCOLS
 from keras_stm.embedding import FEATURES, PATHS, embed
+from keras_stm.progress import tell
 from keras_stm.train import devices
 from keras_stm.train.data import CLIPS_OF_DATA, open_splits
 from keras_stm.train.evaluate import data_settings
@@ -78,7 +79,7 @@ def _embed(name, values, paths):
 
     def report(path, reason):
         errors.append(path)
-        print(f"{name}: {path}: {reason}", file=sys.stderr, flush=True)
+        tell(f"{name}: {path}: {reason}", file=sys.stderr)
 
     if paths:
         found = predicting.find_clips(paths)
@@ -101,7 +102,7 @@ def _embed(name, values, paths):
         )
     if not len(features):
         return 1
-    print(f"{FEATURES} {features.shape}, {PATHS}: {output}")
+    tell(f"{FEATURES} {features.shape}, {PATHS}: {output}")
     return 2 if errors else 0
 
 

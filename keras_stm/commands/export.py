@@ -19,6 +19,7 @@ from absl import flags
 from keras_stm import export as keras_stm_export
 from keras_stm import inference
 from keras_stm.commands.main import run
+from keras_stm.progress import tell
 from keras_stm.train import run_folder
 from keras_stm.train.devices import leave_gpus_to_backend
 
@@ -86,7 +87,7 @@ def export(model, output=None, format="saved_model", top_k=5):
     if format == "onnx":
         output = os.path.expanduser(output or os.path.join(folder, run_folder.ONNX))
         keras_stm_export.save_onnx(trained.model, output, **options)
-        print(f"{output}: input `clip`, uint8 (N, F, H, W, 3); output `scores`")
+        tell(f"{output}: input `clip`, uint8 (N, F, H, W, 3); output `scores`")
         return output
 
     output = os.path.expanduser(output or next_version(os.path.join(folder, _SERVING)))
@@ -106,13 +107,13 @@ def next_version(folder):
 
 def report(path):
     """Prints how to serve the SavedModel at an absolute path, and how to send it a request."""
-    print(f"{path}: signatures serving_default, jpeg and float; its example request is answered correctly")
+    tell(f"{path}: signatures serving_default, jpeg and float; its example request is answered correctly")
     versions, version = os.path.split(path)
     if not version.isdecimal():
-        print("TF Serving needs a folder of versions: pass --output=.../1 to use it.")
+        tell("TF Serving needs a folder of versions: pass --output=.../1 to use it.")
         return
     folder = os.path.dirname(versions) if os.path.basename(versions) == _SERVING else versions
     name = re.sub(r"[^\w.-]", "_", os.path.basename(folder))
-    print(f"""Try next:
+    tell(f"""Try next:
   docker run -p 8501:8501 -v "{versions}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving
   curl -d "@{path}/assets.extra/request.json" http://localhost:8501/v1/models/{name}:predict""")

@@ -4,7 +4,10 @@ import os
 import re
 import sys
 
+from absl import logging
+
 from keras_stm.commands.flags import parse
+from keras_stm.file_names import without_control
 
 STOPPED = "stopped; nothing was written."
 
@@ -34,6 +37,7 @@ def run(argv, define_flags, command, usage, takes_paths=False, stopped=STOPPED):
     for stream in (sys.stdout, sys.stderr):
         # File names may be invalid UTF-8, and a terminal may lack some characters of names.
         stream.reconfigure(errors="surrogateescape" if stream.encoding == "utf-8" else "replace")
+    logging.get_absl_logger().addFilter(_without_control)
     name = os.path.basename(argv[0])
     try:
         return command(values, paths)
@@ -43,7 +47,12 @@ def run(argv, define_flags, command, usage, takes_paths=False, stopped=STOPPED):
         # The reader of the output has enough of it, which is no error.
         raise
     except Exception as error:
-        sys.exit(f"{name}: {explain(error)}")
+        sys.exit(without_control(f"{name}: {explain(error)}"))
+
+
+def _without_control(record):
+    record.msg, record.args = without_control(record.getMessage()), ()
+    return True
 
 
 def explain(error):

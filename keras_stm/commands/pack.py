@@ -21,6 +21,7 @@ from keras_stm.commands import main as commands
 from keras_stm.commands.flags import define_class_order, define_data, define_max_unreadable, define_workers
 from keras_stm.data.packing import pack
 from keras_stm.data.paths import absolute
+from keras_stm.progress import tell
 from keras_stm.train.devices import hide_gpus
 from keras_stm.train.presets import PRESETS
 
@@ -106,7 +107,7 @@ def _run(values, paths):
     )
     if is_finished:
         preset = f" --preset={values.dataset}" if values.dataset in PRESETS else ""
-        print(f"Try next:\n  keras-stm fit{preset} --data_dir={absolute(values.output)}")
+        tell(f"Try next:\n  keras-stm fit{preset} --data_dir={absolute(values.output)}")
 
 
 def parse_worker(text):

@@ -30,6 +30,7 @@ from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import PROTOCOLS
+from keras_stm.progress import tell
 from keras_stm.train import devices
 
 _MODEL = os.path.join("saved_models", "small-stm_small")
@@ -139,9 +140,9 @@ def _predict(name, values, paths):
     if values.render and answered and "error" not in answered[0]:
         try:
             predicting.render(answered[0], values.render)
-            print(f"{values.render}: the video with these classes drawn on it")
+            tell(f"{values.render}: the video with these classes drawn on it")
         except VideoError as error:
-            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            tell(f"{name}: {error}", file=sys.stderr)
             is_whole = False
     if not answered:
         return 1
@@ -183,16 +184,16 @@ def check_outputs(outputs, clips, overwrite):
 def print_answer(name, answer):
     """Prints the predictions of a video, and its error, if any, to stderr after `name`."""
     if predicting.is_answered(answer):
-        print(answer["file"])
+        tell(answer["file"])
         rows = answer.get("spans") or answer["predictions"]
         width = min(max(len(row["label"]) for row in rows), _NAME)
         for row in rows:
             time = f"{clock(row['start'])} - {clock(row['end'])}  " if "start" in row else ""
             bar = "█" * round(row["score"] * _BAR)
-            print(f"  {time}{row['label']:{width}}  {row['score']:6.1%}  {bar}".rstrip())
+            tell(f"  {time}{row['label']:{width}}  {row['score']:6.1%}  {bar}".rstrip())
         sys.stdout.flush()
     if "error" in answer:
-        print(f"{name}: {answer['file']}: {answer['error']}", file=sys.stderr, flush=True)
+        tell(f"{name}: {answer['file']}: {answer['error']}", file=sys.stderr)
 
 
 def clock(seconds):

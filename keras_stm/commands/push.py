@@ -10,6 +10,7 @@ folder. Everyone loads the model by hf://user/name. Log in before with `hf auth 
 from absl import flags
 
 from keras_stm.commands.main import run
+from keras_stm.progress import tell
 from keras_stm.train.pushing import push
 
 _STOPPED = "stopped. The model on the Hub may be incomplete."
@@ -33,4 +34,4 @@ def main(argv):
 def _push(values, paths):
     if len(paths) != 2:
         raise ValueError("pass the folder of a run and the name of the model: keras-stm push RUN user/name")
-    print(f"{push(*paths, licence=values.license)}: load it by hf://{paths[1]}")
+    tell(f"{push(*paths, licence=values.license)}: load it by hf://{paths[1]}")

@@ -17,6 +17,7 @@ from absl import flags
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.drawing import draw
+from keras_stm.progress import tell
 
 
 def define_flags(values):
@@ -58,7 +59,7 @@ def _visualize(values, paths):
     (path,) = paths
     output = values.output or os.path.join("saved_models", f"visualize-{_stem(path)}")
     for file in draw(path, values.model, output, values.block, values.class_name):
-        print(file)
+        tell(file)
 
 
 def _stem(path):

@@ -135,7 +135,7 @@ def _open_splits(splits, name, root, **options):
             tell(f"No test set is packed: {error}")
             continue
         if opened[split].missing:
-            print(f"{split}: {len(opened[split].missing):,} clips that its lists name do not exist")
+            tell(f"{split}: {len(opened[split].missing):,} clips that its lists name do not exist")
     if not splits and "test" in opened and opened["test"].records == opened["validation"].records:
         del opened["validation"]
     return opened
@@ -198,7 +198,7 @@ def _write_shards(job, worker, workers):
     for index, shard_clips in itertools.groupby(clips(), lambda clip: clip[0] % num_shards):
         shards.write_shard(job.output, job.split, index, job.settings, shard_clips)
         if not sys.stdout.isatty():
-            print(f"{job.split}: shard {index + 1} of {num_shards} is written", flush=True)
+            tell(f"{job.split}: shard {index + 1} of {num_shards} is written")
     progress.close()
 
 
@@ -207,7 +207,7 @@ def _finish(job):
     finished = _finished_shards(job)
     num_shards = job.settings["num_shards"]
     if len(finished) < num_shards:
-        print(
+        tell(
             f"{job.split}: {len(finished)} of {num_shards} shards are finished; other workers have the rest."
         )
         return False
@@ -219,7 +219,7 @@ def _finish(job):
     job.left_out.check()
     manifest = shards.write_manifest(job.output, job.split, job.settings, job.dataset.class_names, sidecars)
     left_out = len(manifest["left_out"])
-    print(
+    tell(
         f"{job.split}: {manifest['clips']:,} clips, {manifest['frames']:,} frames, "
         f"{manifest['bytes'] / 1e6:,.1f} MB"
         + (f"; {left_out:,} clips could not be read and were skipped" if left_out else "")

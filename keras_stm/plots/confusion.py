@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from keras_stm.file_names import printable
-from keras_stm.plots.figures import new_figure, save_figure
+from keras_stm.plots.figures import literal, new_figure, save_figure
 
 # With more classes, counts do not fit into the cells.
 _COUNTED = 30
@@ -26,7 +25,7 @@ def plot_confusion(file, evaluation, title):
     counts = evaluation.confusion_matrix
     classes = len(counts)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    names = [_shortened(name) for name in evaluation.class_names]
+    names = [literal(_shortened(name)) for name in evaluation.class_names]
     # In inches and points: a cell is at least as high as a line of text, and larger if there is room.
     cell = float(np.clip(8 / classes, 0.14, 0.7))
     font = float(np.clip(cell * 72 * 0.72, 7, 10))
@@ -58,7 +57,7 @@ def plot_confusion(file, evaluation, title):
                 *(column, row, f"{counts[row, column]:,}"),
                 **{"ha": "center", "va": "center", "color": color, "fontsize": font},
             )
-    figure.suptitle(printable(title), x=0.01, ha="left", fontsize=heading)
+    figure.suptitle(literal(title), x=0.01, ha="left", fontsize=heading)
     bar = figure.colorbar(image, ax=axes, shrink=min(0.8, 8 / side), ticks=(0, 0.01, 0.05, 0.2, 0.5, 1))
     bar.set_label("share of the true class's videos", fontsize=heading)
     bar.ax.set_yticklabels(["0", "1%", "5%", "20%", "50%", "100%"], fontsize=heading - 1)

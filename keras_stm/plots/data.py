@@ -4,7 +4,7 @@ import collections
 
 import numpy as np
 
-from keras_stm.plots.figures import new_figure, save_figure
+from keras_stm.plots.figures import literal, new_figure, save_figure
 
 # Precision to which the numbers are rounded.
 _STEPS = {"short side": 1, "frames/s": 0.01, "seconds": 0.1, "frames": 1}
@@ -80,7 +80,7 @@ def _plot_classes(axes, class_sizes, class_names):
     if named:
         names = [class_names[label] for label in order]
         names = [f"{name[:_NAME_LENGTH]}..." if len(name) > _NAME_LENGTH else name for name in names]
-        axes.set_yticks(places, names, fontsize="small")
+        axes.set_yticks(places, list(map(literal, names)), fontsize="small")
         axes.set(xlabel="clips", ylim=(max(len(names), _VALUES) - 0.5, -0.5))
         axes.xaxis.get_major_locator().set_params(integer=True)
     else:

@@ -3,6 +3,8 @@
 import functools
 import io
 
+from keras_stm.file_names import printable
+
 
 def new_figure(width, height, **options):
     """Returns an empty figure that is not registered with pyplot.
@@ -37,3 +39,8 @@ def _png(figure):
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=72)
     return file.getvalue()
+
+
+def literal(text):
+    """Returns text that a figure shows as it is: `$` starts no formula, control characters are escapes."""
+    return printable(text).replace("$", r"\$")

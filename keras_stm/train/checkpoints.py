@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 
+from keras_stm.progress import tell
 from keras_stm.replacing import replacing
 
 
@@ -63,7 +64,7 @@ class Checkpoints:
                 damaged.append(f"{path} is damaged ({error})")
                 continue
             for line in damaged:
-                print(f"{line}: the run resumes from an earlier epoch.")
+                tell(f"{line}: the run resumes from an earlier epoch.")
             return arrays, history
         if damaged:
             raise ValueError(f"{damaged[0]}. Set `overwrite` to restart the run.")

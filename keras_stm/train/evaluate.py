@@ -153,7 +153,7 @@ def _score(trained, orders, class_names, batch_size, folder):
     results = {}
     for order, views_of in orders.items():
         if len(orders) > 1:
-            print(f"Frames {order}:", flush=True)
+            tell(f"Frames {order}:")
         with evaluation_folder.write_scores(folder, order, class_names) as on_video:
             results[order] = evaluation.evaluate(predict_fn, views_of, class_names, batch_size, on_video)
     return results
@@ -201,7 +201,7 @@ def open_data(trained, split, settings, max_unreadable, workers):
     else:
         left_out = LeftOut(len(opened.records), max_unreadable, tell)
         if opened.missing:
-            print(f"{len(opened.missing)} videos are listed by the data set, but do not exist.")
+            tell(f"{len(opened.missing)} videos are listed by the data set, but do not exist.")
     if any(label is None for _, label in opened.records):
         raise ValueError(
             f"`split`: the {split} videos have no labels to compare with; use `keras-stm predict` to predict "
@@ -290,38 +290,38 @@ def compare(results, frames):
 def print_report(results, result, output):
     """Prints the accuracies, the most frequent mistakes, and the number of skipped videos."""
     for order, found in results.items():
-        print(f"\nFrames {order}:" if len(results) > 1 else "")
+        tell(f"\nFrames {order}:" if len(results) > 1 else "")
         top5 = f", top-5 {found.top5:.1%}" if len(found.class_names) > 5 else ""
-        print(
+        tell(
             f"top-1 {found.top1:.1%}{top5}, mean class accuracy {found.mean_class_accuracy:.1%} of "
             f"{found.num_videos:,} videos"
         )
         if found.within_pair_accuracy is not None:
-            print(
+            tell(
                 f"within-pair accuracy {found.within_pair_accuracy:.1%}: share of videos whose class scores "
                 f"higher than its time reversal; by their names, {found.reversible.sum()} of "
                 f"{len(found.class_names)} classes have one"
             )
         if order == "ordered" and found.worst_confusions():
-            print("Most frequent mistakes:")
+            tell("Most frequent mistakes:")
             for confusion in found.worst_confusions(_LISTED):
-                print(
+                tell(
                     f"  {confusion.count:5,} ({confusion.share:4.0%} of the class)  "
                     f"{confusion.true} -> {confusion.predicted}"
                 )
     order = result["order"]
     if order:
         altered = results[order["frames"]]
-        print(
+        tell(
             f"\nFrame order accounts for {100 * order['difference']:.1f} points of top-1: "
             f"{order['top1_ordered']:.1%} ordered, {altered.top1:.1%} {order['frames']}"
         )
         if order["frames"] == "reversed" and altered.called_reversal is not None:
-            print(
+            tell(
                 f"{altered.called_reversal:.1%} of the reversed clips of these classes are predicted as the "
                 "time reversal of their class"
             )
     for what, count in result["left_out"].items():
         if count:
-            print(f"{count:,} videos are {what} and were skipped: {run_folder.LEFT_OUT}")
+            tell(f"{count:,} videos are {what} and were skipped: {run_folder.LEFT_OUT}")
     tell(f"Tables, scores and confusion matrix: {output}")

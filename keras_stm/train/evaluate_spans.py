@@ -7,6 +7,7 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.data.catalog.label_studio import read_label_studio
 from keras_stm.data.catalog.spans import read_spans
 from keras_stm.data.paths import absolute
+from keras_stm.progress import tell
 from keras_stm.replacing import replacing
 from keras_stm.temporal_map import evaluate_spans as compare
 from keras_stm.train import run_folder
@@ -84,12 +85,12 @@ def print_report(result, output):
         result[name] for name in ("mean_average_precision", "true_spans", "predicted_spans")
     )
     width = max(map(len, (*true, "mean")))
-    print(f"{'':{width}}{''.join(f'  IoU {each}' for each in mean)}   true  predicted")
+    tell(f"{'':{width}}{''.join(f'  IoU {each}' for each in mean)}   true  predicted")
     rows = [(name, row, true[name], predicted[name]) for name, row in result["average_precision"].items()]
     for name, row, *counts in (*rows, ("mean", mean, sum(true.values()), sum(predicted.values()))):
         shares = "".join(f"{share:9.1%}" for share in row.values())
-        print(f"{name:{width}}{shares}{counts[0]:7,}{counts[1]:11,}")
+        tell(f"{name:{width}}{shares}{counts[0]:7,}{counts[1]:11,}")
     ignored = result["predicted_spans_of_other_classes"]
     if ignored:
-        print(f"{ignored:,} predicted spans are of classes without true spans and were ignored.")
-    print(f"Result: {os.path.join(output, RESULT)}")
+        tell(f"{ignored:,} predicted spans are of classes without true spans and were ignored.")
+    tell(f"Result: {os.path.join(output, RESULT)}")

@@ -69,7 +69,7 @@ def fit(
     config = data.settings
     folder = run_folder.RunFolder(output, _record(config, data, devices), overwrite, max_to_keep)
     if devices.from_first(folder.is_finished):
-        print(_FINISHED.format(output))
+        tell(_FINISHED.format(output))
         devices.from_first(folder.drop_checkpoints)
         return
 
@@ -81,10 +81,10 @@ def fit(
         devices.from_first(lambda: locked.enter_context(folder.lock()))
         if devices.from_first(folder.is_finished):
             # Another process finished it since the check above.
-            print(_FINISHED.format(output))
+            tell(_FINISHED.format(output))
             return
         devices.from_first(lambda: begin(folder, model, data))
-        print(describe_plan(data))
+        tell(describe_plan(data))
         with devices.scope(), Interruption(devices) as interruption:
             training = Training(model, folder, data, devices, interruption)
             training.run(tensorboard, callbacks)
@@ -131,7 +131,7 @@ def _load_better_epoch(training):
             return better, training.model.get_weights()
         except ValueError as error:
             # Do not lose the run for this: it has its last epoch's weights.
-            print(f"{run_folder.BEST_MODEL} is not written: {error}")
+            tell(f"{run_folder.BEST_MODEL} is not written: {error}")
     return None, None
 
 
@@ -262,27 +262,27 @@ def save_model(model, path, class_names, clip):
 
 def report(result, better, config, data, output):
     """Prints the accuracy of the model, the number of skipped clips, and what to try next."""
-    print(f"\n{config.model}: top-1 {result.top1:.1%} of {result.num_videos} validation clips")
+    tell(f"\n{config.model}: top-1 {result.top1:.1%} of {result.num_videos} validation clips")
     if data.embedded:
-        print(
+        tell(
             f"within-pair accuracy {result.within_pair_accuracy:.1%}: share of clips whose class scores "
             "higher than its time reversal; a model that ignores frame order has 50%"
         )
     if better:
         name = config.validation_metric
         value = f"{better[name]:.4f}" if name == "val_loss" else f"{better[name]:.1%}"
-        print(f"Epoch {better['epoch'] + 1} had a better {name}, {value}: {run_folder.BEST_MODEL}")
+        tell(f"Epoch {better['epoch'] + 1} had a better {name}, {value}: {run_folder.BEST_MODEL}")
     if data.left_out.reasons:
         count, total = len(data.left_out.reasons), data.left_out.num_clips
-        print(f"{count} of {total} clips could not be read and were skipped: {run_folder.LEFT_OUT}")
-    print(f"Model, history, curves and SavedModel: {output}\nTry next:")
+        tell(f"{count} of {total} clips could not be read and were skipped: {run_folder.LEFT_OUT}")
+    tell(f"Model, history, curves and SavedModel: {output}\nTry next:")
     model = shlex.join([f"--model={output}"])
-    print(f"  keras-stm predict clip.mp4 {model}    predict; or: evaluate, visualize")
+    tell(f"  keras-stm predict clip.mp4 {model}    predict; or: evaluate, visualize")
     if data.embedded:
         other = "tsn_small" if config.model.startswith("stm") else "stm_small"
-        print(f"  keras-stm fit --model={other}    train another network with the same recipe")
-        print("  keras-stm fit --data_dir=FOLDER    train on your own clips: one folder for each class")
+        tell(f"  keras-stm fit --model={other}    train another network with the same recipe")
+        tell("  keras-stm fit --data_dir=FOLDER    train on your own clips: one folder for each class")
     else:
         clips = data_flags(dataclasses.asdict(config))
         tell(f"  keras-stm fit --preset=finetune --weights=kinetics400 {clips}    needs a GPU")
-        print("  keras-stm fit --help    other settings: `epochs`, `learning_rate`, `num_frames`")
+        tell("  keras-stm fit --help    other settings: `epochs`, `learning_rate`, `num_frames`")

@@ -11,13 +11,15 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import logging
 
 from keras_stm import predicting
 from keras_stm.arguments import ArgumentError
-from keras_stm.commands import main
+from keras_stm.commands import main, predict
 from keras_stm.data import checking, open_dataset, packing
 from keras_stm.data.exclude import read_exclude
 from keras_stm.file_names import printable
+from keras_stm.plots import figures
 from keras_stm.train import evaluate, run_folder
 from tests.data.videos import write_video
 from tests.train.small_runs import run, untraced
@@ -143,3 +145,41 @@ def test_commands_print_names_in_their_bytes(monkeypatch, encoding, expected):
 
 def test_pictures_show_the_bytes():
     assert printable(f"é {FOLDER}") == r"é cl\udce9ps"
+
+
+# A name that would change a terminal's title, colours and direction of text.
+EVIL = "a\x1b]0;owned\x07\x9b31m\u202eb\x7f"
+SHOWN = r"a\x1b]0;owned\x07\x9b31m\u202eb\x7f"
+
+
+def test_control_characters_of_names_never_reach_the_terminal(capsys, monkeypatch):
+    assert printable(EVIL) == SHOWN
+    answer = {
+        "file": f"{EVIL}.mp4",
+        "predictions": [{"label": EVIL, "score": 0.9}],
+        "error": f"broken {EVIL}",
+    }
+    predict.print_answer("predict", answer)
+
+    def fail(values, paths):
+        logging.get_absl_logger().warning("%s is odd", EVIL)
+        raise ValueError(f"no model {EVIL}")
+
+    lines = []
+    handler = logging.logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    monkeypatch.setattr(logging.get_absl_logger(), "handlers", [handler])
+    monkeypatch.setattr(logging.get_absl_logger(), "filters", [])
+    monkeypatch.setattr(main, "parse", lambda *args: (None, []))
+    for stream in (sys.stdout, sys.stderr):
+        monkeypatch.setattr(type(stream), "reconfigure", lambda *args, **kwargs: None, raising=False)
+    with pytest.raises(SystemExit) as error:
+        main.run(["fit.py"], None, fail, "")
+    assert error.value.code == f"fit.py: no model {SHOWN}" and lines == [f"{SHOWN} is odd"]
+    out, err = capsys.readouterr()
+    assert SHOWN in out and f"predict: {SHOWN}.mp4: broken {SHOWN}" in err
+    assert not {"\x1b", "\x9b", "\u202e"} & set(out + err)
+
+
+def test_pictures_show_names_as_text():
+    assert figures.literal(f"$x$ {EVIL}") == rf"\$x\$ {SHOWN}"
