@@ -133,7 +133,8 @@ def predict_fn(model):
 
     Returns:
         Function that accepts clips `(batch, T, H, W, 3)`, an array or tensor, and returns a float32 array
-        `(batch, classes)`. The first call with a new shape is slower, because it compiles the model.
+        `(batch, classes)`. The first call with a new shape is slower, because it compiles the model. On one
+        device, several threads may call it at the same time.
 
     Raises:
         ValueError: `model` is not as above.
@@ -155,11 +156,13 @@ def predict_fn(model):
         # Models have this attribute under TensorFlow only.
         num_devices = copy.distribute_strategy.num_replicas_in_sync
 
+    on_one_device = _jax_function(model) if keras.backend.backend() == "jax" else copy.predict_on_batch
+
     def predict(clips):
         if transpose:
             clips = keras.ops.transpose(clips, (0, 1, 4, 2, 3))
         if num_devices == 1 and distribution is None:
-            return np.asarray(copy.predict_on_batch(clips), "float32")
+            return np.asarray(on_one_device(clips), "float32")
         # All devices need the same number of clips: a smaller batch is padded, and the padding is dropped.
         clips = np.asarray(clips)
         count = len(clips)
@@ -169,6 +172,21 @@ def predict_fn(model):
         return np.asarray(scores[first : first + count], "float32")
 
     return predict
+
+
+def _jax_function(model):
+    """Returns a compiled function from clips to scores.
+
+    Keras's own function donates the buffers of the weights, which other threads then cannot read.
+    """
+    import jax
+
+    @jax.jit
+    def call(values, clips):
+        with keras.StatelessScope(list(zip(model.variables, values, strict=True))):
+            return model(clips, training=False)
+
+    return lambda clips: call([variable.value for variable in model.variables], keras.ops.array(clips))
 
 
 class _Everywhere(keras.layers.Layer):

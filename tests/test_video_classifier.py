@@ -1,5 +1,6 @@
 """A classifier's answers equal the model's scores of the file's views, for every batch size."""
 
+import concurrent.futures
 import itertools
 import pathlib
 
@@ -316,3 +317,20 @@ def test_damage_met_on_the_way_ends_a_timeline_with_an_error(classifier, tmp_pat
 def test_real_clips_are_answered(classifier, model):
     for path in sorted(REAL_CLIPS.iterdir()):
         assert_equal(classifier(path), by_hand(model, load_clip(path, 4, 32)))
+
+
+@pytest.mark.every_backend
+def test_several_threads_may_share_a_model():
+    """Also for the first call, which compiles, and with several classifiers of one model."""
+    model = make_model()
+    classifiers = [VideoClassifier(model, NAMES, num_frames=2, image_size=32, top_k=3) for _ in range(2)]
+    frames = np.random.default_rng(0).integers(0, 256, (8, 4, 40, 40, 3)).astype("uint8")
+
+    def classify(i):
+        return [[row["score"] for row in classifiers[i % 2](frames[i])] for _ in range(3)]
+
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(classify, range(8)))
+    for i, scores in enumerate(found):
+        expected = [row["score"] for row in classifiers[0](frames[i])]
+        np.testing.assert_allclose(scores, [expected] * 3, rtol=1e-5)
