@@ -42,7 +42,9 @@ def annotate(path, class_names, clip):
         raise ArgumentError("path", path, "must be a .keras file")
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(CLASS_NAMES, to_lines(class_names))
-        archive.writestr(_CLIP, json.dumps(clip._asdict()))
+        # Without an unknown rate, files stay as before.
+        known = {name: value for name, value in clip._asdict().items() if value is not None}
+        archive.writestr(_CLIP, json.dumps(known))
 
 
 def read_class_names(path):

@@ -17,9 +17,9 @@ _PAGE = ("index.html", "page.js")
 # The parts of ONNX Runtime Web that compute on the processor: its functions, and its machine code.
 _SCRIPT = "ort.wasm.bundle.min.mjs"
 _BINARY = "ort-wasm-simd-threaded.wasm"
-_CDN = "https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/"
+CDN = "https://cdn.jsdelivr.net/npm/onnxruntime-web@1.30.0/dist/"
 # Hashes of the files of this version: the browser refuses others.
-_CDN_HASHES = {
+CDN_HASHES = {
     _SCRIPT: "sha384-PLWz+nHEVHpjwBsO0YVdvQj6n5814Iv8E3b8FG0Rp/uIAtjFMCKOpP66iPzedrIG",
     _BINARY: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
@@ -34,7 +34,7 @@ def runtime_files(folder):
     if folder is None:
         return None
     folder = absolute_path("runtime", folder)
-    files = [os.path.join(folder, "dist", name) for name in _CDN_HASHES]
+    files = [os.path.join(folder, "dist", name) for name in CDN_HASHES]
     for file in files:
         if not os.path.isfile(file):
             raise ArgumentError(
@@ -60,7 +60,7 @@ def write_page(folder, class_names, rate, runtime):
         with open(os.path.join(folder, name), "wb") as file:
             file.write(source.read_bytes())
     if runtime is None:
-        base, hashes = _CDN, _CDN_HASHES
+        base, hashes = CDN, CDN_HASHES
     else:
         base, hashes = f"{_RUNTIME}/", {os.path.basename(file): _hash(file) for file in runtime}
         os.mkdir(os.path.join(folder, _RUNTIME))

@@ -7,8 +7,8 @@
 const NUM_BEST = 5;
 const MINUTE = 60; // seconds
 const NUM_TIMED = 20; // frames whose mean is the speed
-// Some videos state the time of a frame a little too late. This is shorter than a frame of any camera.
-const TOLERANCE = 0.0005; // seconds
+// Files and browsers round the times of frames, some to milliseconds. A frame of any camera is longer than this.
+const TOLERANCE = 0.002; // seconds
 
 const element = (id) => document.getElementById(id);
 const video = element("video");
@@ -72,9 +72,21 @@ async function loadModel() {
   Tensor = ort.Tensor;
 }
 
-/** Returns the frame that the video shows, as RGB pixels of its own size. */
+/** Returns the width and height of the video's frames in stored pixels. */
+function storedSize() {
+  const shown = [video.videoWidth, video.videoHeight];
+  if (!("VideoFrame" in window)) return shown;
+  const frame = new VideoFrame(video);
+  const { width, height } = frame.visibleRect;
+  frame.close();
+  // Browsers stretch pixels that are not square, along one side. The training takes them as they are stored.
+  const isUpright = shown[0] === width || shown[1] === height;
+  return isUpright ? [width, height] : [height, width];
+}
+
+/** Returns the frame that the video shows, as RGB pixels. */
 function readFrame(time) {
-  const [width, height] = [video.videoWidth, video.videoHeight];
+  const [width, height] = storedSize();
   const { canvas } = pixelCanvas;
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   pixelCanvas.drawImage(video, 0, 0, width, height);
@@ -110,17 +122,26 @@ function show(time, scores) {
   showSpeed();
 }
 
+function color(index) {
+  // The golden angle keeps the colours of neighbouring indices apart.
+  return `hsl(${(index * 137.5) % 360} 65% 50%)`;
+}
+
+/** Returns a new element; names of classes must come here as text, never as HTML. */
+function make(tag, text = "", ...children) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  made.append(...children);
+  return made;
+}
+
 function showBest(order, scores) {
   const items = order.map((index) => {
-    const [item, line, name, score, bar] = ["li", "div", "span", "span", "meter"].map((tag) =>
-      document.createElement(tag),
-    );
-    name.textContent = settings.class_names[index];
-    score.textContent = `${(100 * scores[index]).toFixed(1)}%`;
-    bar.value = scores[index];
-    line.append(name, score);
-    item.append(line, bar);
-    return item;
+    const bar = make("i");
+    bar.style.width = `${100 * scores[index]}%`;
+    bar.style.background = color(index);
+    const name = make("span", settings.class_names[index]);
+    return make("li", "", name, make("span", `${(100 * scores[index]).toFixed(1)}%`), bar);
   });
   element("best").replaceChildren(...items);
 }
@@ -129,31 +150,23 @@ function showBest(order, scores) {
 function showTimeline() {
   const canvas = element("timeline");
   const context = canvas.getContext("2d");
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  canvas.width = width * devicePixelRatio;
-  canvas.height = height * devicePixelRatio;
-  context.scale(devicePixelRatio, devicePixelRatio);
-  if (!answers.length) return;
-  const styles = getComputedStyle(document.body);
-  context.font = `13px ${styles.fontFamily}`;
-  context.textBaseline = "top";
-  const bottom = height - 20;
-  const left = Math.max(answers.at(-1).time + 1 / settings.rate - MINUTE, answers[0].time);
-  const x = (time) => ((time - left) / MINUTE) * width;
-  const ends = answers.map((each, index) => answers[index + 1]?.time ?? each.time + 1 / settings.rate);
-  for (let first = 0, next; first < answers.length; first = next) {
-    const { best } = answers[first];
-    context.fillStyle = `hsl(${(best * 137.5) % 360} 65% 50%)`;
-    for (next = first; next < answers.length && answers[next].best === best; next++) {
-      const [from, to] = [x(answers[next].time), x(ends[next])];
-      context.fillRect(from, bottom * (1 - answers[next].score), to - from, bottom * answers[next].score);
-    }
-    // The name stands below its bars if there is room.
-    const [from, room] = [x(answers[first].time), x(ends[next - 1]) - x(answers[first].time)];
-    const name = settings.class_names[best];
-    context.fillStyle = styles.color;
-    if (context.measureText(name).width <= room) context.fillText(name, from, bottom + 4);
-  }
+  canvas.width = canvas.clientWidth * devicePixelRatio;
+  canvas.height = canvas.clientHeight * devicePixelRatio;
+  const period = 1 / settings.rate;
+  const end = answers.at(-1)?.time + period;
+  const x = (time) => Math.round(canvas.width * (1 - (end - time) / MINUTE));
+  answers.forEach(({ time, best, score }, index) => {
+    const left = x(time);
+    const right = x(answers[index + 1]?.time ?? time + period);
+    context.fillStyle = color(best);
+    context.fillRect(left, canvas.height * (1 - score), right - left, canvas.height * score);
+  });
+  const items = [...new Set(answers.map(({ best }) => best))].map((best) => {
+    const sample = make("i");
+    sample.style.background = color(best);
+    return make("li", "", sample, make("span", settings.class_names[best]));
+  });
+  element("legend").replaceChildren(...items);
 }
 
 function showSpeed() {
