@@ -158,7 +158,7 @@ def next_version(folder):
 
 def report(path):
     """Prints how to serve the SavedModel at an absolute path, and how to send it a request."""
-    print(f"{path}: signatures serving_default, jpeg and float; its example request is answered correctly")
+    print(f"{path}: a SavedModel, whose example request is answered correctly")
     versions, version = os.path.split(path)
     if not version.isdecimal():
         print("TF Serving needs a folder of versions: pass --output=.../1 to use it.")
