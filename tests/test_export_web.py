@@ -1,6 +1,7 @@
 """`keras_stm.export.save_web`: the page's files, and the page in a browser."""
 
 import base64
+import contextlib
 import functools
 import hashlib
 import http.server
@@ -121,19 +122,25 @@ def network():
 
 @pytest.fixture(scope="module")
 def requests():
-    """Paths that browsers have requested."""
+    """What browsers have requested."""
     return []
 
 
 @pytest.fixture(scope="module")
-def address(network, runtime, requests, tmp_path_factory):
-    """URL of the page."""
+def folder(network, runtime, tmp_path_factory):
+    """The folder of the page."""
     if browser.CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     if not REAL_CLIPS.is_dir():
         pytest.skip("no real clips next to the checkout")
     folder = tmp_path_factory.mktemp("page") / "web"
     save(network, folder, class_names=NAMES, runtime=runtime)
+    return folder
+
+
+@contextlib.contextmanager
+def serve(folder, requests):
+    """Yields the URL of a folder; `requests` collects what browsers request."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *args):
@@ -144,6 +151,12 @@ def address(network, runtime, requests, tmp_path_factory):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://localhost:{server.server_port}/"
         server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def address(folder, requests):
+    with serve(folder, requests) as address:
+        yield address
 
 
 # Keeps what the page takes and answers. Arrays of numbers would be slow to transfer.
@@ -287,6 +300,16 @@ def test_the_page_tells_what_went_wrong(address, tmp_path):
         page.wait_for("document.getElementById('message').textContent.includes('cannot play notes.mp4')")
         page.evaluate("document.getElementById('camera').click()")
         page.wait_for("document.getElementById('message').textContent.includes('There is no camera')")
+
+
+@pytest.mark.slow
+def test_a_runtime_that_somebody_changed_is_refused(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "web")
+    with open(copy / "runtime" / "ort.wasm.bundle.min.mjs", "a") as file:
+        file.write("window.harm = 1;")
+    with serve(copy, []) as address, open_page(address) as page:
+        page.wait_for("document.getElementById('message')?.textContent.includes('another version')")
+        assert page.evaluate("window.harm === undefined && document.getElementById('camera').disabled")
 
 
 @pytest.mark.slow
