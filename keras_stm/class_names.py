@@ -3,6 +3,11 @@
 import hashlib
 
 
+def index_names(count):
+    """Returns names for classes that have none: their indices."""
+    return tuple(str(index) for index in range(count))
+
+
 def to_lines(class_names):
     """Returns the bytes of `class_names.txt`: one name per line, in UTF-8."""
     return "".join(f"{name}\n" for name in class_names).encode()

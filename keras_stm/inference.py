@@ -19,8 +19,8 @@ class Trained(typing.NamedTuple):
     Attributes:
         model: `keras.Model` from clips to scores.
         class_names: tuple of str, in the order of the scores.
-        num_frames, image_size, sampling: settings of the clips that the model was trained on, see
-            `keras_stm.data.make_pipeline`.
+        num_frames, image_size, sampling, rate: settings of the clips that the model was trained on, see
+            `keras_stm.model_file.ClipSettings`.
         file: absolute path of the file with the weights.
         folder: default folder for what is made from the model: the run's, or `saved_models/<name>` for a
             model that is not from a run of this machine.
@@ -31,6 +31,7 @@ class Trained(typing.NamedTuple):
     num_frames: int
     image_size: int
     sampling: str
+    rate: float | None
     file: str
     folder: str
 

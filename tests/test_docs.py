@@ -23,7 +23,7 @@ README = ROOT / "README.md"
 DOCS = ROOT / "docs"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 # Commands of other programs, which these tests do not know.
-OTHERS = {"cat", "curl", "docker", "export", "mkdocs"}
+OTHERS = {"cat", "curl", "docker", "export", "mkdocs", "npm"}
 WITH_PATHS = {"embed", "predict", "push", "visualize"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -121,8 +121,8 @@ def check_command(words):
     elif program == "pip":
         check_pip(arguments)
     elif arguments[0] == "-m":
-        assert arguments[1] in ("pytest", "tests", "venv"), words
-        files = [argument for argument in arguments[2:] if "/" in argument]
+        assert arguments[1] in ("http.server", "pytest", "tests", "venv"), words
+        files = [argument for argument in arguments[2:] if "/" in argument and argument[0] != "-"]
         assert all((ROOT / file).exists() for file in files), words
     else:
         check_script(*arguments)

@@ -17,8 +17,9 @@ from keras_stm import inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import arrow_of_time, frames, load_clip, segments, views
 from keras_stm.layers import STMBlock
+from keras_stm.layers.per_frame import PerFrame
 from tests.layers.check_layer import randomize
-from tests.reference.backend import BACKEND, compute, numpy, oriented
+from tests.reference.backend import BACKEND, compute, numpy, oriented, relative_error
 
 REAL_CLIPS = pathlib.Path(__file__).parents[2] / "shared" / "real_clips"
 T, SIZE = 4, 32
@@ -191,11 +192,50 @@ def test_the_signatures_state_what_they_take(loaded):
     }
 
 
+def small_causal(data_format="channels_last"):
+    """Returns a fast causal model of STM's layers. Its scores are logits: a softmax would hide errors."""
+    shape = (None, None, None, 3) if data_format == "channels_last" else (None, 3, None, None)
+    clip = keras.Input(shape)
+    x = STMBlock(16, causal=True, data_format=data_format)(clip)
+    x = PerFrame(keras.layers.GlobalAveragePooling2D(data_format=data_format))(x)
+    x = keras.layers.Dense(3)(x)
+    model = keras.Model(clip, keras.layers.GlobalAveragePooling1D(data_format="channels_last")(x))
+    randomize(model)
+    return model
+
+
+# Two videos, of more frames than their scores average.
+FRAMES = np.stack([random_frames(T + 2, 50, 41, seed) for seed in range(2)])
+
+
+def scores_of_frames(model):
+    """Returns the scores after each frame of `FRAMES` in Python, `(batch, T, classes)`."""
+    clips = np.concatenate([views.read_views(frames, T + 2, SIZE) for frames in FRAMES])
+    if inference.is_channels_first(model):
+        clips = oriented(clips, "channels_first")
+    whole = keras.Model(model.input, model.layers[-2].output)
+    logits = numpy(compute(whole, clips))
+    return np.stack([logits[:, max(0, end - T) : end].mean(1) for end in range(1, T + 3)], 1)
+
+
+@pytest.fixture(scope="module")
+def causal():
+    return small_causal("channels_first")
+
+
+@pytest.fixture(scope="module")
+def causal_archive(causal, tmp_path_factory):
+    path = tmp_path_factory.mktemp("causal") / "1"
+    keras_stm.export.save(causal, path, NAMES, num_frames=T, image_size=SIZE)
+    np.save(path.parent / "frames.npy", FRAMES)
+    return str(path)
+
+
 # OpenVINO runs without TensorFlow, TensorFlow without Keras. saved_model_cli is last: it ends the process.
 CONSUMERS = """
 import importlib.util, sys
 
-archive, path, folder = sys.argv[1:]
+archive, path, causal, folder = sys.argv[1:]
 sys.modules["tensorflow"] = sys.modules["keras"] = sys.modules["keras_stm"] = None  # makes their import fail
 import numpy as np
 
@@ -212,6 +252,17 @@ import tensorflow as tf
 
 model = tf.saved_model.load(archive)
 np.save(f"{folder}/tensorflow.npy", model.signatures["serving_default"](clip=tf.constant(clip))["scores"])
+
+model = tf.saved_model.load(causal)
+frames = np.load(f"{causal}/../frames.npy")
+state = model.signatures["stream_init"](batch_size=tf.constant(len(frames)))
+scores, labels = [], []
+for frame in frames.swapaxes(0, 1):
+    answer = model.signatures["stream"](frame=tf.constant(frame), **state)
+    state = {name: answer[name] for name in state}
+    scores.append(answer["scores"])
+    labels.append(np.char.decode(answer["labels"].numpy().astype("S"), "utf-8"))
+np.savez(f"{folder}/stream.npz", scores=np.stack(scores, 1), labels=np.stack(labels, 1))
 
 from tensorflow.python.tools import saved_model_cli
 
@@ -231,10 +282,10 @@ def question(model, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def answers(archive, question, tmp_path_factory):
+def answers(archive, question, causal_archive, tmp_path_factory):
     """Folder with the answers of the programs that have no Keras."""
     folder = tmp_path_factory.mktemp("answers")
-    command = [sys.executable, "-c", CONSUMERS, archive, str(question[0]), str(folder)]
+    command = [sys.executable, "-c", CONSUMERS, archive, str(question[0]), causal_archive, str(folder)]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr[-2000:]
     return folder
@@ -242,6 +293,21 @@ def answers(archive, question, tmp_path_factory):
 
 def test_tensorflow_alone_gets_the_models_scores(answers, question):
     assert_scores(np.load(answers / "tensorflow.npy"), question[1])
+
+
+def test_tensorflow_alone_gets_the_scores_and_labels_of_a_causal_model_frame_by_frame(answers, causal):
+    expected = scores_of_frames(causal)
+    with np.load(answers / "stream.npz") as answer:
+        assert relative_error(answer["scores"], expected) < 1e-4
+        assert answer["labels"].tolist() == np.array(NAMES)[np.argsort(-expected)].tolist()
+
+
+def test_only_whole_numbers_of_streams_begin(causal_archive):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(causal_archive)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="`batch_size` must be positive"):
+        ask(loaded, "stream_init", batch_size=0)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
@@ -273,6 +339,26 @@ def test_onnx_runtime_gets_the_models_scores_and_names(model, question, tmp_path
     expected = scores_in_python(model, clip)
     assert np.ptp(expected) > 0.1
     assert_scores(scores, expected)
+
+
+def test_onnx_runtime_gets_the_scores_of_a_causal_model_frame_by_frame(tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("tf2onnx")
+    model = small_causal()
+    path = tmp_path / "step.onnx"
+    keras_stm.export.save_onnx(model, path, NAMES, num_frames=T, image_size=SIZE, stream=True)
+    session = onnxruntime.InferenceSession(path)
+    assert json.loads(session.get_modelmeta().custom_metadata_map["class_names"]) == list(NAMES)
+    inputs = {each.name: each.shape[1:] for each in session.get_inputs()}
+    assert inputs.pop("frame")[2:] == [3]
+    state = {name: np.zeros((2, *shape), "float32") for name, shape in inputs.items()}
+    names = ["scores", *(f"next_{name}" for name in state)]
+    scores = []
+    for frame in FRAMES.swapaxes(0, 1):
+        score, *following = session.run(names, {"frame": frame, **state})
+        state = dict(zip(state, following, strict=True))
+        scores.append(score)
+    assert relative_error(np.stack(scores, 1), scores_of_frames(model)) < 1e-4
 
 
 def small_backbone_and_head(policy):
@@ -437,6 +523,22 @@ def test_top_k_must_be_positive(model, tmp_path):
     with pytest.raises(ArgumentError) as error:
         keras_stm.export.save(model, tmp_path / "1", num_frames=T, image_size=SIZE, top_k=0)
     assert (error.value.name, error.value.value) == ("top_k", 0)
+    assert os.listdir(tmp_path) == []
+
+
+def save_step(*args, **arguments):
+    keras_stm.export.save_onnx(*args, **arguments, stream=True)
+
+
+def save_web(*args, **arguments):
+    keras_stm.export.save_web(*args, **arguments, rate=4)
+
+
+@pytest.mark.parametrize("save", [save_step, save_web])
+def test_a_model_that_looks_ahead_has_no_step(save, model, tmp_path):
+    with pytest.raises(ArgumentError, match="causal=True") as error:
+        save(model, tmp_path / "1", num_frames=T, image_size=SIZE)
+    assert error.value.name == "model"
     assert os.listdir(tmp_path) == []
 
 

@@ -11,7 +11,7 @@ from keras_stm import inference, model_file
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import arrow_of_time
 
-CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense")
+CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense", rate=2.5)
 
 
 def make_model():
@@ -61,7 +61,7 @@ def test_a_folder_and_the_file_in_it_load_as_the_same_model_with_names_and_clips
     by_folder, by_file = inference.load(complete), inference.load(str(complete / "model.keras"))
     for trained in (by_folder, by_file):
         assert trained.class_names == ("clap", "wave größer")
-        assert (trained.num_frames, trained.image_size, trained.sampling) == CLIP
+        assert (trained.num_frames, trained.image_size, trained.sampling, trained.rate) == CLIP
         assert trained.file == str(complete / "model.keras")
     for one, other in zip(by_folder.model.get_weights(), by_file.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -80,6 +80,18 @@ def test_names_within_the_file_count_before_those_beside_it(complete):
 
 def test_a_model_without_class_names_is_refused_by_what_it_lacks(folder):
     assert_refused(folder, "class_names.txt")
+
+
+def test_the_rate_of_frames_may_be_unknown(folder):
+    model_file.annotate(folder / "model.keras", ("a", "b"), CLIP._replace(rate=None))
+    assert inference.load(folder).rate is None
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, float("inf"), float("nan"), "4", True])
+def test_a_rate_that_is_no_positive_number_is_refused(rate, folder):
+    with pytest.raises(ArgumentError) as error:
+        model_file.annotate(folder / "model.keras", ("a", "b"), CLIP._replace(rate=rate))
+    assert error.value.name == "rate"
 
 
 def test_a_model_that_does_not_tell_its_clips_is_refused_by_what_it_lacks(folder):

@@ -1,29 +1,37 @@
-"""Writes a trained model for serving, as one folder (SavedModel) or one file (ONNX).
+"""Writes a trained model for serving, as a SavedModel, an ONNX file or a web page.
 
   keras-stm export --model=saved_models/RUN                     # RUN/serving/<next version>
   keras-stm export --model=saved_models/RUN --output=served/actions/1
   keras-stm export --model=saved_models/RUN --format=onnx       # RUN/model.onnx
+  keras-stm export --model=saved_models/RUN --format=web        # RUN/web
 
 `keras-stm fit` writes serving/1. TF Serving uses the highest version that it finds. Existing versions are not
 replaced.
 
 A SavedModel also holds an example request to TF Serving and its response, which this command checks:
   assets.extra/request.json, assets.extra/response.json
+
+The web page recognises what a camera or a video file shows. It needs a causal model. The browser computes the
+scores with ONNX Runtime Web, and sends no frame anywhere. Any server of static files can publish the folder.
 """
 
 import os
 import re
+import shlex
 
 from absl import flags
 
 from keras_stm import export as keras_stm_export
 from keras_stm import inference
+from keras_stm.arguments import ArgumentError
 from keras_stm.commands.main import run
 from keras_stm.progress import tell
 from keras_stm.train import run_folder
 from keras_stm.train.devices import leave_gpus_to_backend
 
 _SERVING = os.path.dirname(run_folder.SERVING)
+_STEP = "step.onnx"
+_WEB = "web"
 
 
 def define_flags(values):
@@ -35,17 +43,36 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_enum(
-        "format", "saved_model", ["saved_model", "onnx"], "Format to write.", flag_values=values
+        "format", "saved_model", ["saved_model", "onnx", "web"], "Format to write.", flag_values=values
     )
     flags.DEFINE_string(
         "output",
         None,
-        "File or folder to write; it must not exist. Default: the next version in serving/, or model.onnx, "
-        "next to the model.",
+        "File or folder to write; it must not exist. Default: the next version in serving/, model.onnx, "
+        "step.onnx or web, next to the model.",
         flag_values=values,
     )
     flags.DEFINE_integer(
         "top_k", 5, "Number of labels in a response of the SavedModel.", lower_bound=1, flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "stream",
+        False,
+        "With --format=onnx: write one step of a causal model, from frame to frame, as step.onnx.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "rate",
+        None,
+        "With --format=web: frames to take from a second of video. Default: that of the training.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "runtime",
+        None,
+        "With --format=web: the folder node_modules/onnxruntime-web of `npm install onnxruntime-web`. It is "
+        "copied, so that the page works offline. Default: the page loads it from cdn.jsdelivr.net.",
+        flag_values=values,
     )
 
 
@@ -57,24 +84,35 @@ def main(argv):
 def _export(values, _):
     if not values.model:
         raise ValueError("--model is missing: pass the folder of a run of `keras-stm fit`, or a .keras file")
-    export(values.model, values.output, values.format, values.top_k)
+    export(
+        values.model,
+        values.output,
+        values.format,
+        values.top_k,
+        values.stream,
+        values.rate,
+        values.runtime,
+    )
 
 
-def export(model, output=None, format="saved_model", top_k=5):
+def export(model, output=None, format="saved_model", top_k=5, stream=False, rate=None, runtime=None):
     """Writes a trained model and prints how to use it.
 
     Args:
         model: see `keras_stm.inference.load`.
-        output: file or folder to write. `None` is the next version in `serving`, or `model.onnx`, next to the
-            model.
-        format: `"saved_model"` or `"onnx"`.
+        output: file or folder to write. `None` is the next version in `serving`, `model.onnx`, `step.onnx` or
+            `web`, next to the model.
+        format: `"saved_model"`, `"onnx"` or `"web"`.
         top_k: number of labels in a response of the SavedModel.
+        stream: with `"onnx"`, see `keras_stm.export.save_onnx`.
+        rate: with `"web"`, see `keras_stm.export.save_web`. `None` is the rate of the training.
+        runtime: with `"web"`, see `keras_stm.export.save_web`.
 
     Returns:
         Path of the written file or folder.
 
     Raises:
-        ValueError: there is no such model, or `output` exists.
+        ValueError: there is no such model, `output` exists, or the model does not fit the format.
     """
     trained = inference.load(model)
     folder = trained.folder
@@ -82,16 +120,30 @@ def export(model, output=None, format="saved_model", top_k=5):
         "class_names": trained.class_names,
         "num_frames": trained.num_frames,
         "image_size": trained.image_size,
-        "sampling": trained.sampling,
     }
     if format == "onnx":
-        output = os.path.expanduser(output or os.path.join(folder, run_folder.ONNX))
-        keras_stm_export.save_onnx(trained.model, output, **options)
-        tell(f"{output}: input `clip`, uint8 (N, F, H, W, 3); output `scores`")
+        output = os.path.expanduser(output or os.path.join(folder, _STEP if stream else run_folder.ONNX))
+        keras_stm_export.save_onnx(trained.model, output, **options, sampling=trained.sampling, stream=stream)
+        inputs = "`frame`, uint8 (N, H, W, 3), and states" if stream else "`clip`, uint8 (N, F, H, W, 3)"
+        outputs = "`scores` and `next_...` states" if stream else "`scores`"
+        tell(f"{output}: input {inputs}; output {outputs}")
+        return output
+    if format == "web":
+        output = os.path.expanduser(output or os.path.join(folder, _WEB))
+        rate = trained.rate if rate is None else rate
+        if rate is None:
+            raise ArgumentError(
+                "rate", rate, "must be given: the model's file does not contain the rate of its training"
+            )
+        keras_stm_export.save_web(trained.model, output, **options, rate=rate, runtime=runtime)
+        tell(f"""{output}: a page that takes {rate:g} frames a second of a camera or a video file
+Try next:
+  {shlex.join(["python3", "-m", "http.server", f"--directory={output}"])}
+and open http://localhost:8000""")
         return output
 
     output = os.path.expanduser(output or next_version(os.path.join(folder, _SERVING)))
-    keras_stm_export.save(trained.model, output, **options, top_k=top_k)
+    keras_stm_export.save(trained.model, output, **options, sampling=trained.sampling, top_k=top_k)
     # TensorFlow only answers the example request.
     leave_gpus_to_backend()
     keras_stm_export.check_example(output)
@@ -107,7 +159,7 @@ def next_version(folder):
 
 def report(path):
     """Prints how to serve the SavedModel at an absolute path, and how to send it a request."""
-    tell(f"{path}: signatures serving_default, jpeg and float; its example request is answered correctly")
+    tell(f"{path}: a SavedModel, whose example request is answered correctly")
     versions, version = os.path.split(path)
     if not version.isdecimal():
         tell("TF Serving needs a folder of versions: pass --output=.../1 to use it.")

@@ -1,4 +1,4 @@
-"""Exports models as SavedModel or ONNX. Only the functions that use TensorFlow import it."""
+"""Exports models as SavedModel, ONNX or a web page. Only the functions that use TensorFlow import it."""
 
 import importlib.util
 import json
@@ -11,12 +11,23 @@ import tempfile
 import keras
 
 from keras_stm import preprocessing
-from keras_stm.arguments import ArgumentError, absolute_path, keras_model, lines, one_of, positive_int
+from keras_stm.arguments import (
+    ArgumentError,
+    absolute_path,
+    keras_model,
+    lines,
+    one_of,
+    positive_int,
+    positive_number,
+)
+from keras_stm.class_names import index_names
+from keras_stm.export import web
 from keras_stm.export.example import check_example
 from keras_stm.models.fold_batch_norm import fold_batch_norm
+from keras_stm.models.stream import stream_model
 from keras_stm.replacing import replacing, replacing_folder
 
-__all__ = ["check_example", "save", "save_onnx"]
+__all__ = ["check_example", "save", "save_onnx", "save_web"]
 
 _MIXED = r'"mixed_b?float16"'
 
@@ -44,9 +55,18 @@ def save(
       `keras_stm.preprocess_input`.
 
     Each signature returns `scores`, float32 `(N, classes)`, and the best `top_k` classes: `labels`, strings
-    `(N, k)`, and `top_scores`, float32 `(N, k)`. The subfolder `assets.extra`, which TF Serving ignores,
-    contains `class_names.txt`, and an example for TF Serving's REST interface: `request.json` and
-    `response.json`. The folder is either complete or absent.
+    `(N, k)`, and `top_scores`, float32 `(N, k)`.
+
+    A model that `keras_stm.stream_model` accepts, such as one with `causal=True`, also has the signatures:
+
+    - `stream`: `frame`, uint8 `(N, H, W, 3)`, the next RGB frame of each of N videos, and their states. It
+      returns `scores`, `labels` and `top_scores` after this frame, and the next states under the same
+      names. `keras_stm.stream_model` describes scores and states.
+    - `stream_init`: `batch_size`, an int32 scalar. It returns the states of that many videos in front of
+      their first frames.
+
+    The subfolder `assets.extra`, which TF Serving ignores, contains `class_names.txt`, and an example for TF
+    Serving's REST interface: `request.json` and `response.json`. The folder is either complete or absent.
 
     Under JAX and PyTorch, a separate process with TensorFlow, which must be installed, exports the model.
 
@@ -71,6 +91,7 @@ def save(
     """
     options = _options(model, class_names, num_frames, image_size, resize_size, sampling)
     options["top_k"] = positive_int("top_k", top_k)
+    options["stream"] = _can_stream(model, num_frames, image_size)
     _need("tensorflow")
     _write("saved_model", model, path, options)
 
@@ -83,12 +104,17 @@ def save_onnx(
     image_size=224,
     resize_size=None,
     sampling="segments",
+    stream=False,
 ):
     """Writes an ONNX file that accepts raw videos, for ONNX Runtime and other runtimes.
 
     The input is `clip`, uint8 `(N, F, H, W, 3)`. The output is `scores`, float32 `(N, classes)`. Both are
     those of the signature `serving_default` of `save`. The file's metadata contain `class_names` as a JSON
     list. The file is either complete or absent.
+
+    With `stream=True`, the file computes one step from frame to frame instead, like the signature `stream`.
+    The inputs are `frame`, uint8 `(N, H, W, 3)`, and the states, which are zeros in front of the first frame.
+    The outputs are `scores`, and each next state, whose name is that of the state after `next_`.
 
     Args:
         model: see `save`.
@@ -97,16 +123,68 @@ def save_onnx(
         num_frames: see `save`.
         image_size: see `save`.
         resize_size: see `save`.
-        sampling: see `save`.
+        sampling: see `save`. It has no effect with `stream=True`.
+        stream: whether to write a step, which needs a model that `keras_stm.stream_model` accepts.
 
     Raises:
-        ValueError: see `save`.
+        ValueError: see `save`; or `stream` is true, and the scores of a frame depend on later frames.
         ImportError: TensorFlow, `tf2onnx` or `onnx` is not installed.
         RuntimeError: see `save`.
     """
     options = _options(model, class_names, num_frames, image_size, resize_size, sampling)
+    if stream:
+        # Refuses other models before anything is written.
+        stream_model(model, image_size, num_frames)
     _need("tensorflow", "tf2onnx", "onnx")
-    _write("onnx", model, path, options)
+    _write("onnx_step" if stream else "onnx", model, path, options)
+
+
+def save_web(
+    model,
+    path,
+    class_names=None,
+    num_frames=8,
+    image_size=224,
+    resize_size=None,
+    rate=None,
+    runtime=None,
+):
+    """Writes a folder with a web page that recognises what a camera or a video file shows.
+
+    The browser itself computes the scores, with ONNX Runtime Web, and sends no frame anywhere. Any server of
+    static files can publish the folder. Browsers allow the camera only on `https://` and on `localhost`.
+
+    The folder contains the page, the ONNX file of `save_onnx(stream=True)`, and `settings.json`. It is either
+    complete or absent.
+
+    Args:
+        model: a model that `keras_stm.stream_model` accepts, such as one with `causal=True`. See `save`.
+        path: the folder to write, which must not exist.
+        class_names: see `save`.
+        num_frames: see `keras_stm.stream_model`.
+        image_size: see `save`.
+        resize_size: see `save`.
+        rate: number of frames that the page takes from a second of video, as in the training of the model.
+        runtime: the folder `node_modules/onnxruntime-web` of `npm install onnxruntime-web`. Its files are
+            copied, so that the page needs no other server. With `None`, the page loads a fixed version from
+            a public server, cdn.jsdelivr.net.
+
+    Raises:
+        ValueError: see `save`; or the scores of a frame depend on later frames, or `runtime` does not contain
+            ONNX Runtime Web.
+        ImportError: see `save_onnx`.
+        RuntimeError: see `save`.
+    """
+    options = _options(model, class_names, num_frames, image_size, resize_size, "segments")
+    rate = positive_number("rate", rate)
+    stream_model(model, image_size, num_frames)
+    files = web.runtime_files(runtime)
+    _need("tensorflow", "tf2onnx", "onnx")
+    path = _absent(path)
+    with replacing_folder(path, overwrite=False) as partial:
+        _convert("onnx_step", model, os.path.join(partial, web.MODEL), options)
+        names = options["class_names"] or index_names(model.output_shape[-1])
+        web.write_page(partial, names, rate, files)
 
 
 def _options(model, class_names, num_frames, image_size, resize_size, sampling):
@@ -143,6 +221,14 @@ def _options(model, class_names, num_frames, image_size, resize_size, sampling):
     }
 
 
+def _can_stream(model, num_frames, image_size):
+    try:
+        stream_model(model, image_size, num_frames)
+    except ArgumentError:
+        return False
+    return True
+
+
 def _check_shapes(model, shape, output_shape):
     """Returns whether channels come first; raises `ValueError` unless the model maps clips to scores."""
     is_clip = isinstance(shape, tuple) and len(shape) == 5 and 3 in (shape[4], shape[2])
@@ -171,18 +257,30 @@ def _need(*packages):
 
 def _write(kind, model, path, options):
     """Writes a complete export, or nothing; see `keras_stm.export.writers`."""
+    path = _absent(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    is_folder = kind == "saved_model"
+    with replacing_folder(path, overwrite=False) if is_folder else replacing(path) as partial:
+        _convert(kind, model, partial, options)
+
+
+def _absent(path):
+    """Returns an absolute path, or raises `ValueError` if something exists there."""
     path = absolute_path("path", path)
     if os.path.exists(path):
         raise ArgumentError("path", path, "must not exist. Remove it, or pass another path")
-    model = _in_float32(fold_batch_norm(model))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with replacing(path) if kind == "onnx" else replacing_folder(path, overwrite=False) as partial:
-        if keras.backend.backend() == "tensorflow":
-            from keras_stm.export import writers
+    return path
 
-            writers.WRITERS[kind](model, partial, **options)
-        else:
-            _write_with_tensorflow(kind, model, partial, options)
+
+def _convert(kind, model, path, options):
+    """Writes an export with TensorFlow, in a process of its own under another backend."""
+    model = _in_float32(fold_batch_norm(model))
+    if keras.backend.backend() == "tensorflow":
+        from keras_stm.export import writers
+
+        writers.WRITERS[kind](model, path, **options)
+    else:
+        _write_with_tensorflow(kind, model, path, options)
 
 
 def _in_float32(model):

@@ -251,7 +251,8 @@ def finish(folder, history, weights, best_weights, settings, data):
         save_model(model, path, names, clip)
     # Remove the partial export of a process that was killed.
     shutil.rmtree(os.path.dirname(folder.file(run_folder.SERVING)), ignore_errors=True)
-    export.save(model, folder.file(run_folder.SERVING), names, **clip._asdict())
+    options = {"num_frames": clip.num_frames, "image_size": clip.image_size, "sampling": clip.sampling}
+    export.save(model, folder.file(run_folder.SERVING), names, **options)
 
 
 def save_model(model, path, class_names, clip):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_stm import export as keras_stm_export
 from keras_stm import model_file
 from keras_stm.commands import export
 from keras_stm.data import segments
@@ -71,6 +72,42 @@ def test_onnx_is_written_beside_the_model(run, capsys):
     assert path in capsys.readouterr().out
 
 
+@pytest.fixture
+def saved(monkeypatch):
+    """The names, paths and options of the exports that the command would write."""
+    calls = []
+    for name in ("save_onnx", "save_web"):
+        monkeypatch.setattr(
+            keras_stm_export,
+            name,
+            lambda model, path, name=name, **options: calls.append((name, path, options)),
+        )
+    return calls
+
+
+def test_a_step_and_a_page_have_places_of_their_own_beside_the_model(run, saved, tmp_path, capsys):
+    clip = {"class_names": NAMES, "num_frames": 4, "image_size": 32}
+    step, page = str(run / "step.onnx"), str(run / "web")
+    export.main(["keras-stm export", f"--model={run}", "--format=onnx", "--stream"])
+    assert saved == [("save_onnx", step, {**clip, "sampling": "dense", "stream": True})]
+    assert f"{step}: input `frame`" in capsys.readouterr().out
+
+    saved.clear()
+    export.main(["keras-stm export", f"--model={run}", "--format=web", "--rate=2.5", "--runtime=ort"])
+    assert saved == [("save_web", page, {**clip, "rate": 2.5, "runtime": "ort"})]
+    out = capsys.readouterr().out
+    assert f"python3 -m http.server '--directory={page}'" in out and "http://localhost:8000" in out
+
+
+def test_the_page_takes_frames_at_the_rate_of_the_training(run, saved, tmp_path):
+    model = tmp_path / "other.keras"
+    keras.saving.load_model(run / "model.keras").save(model)
+    model_file.annotate(model, NAMES, CLIP._replace(rate=3.5))
+    export.main(["keras-stm export", f"--model={model}", "--format=web"])
+    ((_, _, options),) = saved
+    assert options["rate"] == 3.5
+
+
 @pytest.mark.parametrize(
     "names, version",
     [([], "1"), (["1"], "2"), (["1", "9", "10"], "11"), (["notes", ".partial-x"], "1"), (None, "1")],
@@ -90,6 +127,17 @@ def test_a_path_without_a_version_is_told_that_tf_serving_wants_one(capsys, tmp_
 def test_a_served_folder_of_any_name_names_the_model(capsys):
     export.report("/models/actions/3")
     assert '-v "/models/actions:/models/actions" -e MODEL_NAME=actions' in capsys.readouterr().out
+
+
+def test_a_page_needs_a_rate(run):
+    with pytest.raises(SystemExit, match="`rate` must be given.* Received: rate=None$"):
+        export.main(["keras-stm export", f"--model={run}", "--format=web"])
+
+
+def test_a_page_needs_a_causal_model(run):
+    with pytest.raises(SystemExit, match="Received: model="):
+        export.main(["keras-stm export", f"--model={run}", "--format=web", "--rate=4"])
+    assert sorted(os.listdir(run)) == ["model.keras", "serving"]
 
 
 def test_the_command_refuses_an_existing_path_in_one_line_and_leaves_it_alone(run, tmp_path):

@@ -71,4 +71,5 @@ def train_sure(output, data_dir):
     output.mkdir()
     clip = model_file.ClipSettings(SMALL.num_frames, SMALL.image_size, SMALL.sampling)
     save_model(model, output / "model.keras", arrow_of_time.CLASS_NAMES, clip)
-    keras_stm.export.save(model, output / "serving" / "1", arrow_of_time.CLASS_NAMES, **clip._asdict())
+    options = {"num_frames": clip.num_frames, "image_size": clip.image_size, "sampling": clip.sampling}
+    keras_stm.export.save(model, output / "serving" / "1", arrow_of_time.CLASS_NAMES, **options)
