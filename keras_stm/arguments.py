@@ -1,6 +1,7 @@
 """Checks of arguments. Every message names the argument, what it accepts and what it received."""
 
 import collections.abc
+import math
 import numbers
 import os
 
@@ -46,6 +47,14 @@ def positive_int(name, value):
     if not is_positive_int(value):
         raise ArgumentError(name, value, "must be a positive integer")
     return int(value)
+
+
+def positive_number(name, value):
+    """Returns `value` as a `float`, or raises `ValueError` if it is not a finite number above 0."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not is_number or not 0 < value < math.inf:
+        raise ArgumentError(name, value, "must be a number above 0")
+    return float(value)
 
 
 def is_positive_int(value):

@@ -8,7 +8,7 @@ import os
 import typing
 import zipfile
 
-from keras_stm.arguments import ArgumentError, lines, one_of, positive_int
+from keras_stm.arguments import ArgumentError, lines, one_of, positive_int, positive_number
 from keras_stm.class_names import to_lines
 from keras_stm.preprocessing import SAMPLING
 
@@ -19,11 +19,15 @@ _CLIP = "clip.json"
 
 
 class ClipSettings(typing.NamedTuple):
-    """Settings of the clips that a model was trained on; see `keras_stm.data.make_pipeline`."""
+    """Settings of the clips that a model was trained on; see `keras_stm.data.make_pipeline`.
+
+    `rate` is the frames a second of a typical clip, or `None` where the length of the clips is not known.
+    """
 
     num_frames: int
     image_size: int
     sampling: str
+    rate: float | None = None
 
 
 def annotate(path, class_names, clip):
@@ -67,11 +71,12 @@ def read_clip(path):
     return None if content is None else _checked(**json.loads(content))
 
 
-def _checked(num_frames, image_size, sampling):
+def _checked(num_frames, image_size, sampling, rate=None):
     return ClipSettings(
         positive_int("num_frames", num_frames),
         positive_int("image_size", image_size),
         one_of("sampling", sampling, SAMPLING),
+        None if rate is None else positive_number("rate", rate),
     )
 
 

@@ -302,5 +302,5 @@ def test_a_folder_is_named_for_what_is_not_as_usual(settings, expected):
         **{"clips": 1, "crops": 1, "num_frames": 8, "image_size": 56, "frames": "ordered"},
         **{"fold": 1, "seed": 0},
     }
-    trained = inference.Trained(None, (), 8, 56, "segments", "/model.keras", "/")
+    trained = inference.Trained(None, (), 8, 56, "segments", None, "/model.keras", "/")
     assert evaluate.name_evaluation({**usual, **settings}, trained) == expected
