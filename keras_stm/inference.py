@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_stm import hub, model_file, models
 from keras_stm.arguments import ArgumentError, absolute_path, functional_model
+from keras_stm.models.stream import initial_state, stream_model
 from keras_stm.weights import files, published
 
 MODEL = model_file.MODEL
@@ -188,6 +189,42 @@ def _jax_function(model):
             return model(clips, training=False)
 
     return lambda clips: call([variable.value for variable in model.variables], keras.ops.array(clips))
+
+
+def step_fn(model, image_size, num_frames, streams):
+    """Returns a function that takes one frame of each of several streams, on one device.
+
+    Args:
+        model: a causal model, see `keras_stm.stream_model`. It is not changed.
+        image_size: height and width of a frame.
+        num_frames: number of frames whose logits are averaged.
+        streams: number of streams.
+
+    Returns:
+        Function that accepts preprocessed frames `(streams, H, W, 3)`, and which of them start anew, bool
+        `(streams,)`. It returns the scores after these frames, a float32 array `(streams, classes)`.
+
+    Raises:
+        ValueError: `model` is not as above.
+    """
+    stream = stream_model(model, image_size, num_frames)
+    stream.compile(jit_compile=jit_compile())
+    transpose = is_channels_first(model)
+    state = {
+        name: keras.ops.convert_to_numpy(value) for name, value in initial_state(stream, streams).items()
+    }
+
+    def step(frames, starts):
+        nonlocal state
+        if transpose:
+            frames = np.moveaxis(frames, -1, 1)
+        for name, value in state.items():
+            reset = np.reshape(starts, (-1, *[1] * (value.ndim - 1)))
+            state[name] = np.where(reset, np.zeros((), value.dtype), value)
+        state = stream.predict_on_batch({"frame": frames, **state})
+        return np.asarray(state.pop("scores"), "float32")
+
+    return step
 
 
 class _Everywhere(keras.layers.Layer):
