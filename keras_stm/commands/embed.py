@@ -19,23 +19,23 @@ import sys
 
 from absl import flags
 
-from keras_stm import predicting
+from keras_stm import inference, predicting
 from keras_stm.commands.flags import (
     define_class_order,
     define_data,
     define_distribution,
+    define_exclude,
     define_workers,
     given,
 )
 from keras_stm.commands.main import run
 from keras_stm.data.dataset import SPLITS
-from keras_stm.data.exclude import read_exclude
 from keras_stm.data.views import PROTOCOLS
 from keras_stm.embedding import FEATURES, PATHS, embed
 from keras_stm.progress import tell
 from keras_stm.train import devices
-from keras_stm.train.data import CLIPS_OF_DATA, open_splits
-from keras_stm.train.evaluate import data_settings
+from keras_stm.train.data import CLIPS_OF_DATA
+from keras_stm.train.evaluate import data_settings, open_data
 
 
 def define_flags(values):
@@ -44,6 +44,7 @@ def define_flags(values):
     define_data(values)
     flags.DEFINE_enum("split", "validation", list(SPLITS), "Split of the data set.", flag_values=values)
     define_class_order(values)
+    define_exclude(values)
     flags.DEFINE_enum(
         "protocol",
         "efficient",
@@ -81,19 +82,21 @@ def _embed(name, values, paths):
         errors.append(path)
         tell(f"{name}: {path}: {reason}", file=sys.stderr)
 
-    if paths:
-        found = predicting.find_clips(paths)
-        for problem in found.problems:
-            report(problem["file"], problem["error"])
-        clips = [(path, None) for path in found.clips]
-    else:
-        clips = _clips_of_data_set(values, report)
     stem = os.path.basename(os.path.abspath(values.data_dir or paths[0]))
     output = os.path.expanduser(values.output or os.path.join("saved_models", f"embed-{stem}"))
     with devices.start(values.distribution).scope():
+        trained = inference.load(values.model)
+        if paths:
+            found = predicting.find_clips(paths)
+            for problem in found.problems:
+                report(problem["file"], problem["error"])
+            clips = [(path, None) for path in found.clips]
+        else:
+            clips, unreadable = _clips_of_data_set(values, trained.folder, report)
+            errors += unreadable
         features = embed(
             clips,
-            values.model,
+            trained,
             output,
             protocol=values.protocol,
             batch_size=values.batch_size,
@@ -106,14 +109,16 @@ def _embed(name, values, paths):
     return 2 if errors else 0
 
 
-def _clips_of_data_set(values, report):
-    """Returns `(path, class name)` of the clips of a split; reports those that do not exist."""
-    # A model without a folder of its own is a published one.
-    run = values.model if os.path.isdir(values.model) else os.path.dirname(values.model)
-    names = [name for name in CLIPS_OF_DATA if name in values]
-    settings = data_settings(os.path.expanduser(run), **given(values, names))
-    excluded = read_exclude(settings.exclude) if settings.exclude else ()
-    (opened,) = open_splits(settings, (values.split,), excluded)
+def _clips_of_data_set(values, run, report):
+    """Opens a split as in training; reports clips that do not exist.
+
+    Returns:
+        List of `(path, class name)`, and the paths of clips that were found to be unreadable and skipped.
+    """
+    settings = data_settings(run, **given(values, CLIPS_OF_DATA))
+    opened, left_out = open_data(values.split, settings, 1.0, values.workers)
     for path in opened.missing:
         report(path, "listed by the data set, but does not exist")
-    return [(path, None if label is None else opened.class_names[label]) for path, label in opened.records]
+    names = opened.class_names
+    clips = [(path, None if label is None else names[label]) for path, label in opened.records]
+    return clips, list(left_out.reasons)

@@ -41,6 +41,7 @@ from keras_stm.commands.flags import (
     define_class_order,
     define_data,
     define_distribution,
+    define_exclude,
     define_max_unreadable,
     define_workers,
     given,
@@ -76,12 +77,7 @@ def define_flags(values):
         "split", "validation", list(SPLITS), "Split of the data set to evaluate.", flag_values=values
     )
     define_class_order(values)
-    flags.DEFINE_string(
-        "exclude",
-        None,
-        "Text file of clips to skip, as `keras-stm check-data` writes it.",
-        flag_values=values,
-    )
+    define_exclude(values)
     _define_views(values)
     flags.DEFINE_integer(
         "batch_size",
