@@ -5,7 +5,9 @@
   keras-stm embed --model=saved_models/RUN --data_dir=spans.csv --dataset=spans
 
 Clips are files, parts of files (long.mp4#t=1.5,4) and folders, as for `keras-stm predict`, or a split of a
-data set, as for `keras-stm evaluate`. Writes into --output, and replaces earlier files with the same names:
+data set, as for `keras-stm evaluate`. On the data that the model was trained on, the settings of the data are
+those of the training unless they are given. The command writes into --output, and replaces earlier files with
+the same names:
   features.npy    float32 (clips, features): the input of the classifier, averaged over time
   paths.csv       path and label of each row of features.npy; the label is empty if it is not known
 
@@ -40,7 +42,12 @@ from keras_stm.train.evaluate import data_settings, open_data
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string("model", None, "Folder of a run, or the .keras file in it.", flag_values=values)
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Folder of a run, the .keras file in it, or the name of a published model.",
+        flag_values=values,
+    )
     define_data(values)
     flags.DEFINE_enum("split", "validation", list(SPLITS), "Split of the data set.", flag_values=values)
     define_class_order(values)
