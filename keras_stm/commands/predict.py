@@ -30,7 +30,7 @@ from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import PROTOCOLS
-from keras_stm.progress import tell
+from keras_stm.progress import counted, tell
 from keras_stm.train import devices
 
 _MODEL = os.path.join("saved_models", "small-stm_small")
@@ -136,6 +136,10 @@ def _predict(name, values, paths):
         )
     answered = [answer for answer in answers if predicting.is_answered(answer)]
     is_whole = not any("error" in answer for answer in answers)
+    if values.spans and answered:
+        spans = [predicting.find_spans(answer["windows"], values.threshold) for answer in answered]
+        count = counted(sum(map(len, spans)), "span")
+        tell(f"{values.spans}: {count} with scores above {values.threshold}")
     # Damage that is known has already been reported.
     if values.render and answered and "error" not in answered[0]:
         try:

@@ -61,6 +61,12 @@ def test_a_flag_overrides_the_preset_and_nothing_else():
     assert changed == as_json(expected)
 
 
+def test_updates_replace_the_epochs_of_a_preset_and_do_not_go_with_others():
+    assert from_flags("--preset=arrow_of_time", "--updates=90")["epochs"] == 0
+    with pytest.raises(ArgumentError, match="`updates` must not be passed together with `epochs`, 3"):
+        from_flags("--updates=90", "--epochs=3")
+
+
 @pytest.mark.parametrize(
     "preset, updates_per_epoch, epochs, updates",
     [
