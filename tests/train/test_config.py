@@ -87,9 +87,9 @@ def test_a_preset_for_own_clips_turns_its_updates_into_epochs(preset, updates_pe
     assert settings.early_stopping == 10
 
 
-@pytest.mark.parametrize("clips_per_epoch, epochs, start", [(75 * 32, 6, 5), (20 * 32, 23, 19)])
-def test_streams_train_as_long_as_clips_and_their_last_sixth_has_history(clips_per_epoch, epochs, start):
-    settings = presets.PRESETS["live"].with_counted_epochs(clips_per_epoch)
+@pytest.mark.parametrize("updates_per_epoch, epochs, start", [(75, 6, 5), (20, 23, 19)])
+def test_streams_train_as_long_as_clips_and_their_last_sixth_has_history(updates_per_epoch, epochs, start):
+    settings = presets.PRESETS["live"].with_counted_epochs(updates_per_epoch)
     assert settings.causal and settings.history == 8
     assert (settings.epochs, settings.history_start) == (epochs, start)
     # Otherwise training might stop before, or keep an epoch without history.

@@ -272,7 +272,7 @@ def test_the_metric_chooses_the_best_epoch(metric, best):
     columns = ("val_accuracy", "val_mean_class_accuracy", "val_loss")
     rows = [(0.9, 0.3, 2.0), (0.8, 0.6, 1.5), (0.9, 0.6, 0.5), (0.7, 0.5, 1.0)]
     history = [dict(zip(columns, row, strict=True)) for row in rows]
-    settings = dataclasses.replace(SMALL, early_stopping_metric=metric)
+    settings = dataclasses.replace(SMALL, early_stopping_metric=metric, epochs=len(rows))
     training = make_training(types.SimpleNamespace(settings=settings), history)
     assert training.best_epoch() == best
     assert training.better_epoch() is history[best - 1]
