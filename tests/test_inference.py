@@ -105,13 +105,6 @@ def test_the_rate_of_frames_may_be_unknown(folder):
     assert inference.load(folder).rate is None
 
 
-@pytest.mark.parametrize("rate", [0, -1.0, float("inf"), float("nan"), "4", True])
-def test_a_rate_that_is_no_positive_number_is_refused(rate, folder):
-    with pytest.raises(ArgumentError) as error:
-        model_file.annotate(folder / "model.keras", ("a", "b"), CLIP._replace(rate=rate))
-    assert error.value.name == "rate"
-
-
 def test_a_model_that_does_not_tell_its_clips_is_refused_by_what_it_lacks(folder):
     (folder / "class_names.txt").write_text("a\nb\n")
     assert_refused(folder, "clip.json")

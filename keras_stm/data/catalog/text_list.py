@@ -5,6 +5,7 @@ import functools
 import os
 
 from keras_stm.arguments import ArgumentError
+from keras_stm.class_names import index_names
 from keras_stm.data import fragment, grouping
 from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
 from keras_stm.data.catalog.clips import SPLIT_NAMES, find_splits, to_dataset
@@ -33,7 +34,7 @@ def open_list(root, split, exclude, *, validation_split, seed, group_by):
     clips_of = {name: by_name(read_lines(path, "surrogateescape"), parse) for name, path in lists.items()}
     if class_names is None:
         largest = max(label for clips in clips_of.values() for label, _ in clips.values())
-        class_names = tuple(map(str, range(largest + 1)))
+        class_names = index_names(largest + 1)
     clips = clips_of.get(split, clips_of["train"])
     labels = {name: label for name, (label, _) in clips.items()}
     paths = _existing(folder, labels)
