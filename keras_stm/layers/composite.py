@@ -19,6 +19,9 @@ class Composite(keras.layers.Layer):
     def __init__(self, frozen=(), **kwargs):
         super().__init__(**kwargs)
         self._frozen = tuple(frozen)
+        # `torch.compile` fails on Keras's training step of these layers, or takes minutes for each new size.
+        # With this attribute, Keras warns in one line and goes on without it.
+        self.supports_jit = keras.backend.backend() != "torch"
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
