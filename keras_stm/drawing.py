@@ -11,14 +11,15 @@ from keras_stm.replacing import replacing
 GRAD_CAM = "grad_cam.png"
 
 
-def draw(path, model, output, block="conv2_block1", class_name=None):
+def draw(path, model, output, block=None, class_name=None):
     """Draws the features of a block and the Grad-CAM; replaces existing pictures with the same names.
 
     Args:
         path: video file, or folder of its frames.
-        model: folder of a run or `.keras` file, see `inference.load`.
+        model: see `inference.load`.
         output: folder of the pictures, which is created if it does not exist.
-        block: name of the STM block.
+        block: name of the STM block. `None` is the first one, which is in stage 2 as in the paper. Of a
+            model without STM blocks, such as TSN and TSM, only the Grad-CAM is drawn then.
         class_name: class of the Grad-CAM; `None` is the class with the highest score.
 
     Returns:
@@ -36,15 +37,16 @@ def draw(path, model, output, block="conv2_block1", class_name=None):
     indices = segments.clip_indices(info.num_frames, trained.num_frames, trained.sampling)
     frame_names = [frame_name(index, info.frame_rate) for index in indices]
 
-    of_model = f"of {os.path.basename(os.path.normpath(model))}"
-    pictures = {
-        f"features-{block}.png": plots.plot_block(
+    of_model = f"of {model if inference.is_name(model) else os.path.basename(os.path.normpath(model))}"
+    block = block or next(iter(plots.stm_blocks(trained.model)), None)
+    pictures = {}
+    if block:
+        pictures[f"features-{block}.png"] = plots.plot_block(
             trained.model, clip, block, frame_names, f"{name} in {block} {of_model}"
-        ),
-        GRAD_CAM: plots.plot_grad_cam(
-            trained.model, clip, trained.class_names, class_name, frame_names, f"{name}: Grad-CAM {of_model}"
-        ),
-    }
+        )
+    pictures[GRAD_CAM] = plots.plot_grad_cam(
+        trained.model, clip, trained.class_names, class_name, frame_names, f"{name}: Grad-CAM {of_model}"
+    )
     os.makedirs(output, exist_ok=True)
     files = []
     for file, figure in pictures.items():

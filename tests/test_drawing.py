@@ -115,11 +115,16 @@ def test_nothing_is_written_where_a_block_or_a_class_does_not_exist(run, video, 
     assert not output.exists()
 
 
-def test_tsn_has_no_block_to_draw(trained, run, video, tmp_path, monkeypatch):
+def test_tsn_has_no_block_to_draw(trained, video, tmp_path, asked, monkeypatch):
     tsn = trained._replace(model=TSNResNet((1, 1, 1, 1), 16, classes=8))
     monkeypatch.setattr(inference, "load", lambda path: tsn)
+    published = "tsn_resnet50/kinetics400"
+    assert drawing.draw(video, published, str(tmp_path)) == [str(tmp_path / drawing.GRAD_CAM)]
+    assert asked["plot_grad_cam"][-1] == f"my.clip.mp4: Grad-CAM of {published}"
+    monkeypatch.undo()
+    monkeypatch.setattr(inference, "load", lambda path: tsn)
     with pytest.raises(ArgumentError, match="TSN") as error:
-        drawing.draw(video, run, str(tmp_path / "out"))
+        drawing.draw(video, published, str(tmp_path / "out"), "conv2_block1")
     assert error.value.name == "model"
     assert not (tmp_path / "out").exists()
 

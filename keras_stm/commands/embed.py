@@ -27,8 +27,10 @@ from keras_stm.commands.flags import (
     define_data,
     define_distribution,
     define_exclude,
+    define_model,
     define_workers,
     given,
+    required_model,
 )
 from keras_stm.commands.main import run
 from keras_stm.data.dataset import SPLITS
@@ -42,12 +44,7 @@ from keras_stm.train.evaluate import data_settings, open_data
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string(
-        "model",
-        None,
-        "Folder of a run, the .keras file in it, or the name of a published model.",
-        flag_values=values,
-    )
+    define_model(values)
     define_data(values)
     flags.DEFINE_enum("split", "validation", list(SPLITS), "Split of the data set.", flag_values=values)
     define_class_order(values)
@@ -79,8 +76,7 @@ def main(argv):
 
 def _embed(name, values, paths):
     """Embeds the clips in `paths`, or those of the data set; errors begin with `name`."""
-    if not values.model:
-        raise ValueError("--model is missing: pass the folder of a run, or a .keras file")
+    required_model(values)
     if bool(paths) == bool(values.data_dir):
         raise ValueError("pass files or folders, or --data_dir, but not both")
     errors = []

@@ -46,8 +46,10 @@ from keras_stm.commands.flags import (
     define_distribution,
     define_exclude,
     define_max_unreadable,
+    define_model,
     define_workers,
     given,
+    required_model,
 )
 from keras_stm.data import views
 from keras_stm.data.dataset import SPLITS
@@ -63,12 +65,7 @@ _SHARED = (*("model", "output", "split", "num_frames", "image_size", "seed", "wo
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string(
-        "model",
-        None,
-        "Folder of a run, the .keras file in it, or the name of a published model.",
-        flag_values=values,
-    )
+    define_model(values)
     flags.DEFINE_string(
         "spans",
         None,
@@ -163,8 +160,7 @@ def _evaluate(command, values, paths):
     if values.spans:
         _evaluate_spans(command, values)
         return
-    if not values.model:
-        raise ValueError("--model is missing: pass the folder of a run, or a .keras file")
+    required_model(values)
     options = {name: values[name].value for name in _SHARED} | given(values, CLIPS_OF_DATA)
     if values.protocol == "stream":
         _check_stream(values)

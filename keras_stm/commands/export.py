@@ -24,6 +24,7 @@ from absl import flags
 from keras_stm import export as keras_stm_export
 from keras_stm import inference
 from keras_stm.arguments import ArgumentError
+from keras_stm.commands.flags import define_model, required_model
 from keras_stm.commands.main import run
 from keras_stm.progress import tell
 from keras_stm.train import run_folder
@@ -36,12 +37,7 @@ _WEB = "web"
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string(
-        "model",
-        None,
-        "Folder of a run of `keras-stm fit`, the .keras file in it, or the name of a published model.",
-        flag_values=values,
-    )
+    define_model(values)
     flags.DEFINE_enum(
         "format", "saved_model", ["saved_model", "onnx", "web"], "Format to write.", flag_values=values
     )
@@ -82,10 +78,8 @@ def main(argv):
 
 
 def _export(values, _):
-    if not values.model:
-        raise ValueError("--model is missing: pass the folder of a run of `keras-stm fit`, or a .keras file")
     export(
-        values.model,
+        required_model(values),
         values.output,
         values.format,
         values.top_k,

@@ -153,6 +153,35 @@ def read_settings(values):
     return dataclasses.replace(settings, **given)
 
 
+def define_model(values, default=None):
+    """Defines `--model`.
+
+    Args:
+        values: `flags.FlagValues`.
+        default: the model if the flag is not given. `None`: see `required_model`.
+    """
+    flags.DEFINE_string(
+        "model",
+        default,
+        "Folder of a run of `keras-stm fit`, the .keras file in it, or the name of a published model, such "
+        "as tsm_resnet50/kinetics400 or hf://user/name, which is downloaded once.",
+        flag_values=values,
+    )
+
+
+def required_model(values):
+    """Returns the value of `--model`.
+
+    Raises:
+        ValueError: it is missing.
+    """
+    if not values.model:
+        raise ValueError(
+            "--model is missing: pass the folder of a run, a .keras file or the name of a published model"
+        )
+    return values.model
+
+
 def define_distribution(values):
     """Defines `--distribution`."""
     flags.DEFINE_enum(

@@ -25,7 +25,7 @@ import sys
 from absl import flags
 
 from keras_stm import predicting
-from keras_stm.commands.flags import define_distribution
+from keras_stm.commands.flags import define_distribution, define_model
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.data.video import VideoError
@@ -41,13 +41,7 @@ _NAME = 50
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string(
-        "model",
-        _MODEL,
-        "Folder of a run, a .keras file that `keras-stm fit` wrote, or the name of a published model, such "
-        "as tsm_resnet50/kinetics400 or hf://user/name, which is downloaded once.",
-        flag_values=values,
-    )
+    define_model(values, _MODEL)
     flags.DEFINE_integer(
         "top_k", 5, "Number of classes to print for each video.", lower_bound=1, flag_values=values
     )

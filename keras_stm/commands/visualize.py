@@ -4,6 +4,7 @@
   keras-stm visualize clip.mp4 --model=saved_models/RUN --block=conv4_block1
   keras-stm visualize clip.mp4 --model=saved_models/RUN --class_name=move_left
   keras-stm visualize FOLDER_OF_FRAMES --model=saved_models/RUN
+  keras-stm visualize clip.mp4 --model=tsm_resnet50/kinetics400
 
 Writes into --output, and replaces earlier pictures with the same names:
   features-<block>.png   frames, the block's input, outputs of CSTM and CMM, TV-L1 optical flow
@@ -14,6 +15,7 @@ import os
 
 from absl import flags
 
+from keras_stm.commands.flags import define_model, required_model
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.drawing import draw
@@ -22,13 +24,12 @@ from keras_stm.progress import tell
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string(
-        "model", None, "Folder of a run of `keras-stm fit`, or the .keras file in it.", flag_values=values
-    )
+    define_model(values)
     flags.DEFINE_string(
         "block",
-        "conv2_block1",
-        "Block whose features are drawn. The default is the first block of stage 2, as in the paper.",
+        None,
+        "Block whose features are drawn. Default: the first block of stage 2, as in the paper. TSN and TSM "
+        "have no CSTM and CMM, so that only their Grad-CAM is drawn.",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -54,11 +55,10 @@ def _visualize(values, paths):
     if len(paths) != 1:
         received = f"{len(paths)} arguments" if paths else "no argument"
         raise ValueError(f"pass one clip, a video file or a folder of frames, not {received}")
-    if not values.model:
-        raise ValueError("--model is missing: pass the folder of a run of `keras-stm fit`")
+    model = required_model(values)
     (path,) = paths
     output = values.output or os.path.join("saved_models", f"visualize-{_stem(path)}")
-    for file in draw(path, values.model, output, values.block, values.class_name):
+    for file in draw(path, model, output, values.block, values.class_name):
         tell(file)
 
 

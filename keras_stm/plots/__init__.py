@@ -12,6 +12,7 @@ from keras_stm.plots.features import (
     optical_flow,
     plot_block,
     plot_grad_cam,
+    stm_blocks,
 )
 
 __all__ = [
@@ -26,4 +27,5 @@ __all__ = [
     "plot_curves",
     "plot_data",
     "plot_grad_cam",
+    "stm_blocks",
 ]

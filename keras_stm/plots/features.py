@@ -323,10 +323,15 @@ def _frame_scores(activation, class_names):
     return named
 
 
+def stm_blocks(model):
+    """Returns `{name: block}` of the blocks with CSTM or CMM, in order. TSN and TSM have none."""
+    layers = keras_model(model).layers
+    return {layer.name: layer for layer in layers if isinstance(layer, STMBlock) and layer.branches}
+
+
 def _get_block(model, name):
     """Returns the STM block with a name; raises `ValueError` if the model has no such block."""
-    layers = keras_model(model).layers
-    blocks = {layer.name: layer for layer in layers if isinstance(layer, STMBlock) and layer.branches}
+    blocks = stm_blocks(model)
     if not blocks:
         raise ArgumentError(
             "model",
@@ -421,7 +426,7 @@ class _Sheet:
         self.figure.text(
             (_LABELS - 0.12) / self.width,
             middle / self.height,
-            text,
+            printable(text),
             ha="right",
             va="center",
             fontsize=10,
@@ -489,7 +494,7 @@ class _Sheet:
         for i, (name, heights) in enumerate(values.items()):
             color = f"C{i}"
             offset = (i - (len(values) - 1) / 2) * width
-            axes.bar(places + offset, heights, width, color=color, label=name)
+            axes.bar(places + offset, heights, width, color=color, label=printable(name))
             axes.axhline(heights.mean(), color=color, linewidth=1)
         axes.axhline(0, color="black", linewidth=0.8)
         axes.set_xlim(-pitch / 2, self.num_frames - 1 + pitch / 2)

@@ -6,7 +6,9 @@ import os
 import ssl
 import urllib.error
 
+import filelock
 import keras
+from absl import logging
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.replacing import replacing
@@ -21,12 +23,44 @@ _OF_THE_NETWORK = (
 )
 
 
+def make_once(path, make):
+    """Makes a file unless it exists. Of several processes, one makes it, and the others wait for it.
+
+    Args:
+        path: the file.
+        make: function that writes it.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OSError: if the file does not exist, and its folder is not writable.
+    """
+    if os.path.exists(path):
+        return path
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    # The system frees the lock of a process that is killed.
+    lock = filelock.FileLock(os.path.join(folder, f".{name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        logging.warning("Waiting for another process that writes %s", path)
+        lock.acquire()
+    try:
+        if not os.path.exists(path):
+            make()
+    finally:
+        lock.release()
+    return path
+
+
 def download(url, path, weights, sha256="", megabytes=None):
     """Downloads a file, with a progress bar. It is written completely or not at all.
 
     Args:
         url: address of the file.
-        path: the file to write.
+        path: the file to write, in an existing folder. Otherwise, `get_file` would choose another folder.
         weights: value of the argument `weights`, for errors.
         sha256: first hexadecimal digits of the file's hash.
         megabytes: size of the file, or `None` if it is unknown.
@@ -35,8 +69,6 @@ def download(url, path, weights, sha256="", megabytes=None):
         ValueError: if the file cannot be downloaded, or has another hash.
         OSError: if it cannot be written, for example because the disk is full.
     """
-    # If the folder did not exist, get_file would use a temporary folder instead.
-    os.makedirs(os.path.dirname(path), exist_ok=True)
     size = f" (about {megabytes:.0f} MB)" if megabytes else ""
     way_out = f"Download {url}{size} on another machine and save it as {path}, or pass its path as `weights`"
     with replacing(path, shared=True) as partial:

@@ -4,7 +4,7 @@ import os
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.cache import cache_folder
-from keras_stm.weights.download import download
+from keras_stm.weights.download import download, make_once
 from keras_stm.weights.network import describe
 
 # torchvision's first weights of ResNet v1.5, hosted by timm.
@@ -31,6 +31,4 @@ def imagenet_file(model):
         )
     name = _NAME.format(depth=network.depth)
     path = os.path.join(cache_folder("models"), f"{name}.safetensors")
-    if not os.path.exists(path):
-        download(_URL.format(name=name), path, "imagenet")
-    return path
+    return make_once(path, lambda: download(_URL.format(name=name), path, "imagenet"))

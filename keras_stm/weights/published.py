@@ -7,7 +7,7 @@ import typing
 from keras_stm.arguments import ArgumentError
 from keras_stm.cache import cache_folder
 from keras_stm.replacing import replacing
-from keras_stm.weights.download import download, hash_of
+from keras_stm.weights.download import download, hash_of, make_once
 from keras_stm.weights.network import describe
 from keras_stm.weights.torch_files import read_torch
 
@@ -175,19 +175,20 @@ def file_of(published, weights):
     name = os.path.basename(published.url)
     checkpoint = os.path.join(cache_folder("models"), name)
     converted = f"{os.path.splitext(checkpoint)[0]}.safetensors"
-    if os.path.exists(converted):
-        return converted
-    if not os.path.exists(checkpoint):
-        download(published.url, checkpoint, weights, published.sha256, published.megabytes)
-    elif not hash_of(checkpoint).startswith(published.sha256):
-        raise ArgumentError(
-            "weights",
-            weights,
-            f"cannot be read: the SHA-256 of {checkpoint} does not begin with {published.sha256}. Remove the "
-            f"file to download it again, or replace it by {published.url}",
-        )
-    _convert(checkpoint, converted)
-    return converted
+
+    def make():
+        if not os.path.exists(checkpoint):
+            download(published.url, checkpoint, weights, published.sha256, published.megabytes)
+        elif not hash_of(checkpoint).startswith(published.sha256):
+            raise ArgumentError(
+                "weights",
+                weights,
+                f"cannot be read: the SHA-256 of {checkpoint} does not begin with {published.sha256}. Remove "
+                f"the file to download it again, or replace it by {published.url}",
+            )
+        _convert(checkpoint, converted)
+
+    return make_once(converted, make)
 
 
 def _convert(checkpoint, path):

@@ -55,4 +55,4 @@ def test_pictures_are_written_into_a_folder_with_the_name_of_the_clip(
     monkeypatch.setattr(visualize, "draw", lambda *args: [str(args)])
     assert not visualize.main(["keras-stm visualize", path, "--model=run", "--class_name=clap"])
     output = os.path.join("saved_models", f"visualize-{name}")
-    assert capsys.readouterr().out == f"{(path, 'run', output, 'conv2_block1', 'clap')}\n"
+    assert capsys.readouterr().out == f"{(path, 'run', output, None, 'clap')}\n"

@@ -46,12 +46,30 @@ def all_but_the_head(model):
         layer.trainable = layer.name == "predictions"
 
 
+def all_but_batch_norm(model):
+    for layer in keras_compat.flatten_layers(model)[1:]:
+        layer.trainable = isinstance(layer, keras.layers.BatchNormalization)
+
+
+def a_block_but_for_a_branch_but_for_a_layer(model):
+    block = model.get_layer("conv2_block2")
+    block.trainable = False
+    block.cmm.trainable = True
+    block.cmm.reduce_bn.trainable = False
+
+
 def trainable(model):
     """Returns the paths of the trainable weights, without the name of an outer model."""
     return [weight.path for weight in model.trainable_weights]
 
 
-@pytest.mark.parametrize("freeze", [a_block, a_branch, all_batch_norm, all_but_the_head])
+@pytest.mark.parametrize(
+    "freeze",
+    [
+        *(a_block, a_branch, all_batch_norm, all_but_the_head, all_but_batch_norm),
+        a_block_but_for_a_branch_but_for_a_layer,
+    ],
+)
 def test_a_frozen_pattern_survives_a_file(freeze, tmp_path):
     model = STMResNet(**TINY)
     everything = trainable(model)

@@ -3,6 +3,7 @@ import inspect
 import json
 import math
 import pathlib
+import warnings
 from functools import cache
 
 import h5py
@@ -334,3 +335,17 @@ def test_count_macs_does_not_count_a_layer_of_an_unknown_kind_as_nothing():
     model = keras.Sequential([keras.layers.Input((4, 8, 8, 3)), keras.layers.ConvLSTM2D(2, 3, name="lstm")])
     with pytest.raises(ValueError, match="convolutions, dense layers.*model='lstm'"):
         keras_stm.count_macs(model, (4, 8, 8, 3))
+
+
+@pytest.mark.every_backend
+def test_under_pytorch_jit_compile_is_turned_off_with_one_line():
+    is_torch = keras.backend.backend() == "torch"
+    base = keras_stm.STMResNet((1, 1, 1, 1), 16, classes=3)
+    for model in (base, keras.Sequential([keras.Input((None, None, None, 3)), base])):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=True)
+        told = [str(each.message) for each in caught if "jit_compile" in str(each.message)]
+        assert (model.jit_compile, len(told)) == (not is_torch, is_torch)
+        for size in (32, 40) if is_torch else ():
+            assert np.isfinite(model.train_on_batch(np.ones((2, 2, size, size, 3)), np.array([0, 1])))

@@ -241,6 +241,11 @@ def test_imagenet_inflates_the_cached_file_and_leaves_the_head_random(depth_50, 
     assert np.abs(depth_50.get_layer("predictions").get_weights()[0]).max() < 0.01
 
 
+def visible(folder):
+    """Returns the names in a folder, without those of the hidden locks."""
+    return [name for name in os.listdir(folder) if not name.endswith(".lock")]
+
+
 def raising(error):
     """Returns a replacement for `urlretrieve` that writes a part of the file and raises `error`."""
 
@@ -273,7 +278,7 @@ def test_imagenet_without_a_network_says_what_file_to_put_where(error, depth_50,
     message = str(error.value)
     assert "https://huggingface.co/timm/resnet50.tv_in1k/resolve/main/model.safetensors" in message
     assert str(tmp_path / "models" / "resnet50.tv_in1k.safetensors") in message
-    assert os.listdir(tmp_path / "models") == []
+    assert visible(tmp_path / "models") == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
@@ -287,7 +292,7 @@ def test_a_disk_that_imagenet_weights_do_not_fit_on_is_no_failed_download(
     with pytest.raises(OSError, match="resnet50.tv_in1k.safetensors") as error:
         load_weights(depth_50, "imagenet")
     assert error.value.errno == number
-    assert os.listdir(tmp_path / "models") == []
+    assert visible(tmp_path / "models") == []
 
 
 @pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()], ids=repr)
@@ -296,7 +301,7 @@ def test_imagenet_reports_nothing_else_as_a_failed_download(error, depth_50, tmp
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", raising(error))
     with pytest.raises(type(error)):
         load_weights(depth_50, "imagenet")
-    assert os.listdir(tmp_path / "models") == []
+    assert visible(tmp_path / "models") == []
 
 
 def test_imagenet_weights_are_downloaded_once(depth_50, tmp_path, monkeypatch):
@@ -312,7 +317,7 @@ def test_imagenet_weights_are_downloaded_once(depth_50, tmp_path, monkeypatch):
     for _ in range(2):
         assert imagenet_file(depth_50) == str(path)
     assert asked == ["https://huggingface.co/timm/resnet50.tv_in1k/resolve/main/model.safetensors"]
-    assert os.listdir(path.parent) == [path.name] and path.read_text() == "all of it"
+    assert visible(path.parent) == [path.name] and path.read_text() == "all of it"
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import threading
 import keras
 import numpy as np
 import pytest
+from absl import logging
 
 torch = pytest.importorskip("torch")
 
@@ -95,8 +96,8 @@ def tsm(**arguments):
 
 
 def cached(tmp_path):
-    folder = tmp_path / "keras" / "models"
-    return sorted(os.listdir(folder)) if folder.is_dir() else []
+    """Returns the names of the files in the cache, without those of the hidden locks."""
+    return sorted(path.name for path in (tmp_path / "keras" / "models").glob("*") if path.suffix != ".lock")
 
 
 def test_a_name_downloads_converts_and_builds_once(publish, tmp_path, monkeypatch):
@@ -112,6 +113,34 @@ def test_a_name_downloads_converts_and_builds_once(publish, tmp_path, monkeypatc
             np.testing.assert_array_equal(one, other)
     assert tsm(weights="kinetics400", classes=7).output_shape == (None, 7)
     assert len(Handler.asked) == 1
+
+
+def test_processes_that_want_the_same_weights_download_them_once(publish, tmp_path, monkeypatch):
+    """Threads in place of processes: a lock of a file keeps both apart."""
+    found, answers, waiting = publish(), [], []
+    everyone_asks = threading.Event()
+    download = published.download
+
+    def slow_download(*args):
+        assert everyone_asks.wait(30)
+        download(*args)
+
+    def note(*args):
+        waiting.append(args)
+        if len(waiting) == 2:
+            everyone_asks.set()
+
+    monkeypatch.setattr(published, "download", slow_download)
+    monkeypatch.setattr(logging, "warning", note)
+    threads = [
+        threading.Thread(target=lambda: answers.append(published.file_of(found, NAME))) for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 3 and len(set(answers)) == 1
+    assert len(Handler.asked) == 1 and os.path.isfile(answers[0])
 
 
 def test_a_file_that_was_put_into_the_cache_is_taken_if_it_is_the_published_one(
