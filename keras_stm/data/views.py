@@ -4,12 +4,10 @@ import functools
 import numbers
 import os
 
-import keras
 import numpy as np
-from keras import ops
 
 from keras_stm.arguments import ArgumentError, one_of, positive_int
-from keras_stm.data import augment, segments
+from keras_stm.data import augment, resizing, segments
 from keras_stm.data.frames import count_frames, read_frames
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.parallel import in_order
@@ -20,8 +18,6 @@ PROTOCOLS = {"efficient": (1, 1), "paper": (10, 3)}
 CROPS = (1, 3)
 # Orders of the frames in a clip. The paper's Fig. 4 asks how much of the accuracy the right order brings.
 FRAMES = ("ordered", "reversed", "shuffled", "still")
-# Maximum bytes of the frames that are resized at the same time.
-_RESIZED_BYTES = 2**26
 
 
 def load_clip(path, num_frames=8, image_size=224):
@@ -220,64 +216,12 @@ def _prepare(clip, image_size, crops):
     size = augment.resize_size(image_size)
     shape = augment.short_side_shape(*clip.shape[1:3], size)
     if crops == 1:
-        return [augment.normalize(_resize(clip, shape, augment.center_box(*shape, image_size)))]
-    clip = _resize(clip, shape, (0, 0, *shape))
+        box = augment.center_box(*shape, image_size)
+        return [augment.normalize(resizing.resize(clip, *shape, box))]
+    clip = resizing.resize(clip, *shape)
     return [
-        augment.normalize(_resize(clip[:, top : top + side, left : left + side], square, (0, 0, *square)))
-        for square in [(image_size, image_size)]
-        for top, left, side, _ in augment.three_boxes(*clip.shape[1:3], size)
+        augment.normalize(
+            resizing.resize(clip[:, top : top + side, left : left + side], image_size, image_size)
+        )
+        for top, left, side, _ in augment.three_boxes(*shape, size)
     ]
-
-
-def _resize(clip, shape, box):
-    """Resizes like `augment.resize`, but without tf.image, and crops.
-
-    Predicting under other backends therefore needs no TensorFlow.
-
-    Args:
-        clip: array `(T, H, W, 3)`.
-        shape: height and width after resizing.
-        box: `(top, left, height, width)` of the crop in the resized frames.
-
-    Returns:
-        float32 array `(T, height, width, 3)`.
-    """
-    # JAX would compile and keep a function for each new size of a video.
-    resize = _resize_by_products if keras.backend.backend() == "jax" else _resize_by_backend
-    # Only a few large frames are resized at a time, because resizing takes ten times their memory.
-    step = max(_RESIZED_BYTES // clip[0].nbytes, 1)
-    return np.concatenate([resize(clip[i : i + step], shape, box) for i in range(0, len(clip), step)])
-
-
-def _resize_by_backend(frames, shape, box):
-    top, left, height, width = box
-    resized = ops.image.resize(
-        ops.convert_to_tensor(frames, "float32"),
-        shape,
-        interpolation="bilinear",
-        # If no side shrinks, antialiasing changes nothing, and resizing without it is faster.
-        antialias=shape[0] < frames.shape[1] or shape[1] < frames.shape[2],
-        data_format="channels_last",
-    )
-    return ops.convert_to_numpy(resized[:, top : top + height, left : left + width])
-
-
-def _resize_by_products(frames, shape, box):
-    top, left, height, width = box
-    _, from_height, from_width, _ = frames.shape
-    rows = _resize_weights(from_height, shape[0], top, height)
-    columns = _resize_weights(from_width, shape[1], left, width)
-    frames = np.matmul(rows, frames.astype("float32").reshape(-1, from_height, from_width * 3))
-    # Channels move to the rows, because a product with only three columns is slow.
-    frames = np.moveaxis(frames.reshape(-1, height, from_width, 3), 3, 2)
-    frames = np.matmul(frames.reshape(-1, from_width), columns.T)
-    return np.moveaxis(frames.reshape(-1, height, 3, width), 2, 3)
-
-
-def _resize_weights(from_size, to_size, start, size):
-    """Returns rows of the matrix that resizes a side; see `keras_stm.export.graph.resize_weights`."""
-    scale = from_size / to_size
-    centers = (start + np.arange(size) + 0.5) * scale
-    distances = np.abs(np.arange(from_size) + 0.5 - centers[:, np.newaxis]) / max(scale, 1)
-    weights = np.maximum(1 - distances, 0)
-    return (weights / weights.sum(1, keepdims=True)).astype("float32")

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_stm.data import Dataset, LeftOut, VideoError, load_clip, make_pipeline, make_views, views
 from keras_stm.data.views import read_views
-from keras_stm.preprocessing import MEAN, STD, center_box, short_side_shape
+from keras_stm.preprocessing import MEAN, STD
 from tests.data.errors import argument_error
 from tests.data.videos import decode_all
 from tests.reference.backend import BACKEND
@@ -275,18 +275,6 @@ def test_a_clip_with_another_number_of_frames_than_its_list_states_is_left_out(d
     found = make_views(stated, num_frames=4, image_size=14)
     assert [path for path, _, _ in found] == [path for path, _ in dataset.records[1:]]
     assert list(found.left_out.reasons) == [first]
-
-
-@pytest.mark.parametrize("shape", [(60, 80), (37, 91), (20, 24), (240, 130)])
-def test_products_with_small_matrices_resize_like_the_backend(shape):
-    frames = np.random.default_rng(0).integers(0, 256, (2, *shape, 3)).astype("uint8")
-    for size in (16, 100):
-        resized = short_side_shape(*shape, size)
-        for box in ((0, 0, *resized), center_box(*resized, size - 3)):
-            by_products = views._resize_by_products(frames, resized, box)
-            by_backend = views._resize_by_backend(frames, resized, box)
-            # TensorFlow computes the positions of pixels in float32.
-            np.testing.assert_allclose(by_products, by_backend, atol=4e-3)
 
 
 @pytest.mark.every_backend
