@@ -62,7 +62,8 @@ class Config:
     )
     schedule: str = _setting(
         "'steps' divides the learning rate by 10 after each of the `decay_epochs`. 'cosine' raises it during "
-        "the first tenth of the steps, then lowers it to 0.",
+        "the first tenth of the steps, then lowers it to 0. The epochs with `history` have a cosine of their "
+        "own, up to a third of the rate.",
         choices=("steps", "cosine"),
     )
     weight_decay: float = _setting(

@@ -33,8 +33,8 @@ def live():
 
     For streams: a causal network, which answers on every frame. The recipe and length are those of `small`.
     In the last sixth of the epochs, 8 frames of another clip stand in front of each clip. Without them, a
-    stream that is never reset is much worse than a single clip. All epochs are trained, because the last
-    ones make the stream.
+    stream that is never reset is much worse than a single clip. These epochs have a cosine of their own, up
+    to a third of the learning rate. All epochs are trained, because the last ones make the stream.
     """
     return dataclasses.replace(small(), causal=True, history=8, early_stopping=0)
 

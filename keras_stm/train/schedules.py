@@ -4,6 +4,8 @@ import keras
 
 # Learning rates are stated for a batch of this many clips, the paper's batch size.
 REFERENCE_BATCH = 64
+# Highest learning rate of the epochs with history, as a share of that of the epochs before.
+HISTORY_RATE = 1 / 3
 
 
 def warmed_up_cosine(peak, steps):
@@ -37,13 +39,42 @@ def make_schedule(data):
             [learning_rate / 10**i for i in range(len(settings.decay_epochs) + 1)],
         )
     else:
-        schedule = warmed_up_cosine(learning_rate, updates * settings.epochs)
+        schedule = _cosines(settings, learning_rate, updates)
     return _PerUpdate(schedule, settings.gradient_accumulation_steps)
+
+
+def _cosines(settings, peak, updates):
+    """Returns the cosine of a run; the epochs with history have one of their own.
+
+    At the end of a common cosine, the rate would be too low to learn what streams need.
+    """
+    start, end = updates * settings.history_start, updates * settings.epochs
+    if start == end:
+        return warmed_up_cosine(peak, end)
+    history = warmed_up_cosine(peak * HISTORY_RATE, end - start)
+    return _Successive(warmed_up_cosine(peak, start), start, history) if start else history
 
 
 def learning_rate(data, step):
     """Returns the learning rate of a step, counted from 0 over the whole run."""
     return float(make_schedule(data)(step))
+
+
+class _Successive(keras.optimizers.schedules.LearningRateSchedule):
+    """One schedule up to a step, and another one from there on, which counts from 0."""
+
+    def __init__(self, first, start, second):
+        self.first = first
+        self.start = start
+        self.second = second
+
+    def __call__(self, step):
+        # Neither schedule is asked for a step that it does not have.
+        before, after = keras.ops.minimum(step, self.start), keras.ops.maximum(step - self.start, 0)
+        return keras.ops.where(step < self.start, self.first(before), self.second(after))
+
+    def get_config(self):
+        return {"first": self.first, "start": self.start, "second": self.second}
 
 
 class _PerUpdate(keras.optimizers.schedules.LearningRateSchedule):

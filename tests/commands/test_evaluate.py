@@ -13,12 +13,16 @@ import keras
 import numpy as np
 import pytest
 
-from keras_stm import evaluation, inference
+from keras_stm import evaluation, inference, model_file
+from keras_stm.commands import evaluate as command
 from keras_stm.data import arrow_of_time, make_views, open_dataset, packing
 from keras_stm.train import data as run_data
 from keras_stm.train import evaluate
+from keras_stm.train.run import save_model
 from tests.data.catalog import shipped
+from tests.layers.check_layer import randomize
 from tests.reference.backend import compute, numpy
+from tests.train.small_runs import NARROW
 
 CLASS_NAMES = arrow_of_time.CLASS_NAMES
 EVALUATE = pathlib.Path(__file__).parents[2] / "training" / "evaluate.py"
@@ -157,6 +161,56 @@ def test_reversed_clips_are_compared_with_the_ordered_ones(finished, clips, caps
     )
 
 
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory):
+    """A folder with a causal model that predicts several classes, and its rate."""
+    output = tmp_path_factory.mktemp("causal")
+    keras.utils.set_random_seed(0)
+    model = NARROW(classes=8, weights=None, causal=True)
+    randomize(model)
+    save_model(model, output / "model.keras", CLASS_NAMES, model_file.ClipSettings(4, 32, "segments", 2.0))
+    return output
+
+
+def test_streams_are_measured_with_and_without_a_reset(causal, clips, capsys):
+    command.main(["evaluate", f"--model={causal}", f"--data_dir={clips}", "--protocol=stream", "--streams=3"])
+    printed = capsys.readouterr().out
+    folder = folder_of(causal, "clips-validation-stream-3streams")
+    reset = ["confusion_reset.png", "per_class_reset.csv", "scores_reset.csv"]
+    assert sorted(os.listdir(folder)) == sorted([*FILES, *reset])
+    result = json.loads((folder / "result.json").read_text())
+    settings = result["settings"]
+    assert (settings["protocol"], settings["streams"], settings["rate"]) == ("stream", 3, 2.0)
+    assert result["command"].endswith("--streams=3") and result["left_out"]["unreadable"] == 0
+    of_stream, of_reset = result["results"]["ordered"], result["results"]["reset"]
+    assert of_stream["videos"] == 8
+    assert result["stream"]["never_right"] == 8 - round(8 * of_stream["top1"])
+    assert f"{result['stream']['named_before']:.1%} of the frames after another class" in printed
+    # A clip lasts as long as the rate says, so that a stream after a reset sees what `efficient` sees.
+    clip = evaluate.evaluate(causal, data_dir=clips)
+    assert of_reset == clip["results"]["ordered"]
+    by_path = {row["path"]: row for row in read_table(folder / "scores_reset.csv")}
+    for row in read_table(folder_of(causal, "clips-validation-efficient") / "scores.csv"):
+        for name in CLASS_NAMES:
+            assert float(row[name]) == pytest.approx(float(by_path[row["path"]][name]), abs=1e-4)
+    # A stream that is never reset sees something else.
+    assert (folder / "scores.csv").read_text() != (folder / "scores_reset.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    "flag, message",
+    [
+        ("--clips=2", "--clips does not apply"),
+        ("--frames=still", "--frames does not apply"),
+        ("--streams=2", "causal=True"),
+    ],
+)
+def test_what_streams_do_not_have_is_refused(finished, clips, flag, message):
+    arguments = [f"--model={finished}", f"--data_dir={clips}", "--protocol=stream", flag]
+    with pytest.raises(SystemExit, match=message):
+        command.main(["evaluate", *arguments])
+
+
 def test_labels_follow_the_models_order_of_classes(finished, clips, result, tmp_path):
     names = CLASS_NAMES[::-1]
     lines = [
@@ -291,8 +345,8 @@ def test_a_test_set_without_labels_is_refused(finished, tmp_path):
 def test_the_command_evaluates(finished, clips, tmp_path):
     # Two batches of the same shape: 4 videos with 2 clips of 3 crops each.
     flags = ["--protocol=paper", "--clips=2", "--batch_size=24", "--output=o"]
-    command = [sys.executable, str(EVALUATE), f"--model={finished}", f"--data_dir={clips}", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    arguments = [sys.executable, str(EVALUATE), f"--model={finished}", f"--data_dir={clips}", *flags]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(tmp_path / "o")) == FILES
     found = json.loads((tmp_path / "o" / "result.json").read_text())
@@ -311,6 +365,7 @@ def test_the_command_evaluates(finished, clips, tmp_path):
         ({"protocol": "paper", "clips": 10, "crops": 3}, "clips-validation-paper"),
         ({"protocol": "paper", "clips": 10}, "clips-validation-10x1"),
         ({"num_frames": 16, "image_size": 64}, "clips-validation-efficient-16frames-64px"),
+        ({"protocol": "stream", "streams": 8}, "clips-validation-stream"),
         ({"dataset": "ucf101", "fold": 2, "seed": 3}, "ucf101-validation-efficient-fold2-seed3"),
     ],
 )

@@ -1,5 +1,6 @@
-"""The README's first command, unchanged, on the whole embedded data set. It takes minutes."""
+"""The first command of the README and the preset `live` on the whole embedded data set. It takes minutes."""
 
+import json
 import os
 import pathlib
 import re
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 FIT = pathlib.Path(__file__).parents[2] / "training" / "fit.py"
+EVALUATE = FIT.with_name("evaluate.py")
 
 
 def run(home, *arguments):
@@ -41,3 +43,20 @@ def test_tsn_cannot_tell_a_clip_from_its_reversal(tmp_path):
     two_standard_errors = 100 * 2 * (0.25 / count) ** 0.5
     assert abs(within - 50) <= two_standard_errors
     assert top1 <= 50 + two_standard_errors
+
+
+@pytest.mark.acceptance
+def test_a_live_model_follows_a_stream_that_is_never_reset(tmp_path):
+    run(tmp_path, "--preset=live")
+    output = tmp_path / "stream"
+    model = tmp_path / "saved_models" / "live-stm_small"
+    done = subprocess.run(
+        [sys.executable, str(EVALUATE), f"--model={model}", "--protocol=stream", f"--output={output}"],
+        env={**os.environ, "KERAS_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((output / "result.json").read_text())["results"]
+    assert results["ordered"]["top1"] >= 0.95
+    assert results["reset"]["top1"] >= 0.96
