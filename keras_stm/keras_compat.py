@@ -20,6 +20,25 @@ def children(layer):
     return list(layer._layers)
 
 
+def merged_weights(layer):
+    """Returns `{path: array}` of a layer's weights, with LoRA merged into the kernels as Keras saves them."""
+    kernels = {f"{each.path}/kernel": each.kernel for each in flatten_layers(layer) if _has_lora(each)}
+    return {
+        weight.path: keras.ops.convert_to_numpy(kernels.get(weight.path, weight))
+        for weight in layer.weights
+        if not weight.path.endswith(("/lora_kernel_a", "/lora_kernel_b"))
+    }
+
+
+def find_lora(model):
+    """Returns the names of the layers with LoRA in a model, at any depth."""
+    return [layer.path for layer in flatten_layers(model) if _has_lora(layer)]
+
+
+def _has_lora(layer):
+    return getattr(layer, "lora_enabled", False)
+
+
 class Call(typing.NamedTuple):
     """One call of a layer in a functional model.
 

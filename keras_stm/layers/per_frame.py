@@ -106,8 +106,7 @@ class SymmetricConv2D(keras.layers.Conv2D):
         if last and self.kernel_size == (1, 1) and keras.backend.backend() != "tensorflow":
             # A 1x1 convolution is a matrix product. As a product, XLA computes the network 1.5 times as fast
             # on a CPU, and PyTorch need not reorder the kernel in each step. TensorFlow computes both alike.
-            if max(strides) > 1:
-                inputs = inputs[:, :: strides[0], :: strides[1]]
+            (inputs,) = places_of_windows(inputs, self.kernel_size, strides)
             return ops.matmul(inputs, kernel[0, 0])
         if padding == "same" and max(strides) > 1:
             sides = [(size // 2, size // 2) for size in self.kernel_size]
@@ -179,7 +178,7 @@ def maximum_of_places(frames, pool_size, strides, padding, data_format):
         pads = [(0, 0)] * 4
         for axis, size, step in zip(axes, pool_size, strides, strict=True):
             length = ops.shape(frames)[axis]
-            missing = max((-(-length // step) - 1) * step + size - length, 0)
+            missing = max((length - 1) // step * step + size - length, 0)
             pads[axis] = (missing // 2, missing - missing // 2)
         frames = ops.pad(frames, pads, constant_values=-math.inf)
     return functools.reduce(ops.maximum, places_of_windows(frames, pool_size, strides, data_format))

@@ -38,7 +38,8 @@ def fold_batch_norm(model):
         model: a model of this package, or a model with further layers around one. It is not changed.
 
     Returns:
-        An uncompiled `keras.Model` without BatchNormalization. Its outputs are the same except for rounding.
+        An uncompiled `keras.Model` without BatchNormalization and LoRA. Its outputs are the same except for
+        rounding.
         The other layers keep their names.
 
     Raises:
@@ -67,7 +68,7 @@ def fold_batch_norm(model):
         elif isinstance(layer, _BLOCKS):
             _fold_block(layer, copy)
         elif not isinstance(layer, _MODELS):
-            copy.set_weights(layer.get_weights())
+            copy.set_weights(list(keras_compat.merged_weights(layer).values()))
     # A clone of a compiled model is compiled. The new model is not.
     return keras.Model(folded.input, folded.output, name=model.name)
 
@@ -77,8 +78,11 @@ def _clone(layer, with_bias):
     if isinstance(layer, _MODELS):
         return fold_batch_norm(layer)
     config = layer.get_config()
+    inner = config["layer"]["config"] if isinstance(layer, PerFrame) else config
+    # The copy has LoRA merged into its kernel.
+    inner.pop("lora_rank", None)
     if with_bias:
-        (config["layer"]["config"] if isinstance(layer, PerFrame) else config)["use_bias"] = True
+        inner["use_bias"] = True
     elif isinstance(layer, _BLOCKS):
         config["use_batch_norm"] = False
     else:
@@ -150,7 +154,7 @@ def _fold(layer, batch_norm, copy):
     """Sets the weights of the `copy` of a layer, with the `batch_norm` after the layer folded in."""
     # A block may already have no BatchNormalization.
     if not isinstance(batch_norm, keras.layers.BatchNormalization):
-        copy.set_weights(layer.get_weights())
+        copy.set_weights(list(keras_compat.merged_weights(layer).values()))
         return
     if isinstance(layer, PerFrame):
         layer, copy = layer.layer, copy.layer

@@ -9,6 +9,7 @@ from absl import logging
 
 from keras_stm import hub, model_file
 from keras_stm.arguments import ArgumentError, keras_model, one_of
+from keras_stm.keras_compat import find_lora
 from keras_stm.weights import files, names
 from keras_stm.weights.imagenet import imagenet_file
 from keras_stm.weights.network import is_causal, shifted_blocks
@@ -45,11 +46,13 @@ def load_weights(model, weights, include_top=True):
 
     Raises:
         ValueError: if the file does not exist, is unreadable, does not fit the model, or has weights that
-            are not finite floating point numbers; or if weights cannot be downloaded. The model is unchanged
-            then. Code in the file is never run.
+            are not finite floating point numbers; if weights cannot be downloaded; or if the model has LoRA.
+            The model is unchanged then. Code in the file is never run.
         ImportError: if PyTorch is not installed and the file is a PyTorch checkpoint.
     """
     one_of("include_top", include_top, (True, False))
+    if lora := find_lora(keras_model(model)):
+        raise ArgumentError("model", model, "must get LoRA after its weights", f"LoRA in {lora[0]!r}")
     put(model, read_weights(model, weights), include_top)
 
 

@@ -4,6 +4,7 @@ import re
 import typing
 
 from keras_stm.arguments import ArgumentError
+from keras_stm.keras_compat import merged_weights
 from keras_stm.weights.network import published_block, shifted_blocks
 
 # Our path within a block -> the published name within a block. The published code calls CMM `mb` and the
@@ -66,23 +67,31 @@ def _reference_name(path, model):
     elif published_block(layer) and inner in _IN_BLOCK:
         prefix = f"{published_block(layer)}.{_IN_BLOCK[inner]}"
     else:
+        prefix = None
+    # Quantization adds weights to our layers.
+    if prefix is None or variable not in _VARIABLE:
         raise ArgumentError(
             "model", model, "must be a model of keras_stm without further layers", f"a weight {path!r}"
         )
     return f"{prefix}.{_VARIABLE[variable]}"
 
 
-def names_to_save(model):
-    """Returns `{published name: variable}` of all weights, with TSM's `.net` where a block shifts.
+def arrays_to_save(model):
+    """Returns `{published name: array}` of all weights, in PyTorch's layout.
+
+    Blocks that shift have TSM's `.net` in the name. LoRA is merged into the kernels.
 
     Raises:
         ValueError: if the model has a weight that does not belong to this package.
     """
     shifted = {f"{block}.conv1.weight" for block in shifted_blocks(model)}
-    return {
-        name.replace(".weight", ".net.weight") if name in shifted else name: variable
-        for name, variable in reference_names(model).items()
-    }
+    arrays = {}
+    for path, array in merged_weights(model).items():
+        name = _reference_name(path, model)
+        if name in shifted:
+            name = name.replace(".weight", ".net.weight")
+        arrays[name] = to_reference(path, array)
+    return arrays
 
 
 def is_temporal(name):

@@ -1,7 +1,6 @@
 """Saves the weights of a model under the published names."""
 
 import numpy as np
-from keras import ops
 
 from keras_stm.arguments import ArgumentError, absolute_path, keras_model
 from keras_stm.replacing import replacing
@@ -13,6 +12,7 @@ def save_safetensors(model, path):
     """Writes a model's weights to a safetensors file with the names of the published PyTorch code.
 
     `load_weights` restores them exactly. The file is written completely or not at all.
+    LoRA is merged into the kernels.
 
     Args:
         model: a model of this package.
@@ -27,8 +27,7 @@ def save_safetensors(model, path):
     if not path.endswith(".safetensors"):
         raise ArgumentError("path", path, "must end in .safetensors")
     arrays = {
-        name: np.ascontiguousarray(names.to_reference(variable.path, ops.convert_to_numpy(variable)))
-        for name, variable in names.names_to_save(keras_model(model)).items()
+        name: np.ascontiguousarray(array) for name, array in names.arrays_to_save(keras_model(model)).items()
     }
     with replacing(path) as partial:
         safetensors.numpy.save_file(arrays, partial, {"causal": "true"} if is_causal(model) else None)
