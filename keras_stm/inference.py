@@ -227,30 +227,30 @@ class StepScores:
             # Unlike `predict_on_batch`, this leaves the state on the device.
             self._step = lambda inputs: stream.predict_function([(inputs,)])
 
-    def start(self):
-        """Returns the state in front of the first frame."""
-        return initial_state(self._stream)
+    def start(self, streams=1):
+        """Returns the state in front of the first frames of a number of streams."""
+        return initial_state(self._stream, streams)
 
-    def add(self, frame, state, is_wanted=True):
-        """Computes one frame.
+    def add(self, frames, state, is_wanted=True):
+        """Computes one frame of each stream.
 
         Args:
-            frame: preprocessed frame `(H, W, 3)`.
-            state: state after the frame before.
+            frames: preprocessed frames `(streams, H, W, 3)`.
+            state: state after the frames before.
             is_wanted: whether the scores are needed.
 
         Returns:
-            float32 scores `(classes,)`, or `None` if they are not wanted; and the next state.
+            float32 scores `(streams, classes)`, or `None` if they are not wanted; and the next state.
         """
         if self._channels_first:
-            frame = frame.transpose(2, 0, 1)
-        state = dict(self._step({"frame": frame[np.newaxis], **state}))
+            frames = np.moveaxis(frames, -1, 1)
+        state = dict(self._step({"frame": frames, **state}))
         scores = state.pop("scores")
-        return keras.ops.convert_to_numpy(scores)[0] if is_wanted else None, state
+        return np.asarray(keras.ops.convert_to_numpy(scores), "float32") if is_wanted else None, state
 
 
 class WindowScores:
-    """Scores after each frame of a stream by any model: each score is computed from all last frames again."""
+    """Scores after each frame of one stream by any model: each is computed from all of its frames again."""
 
     recomputes = True
 
@@ -262,14 +262,50 @@ class WindowScores:
         """See `StepScores.start`."""
         return ()
 
-    def add(self, frame, state, is_wanted=True):
+    def add(self, frames, state, is_wanted=True):
         """See `StepScores.add`."""
-        state = (*state, frame)[-self._num_frames :]
+        state = (*state, frames)[-self._num_frames :]
         if not is_wanted:
             return None, state
         # Like a short video, the first frames are repeated.
-        clip = np.stack([state[index] for index in center_indices(len(state), self._num_frames)])
-        return self._predict(clip[np.newaxis])[0], state
+        indices = center_indices(len(state), self._num_frames)
+        return self._predict(np.stack([state[index] for index in indices], axis=1)), state
+
+
+def step_fn(model, image_size, num_frames, streams):
+    """Returns a function that takes one frame of each of several streams, on one device.
+
+    Args:
+        model: a causal model, see `keras_stm.stream_model`. It is not changed.
+        image_size: height and width of a frame.
+        num_frames: number of frames whose logits are averaged.
+        streams: number of streams.
+
+    Returns:
+        Function that accepts preprocessed frames `(streams, H, W, 3)`, and which of them start anew, bool
+        `(streams,)`. It returns the scores after these frames, a float32 array `(streams, classes)`.
+
+    Raises:
+        ValueError: `model` is not as above.
+    """
+    steps = StepScores(stream_model(model, image_size, num_frames), is_channels_first(model))
+    state = steps.start(streams)
+
+    def step(frames, starts):
+        nonlocal state
+        if np.any(starts):
+            state = {
+                name: keras.ops.where(
+                    np.reshape(starts, (-1, *[1] * (len(value.shape) - 1))),
+                    keras.ops.zeros_like(value),
+                    value,
+                )
+                for name, value in state.items()
+            }
+        scores, state = steps.add(frames, state)
+        return scores
+
+    return step
 
 
 class _Everywhere(keras.layers.Layer):

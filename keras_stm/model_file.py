@@ -21,7 +21,7 @@ _CLIP = "clip.json"
 class ClipSettings(typing.NamedTuple):
     """Settings of the clips that a model was trained on; see `keras_stm.data.make_pipeline`.
 
-    `rate` is the number of frames that the model took from a second of video; `None` if it is unknown.
+    `rate` is the frames a second of a typical clip, or `None` where the length of the clips is not known.
     """
 
     num_frames: int

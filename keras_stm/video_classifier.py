@@ -240,10 +240,11 @@ class VideoClassifier:
             if frame.is_first:
                 state, mean = self._frame_scores.start(), None
             count += 1
-            image = read_views(frame.image[np.newaxis], 1, self.image_size)[0, 0]
-            scores, state = self._frame_scores.add(image, state, count % every == 0)
+            prepared = read_views(frame.image[np.newaxis], 1, self.image_size)[0]
+            scores, state = self._frame_scores.add(prepared, state, count % every == 0)
             if scores is None:
                 return None
+            (scores,) = scores
             if smooth is not None and mean is not None:
                 scores = mean + (scores - mean) * -math.expm1((before - frame.time) / smooth)
             mean, before = scores, frame.time

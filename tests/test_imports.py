@@ -221,6 +221,7 @@ ARROWS = {
     "models": {"layers", "weights"},
     "data": set(),
     "evaluation": set(),
+    "stream_evaluation": {"evaluation"},
     "temporal_map": set(),
     "embedding": {"data", "inference"},
     "inference": {"layers", "weights", "models"},
@@ -232,7 +233,16 @@ ARROWS = {
     "drawing": {"data", "inference", "plots"},
     "predicting": {"data", "inference", "video_classifier", "rendering"},
     "streaming": {"data", "video_classifier", "rendering"},
-    "train": {*_MODELS, "data", "evaluation", "temporal_map", "inference", "plots", "export"},
+    "train": {
+        *_MODELS,
+        "data",
+        "evaluation",
+        "stream_evaluation",
+        "temporal_map",
+        "inference",
+        "plots",
+        "export",
+    },
     "commands": {*_MODELS, *_DATA, "evaluation", "embedding", "inference", "plots", "export", "train"},
 }
 

@@ -1,5 +1,6 @@
 """Loading a model from the folder or file of a run, and the function that scores clips."""
 
+import json
 import shutil
 import zipfile
 
@@ -7,11 +8,13 @@ import keras
 import numpy as np
 import pytest
 
+import keras_stm
 from keras_stm import inference, model_file
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import arrow_of_time
+from tests.layers.check_layer import randomize
 
-CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense", rate=2.5)
+CLIP = model_file.ClipSettings(num_frames=4, image_size=32, sampling="dense", rate=12.5)
 
 
 def make_model():
@@ -76,6 +79,21 @@ def test_a_file_that_moved_alone_takes_its_names_and_clips_along(complete, tmp_p
 def test_names_within_the_file_count_before_those_beside_it(complete):
     (complete / "class_names.txt").write_text("a\nb\n")
     assert inference.load(complete).class_names == ("clap", "wave größer")
+
+
+def test_a_file_of_an_earlier_version_tells_no_rate(folder):
+    old = {name: value for name, value in CLIP._asdict().items() if name != "rate"}
+    with zipfile.ZipFile(folder / "model.keras", "a") as archive:
+        archive.writestr("clip.json", json.dumps(old))
+        archive.writestr("class_names.txt", "a\nb\n")
+    assert inference.load(folder).rate is None
+
+
+@pytest.mark.parametrize("rate", [0, -1.0, float("nan"), float("inf"), "8", True])
+def test_a_wrong_rate_is_refused(folder, rate):
+    with pytest.raises(ArgumentError) as error:
+        model_file.annotate(folder / "model.keras", ("a", "b"), CLIP._replace(rate=rate))
+    assert error.value.name == "rate"
 
 
 def test_a_model_without_class_names_is_refused_by_what_it_lacks(folder):
@@ -196,3 +214,18 @@ def test_xla_is_off_where_tensorflow_has_no_gpu(monkeypatch):
     assert inference.jit_compile() is False
     monkeypatch.setattr(keras.distribution, "list_devices", lambda kind: ["gpu:0"])
     assert inference.jit_compile() == "auto"
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_steps_of_several_streams_are_those_of_their_clips_since_they_started_anew(data_format):
+    model = keras_stm.STMResNet((1, 1, 1, 1), 16, classes=3, causal=True, data_format=data_format)
+    randomize(model)
+    clips = np.random.default_rng(0).normal(size=(2, 3, 32, 32, 3)).astype("float32")
+    step = inference.step_fn(model, 32, 4, streams=2)
+    step(clips[:, 0], np.array([True, True]))
+    # The second stream starts anew with its second frame, and the first one goes on.
+    for time in (1, 2):
+        scores = step(clips[:, time], np.array([False, time == 1]))
+    expected = [inference.predict_fn(model)(clip)[0] for clip in (clips[:1], clips[1:, 1:])]
+    np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-6)

@@ -4,12 +4,16 @@
   keras-stm evaluate --model=RUN --data_dir=FOLDER              # on other clips, see `keras-stm fit`
   keras-stm evaluate --model=RUN --data_dir=FOLDER --dataset=something_v2 --protocol=paper
   keras-stm evaluate --model=RUN --frames=reversed              # how much does frame order matter?
+  keras-stm evaluate --model=RUN --protocol=stream              # a causal model on streams of videos
   keras-stm evaluate --spans=PREDICTED.csv --dataset=spans --data_dir=TRUE.csv    # when what happens
 
 --protocol=efficient uses one view of each video: the middle frame of each segment and the centre crop
 (section 4.6, Table 9). --protocol=paper averages the scores of 30 views: 10 random clips with 3 crops each
-(section 4.2). --frames additionally evaluates clips whose frames are reversed, shuffled or all replaced by
-the middle frame; see the paper's Figure 4.
+(section 4.2). --protocol=stream plays the videos one after the other, in a random order, as --streams streams
+that are never reset. A video's answer is that at its last frame.
+
+--frames additionally evaluates clips whose frames are reversed, shuffled or all replaced by the middle frame;
+see the paper's Figure 4.
 
 Prints the result and writes into --output:
   result.json      all numbers, the settings, versions, hardware and data
@@ -17,7 +21,8 @@ Prints the result and writes into --output:
   scores.csv       a row for each video: path, label, predicted, the score of each class
   confusion.png    the confusion matrix
   left_out.txt     the missing and the unreadable videos, if any
-With --frames, it also writes per_class, scores and confusion for the other order of frames.
+With --frames, it also writes per_class, scores and confusion for the other order of frames; with
+--protocol=stream, those of streams with a reset before each video.
 
 --spans compares the spans that `keras-stm predict --window --spans` found with those of a data set of spans,
 without a model: mean average precision at a temporal intersection over union of 0.3, 0.5 and 0.7, as
@@ -44,8 +49,12 @@ from keras_stm.data import views
 from keras_stm.data.dataset import SPLITS
 from keras_stm.train.data import CLIPS_OF_DATA
 from keras_stm.train.devices import start
-from keras_stm.train.evaluate import evaluate
+from keras_stm.train.evaluate import STREAMS, evaluate
 from keras_stm.train.evaluate_spans import evaluate_spans
+from keras_stm.train.evaluate_stream import evaluate_stream
+
+# Flags of all protocols that need a model.
+_SHARED = (*("model", "output", "split", "num_frames", "image_size", "seed", "workers", "max_unreadable"),)
 
 
 def define_flags(values):
@@ -97,8 +106,16 @@ def _define_views(values):
     flags.DEFINE_enum(
         "protocol",
         "efficient",
-        list(views.PROTOCOLS),
-        "'efficient' is one view of each video; 'paper' is 10 random clips with 3 crops each.",
+        [*views.PROTOCOLS, "stream"],
+        "'efficient' is one view of each video; 'paper' is 10 random clips with 3 crops each; 'stream' is "
+        "for causal models, on one device.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "streams",
+        STREAMS,
+        "With --protocol=stream: number of streams, of at least two videos each.",
+        lower_bound=1,
         flag_values=values,
     )
     flags.DEFINE_integer(
@@ -129,7 +146,11 @@ def _define_views(values):
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "seed", 0, "Seed of random clips and of shuffled frames.", lower_bound=0, flag_values=values
+        "seed",
+        0,
+        "Seed of random clips, of shuffled frames and of the order in streams.",
+        lower_bound=0,
+        flag_values=values,
     )
 
 
@@ -145,24 +166,27 @@ def _evaluate(command, values, paths):
         return
     if not values.model:
         raise ValueError("--model is missing: pass the folder of a run, or a .keras file")
+    options = {name: values[name].value for name in _SHARED} | given(values, CLIPS_OF_DATA)
+    if values.protocol == "stream":
+        _check_stream(values)
+        evaluate_stream(streams=values.streams, command=command, **options)
+        return
     with start(values.distribution).scope():
         evaluate(
-            values.model,
-            values.output,
-            **given(values, CLIPS_OF_DATA),
-            split=values.split,
             protocol=values.protocol,
             clips=values.clips,
             crops=values.crops and int(values.crops),
-            num_frames=values.num_frames,
-            image_size=values.image_size,
             frames=values.frames,
-            seed=values.seed,
             batch_size=values.batch_size,
-            workers=values.workers,
-            max_unreadable=values.max_unreadable,
             command=command,
+            **options,
         )
+
+
+def _check_stream(values):
+    for name in ("clips", "crops", "frames"):
+        if values[name].value != values[name].default:
+            raise ValueError(f"--{name} does not apply to --protocol=stream")
 
 
 def _evaluate_spans(command, values):

@@ -33,6 +33,7 @@ def make_pipeline(
     mix_up=0.0,
     cut_mix=0.0,
     one_hot=False,
+    history=0,
     steps=None,
     shard=(0, 1),
     workers=None,
@@ -77,6 +78,9 @@ def make_pipeline(
             batch and shard.
         cut_mix: alpha of CutMix, otherwise like `mix_up`.
         one_hot: if true, labels are `(batch, classes)` in float32.
+        history: frames of another clip of the same batch and shard that stand in front of each clip, at
+            most `num_frames`; training only. They are the last frames of that clip. The label is that of
+            the clip alone.
         steps: batches of a training epoch. `None` is all full batches.
         shard: `(index, count)`: the part of every training batch, or otherwise of the videos, that
             this process reads.
@@ -84,8 +88,9 @@ def make_pipeline(
         left_out: `LeftOut` that records unreadable clips; `None` is a new one.
 
     Returns:
-        `tf.data.Dataset` of clips and labels. Clips are `(batch, num_frames, image_size, image_size, 3)`
-        in float32, normalised like in `keras_stm.preprocess_input`. Labels are `(batch,)` in int32.
+        `tf.data.Dataset` of clips and labels. Clips are
+        `(batch, history + num_frames, image_size, image_size, 3)` in float32, normalised like in
+        `keras_stm.preprocess_input`. Labels are `(batch,)` in int32, or `(batch, classes)` if `one_hot`.
         Iteration raises an error when `left_out` does.
 
     Raises:
@@ -101,6 +106,10 @@ def make_pipeline(
     share = batch_size // count
     if (mix_up or cut_mix) and not one_hot:
         raise ArgumentError("one_hot", one_hot, "must be true to mix labels")
+    if history:
+        if not training:
+            raise ArgumentError("history", history, "must be 0 without `training`")
+        check_history(history, num_frames, batch_size, count)
     workers = positive_int("workers", os.cpu_count() if workers is None else workers)
     total = len(dataset.records)
     changes = _chosen(
@@ -118,6 +127,11 @@ def make_pipeline(
         clips = clips.map(finish, workers, deterministic=True)
         return clips.batch(share, drop_remainder=training)
 
+    def put_history(clips, labels):
+        # The batch is in random order: the clip before is a random one, and reading it costs nothing.
+        before = tf.roll(clips[:, -history:], 1, axis=0)
+        return tf.concat([before, clips], axis=1), labels
+
     def make_epoch(epoch):
         def mix(step, batch):
             for mixture in mixtures:
@@ -127,7 +141,9 @@ def make_pipeline(
 
         places = _places(dataset, epoch, batch_size, steps, seed, shard, sampling_weights)
         batches = make_batches(places).take(steps)
-        return batches.enumerate().map(mix) if mixtures else batches
+        if mixtures:
+            batches = batches.enumerate().map(mix)
+        return batches.map(put_history) if history else batches
 
     if training:
         batches = tf.data.Dataset.range(initial_epoch, epochs).flat_map(make_epoch)
@@ -346,6 +362,16 @@ def _check_epochs(training, initial_epoch, epochs):
             initial_epoch,
             "must be at least 0 and less than `epochs`",
             f"initial_epoch={initial_epoch!r}, epochs={epochs!r}",
+        )
+
+
+def check_history(history, num_frames, batch_size, num_shards):
+    """Raises `ArgumentError` if `make_pipeline` cannot put so many frames in front of a clip."""
+    if positive_int("history", history) > num_frames:
+        raise ArgumentError("history", history, f"must be at most `num_frames`, {num_frames}")
+    if batch_size // num_shards < 2:
+        raise ArgumentError(
+            "batch_size", batch_size, "must be at least 2 for each shard with `history`, of another clip"
         )
 
 

@@ -255,5 +255,6 @@ class EpochEnd(keras.callbacks.Callback):
 
         devices.from_first(write)
         data.left_out.check()
-        if training.is_stopped():
+        # The clips of the next epochs are longer: another call of `fit` takes them.
+        if training.is_stopped() or len(history) == data.settings.history_start:
             self.model.stop_training = True

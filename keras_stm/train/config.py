@@ -14,6 +14,9 @@ DATASETS = tuple(name for name in catalog.NAMES if name != "packed")
 
 CLASS_WEIGHTS = ("none", "balanced")
 
+# One of so many epochs, the last ones, has `history`.
+_HISTORY_SHARE = 6
+
 # Facts that identify a run, in addition to its settings; also in config.json.
 RUN_FACTS = ("classes", "clips", "backend")
 
@@ -75,6 +78,18 @@ class Config:
         "'kinetics400-16', 'something_v2' or 'tsn/kinetics400', 'hf://user/name', or a file: .keras, "
         ".weights.h5, .safetensors, .pth, .pt. Weights of a name are downloaded once. A classifier for other "
         "classes is not loaded; it starts from random weights.",
+    )
+    causal: bool = _setting(
+        "Train a network in which no frame depends on a later one, for streams: it answers on every frame. "
+        "TSN is such a network in any case.",
+        default=False,
+    )
+    history: int = _setting(
+        "Frames of another clip that stand in front of each clip in the last sixth of the epochs, outside "
+        "the loss. They teach a causal network that a stream goes on from one action to the next. At most "
+        "`num_frames`.",
+        default=0,
+        at_least=0,
     )
     flip: str = _setting(
         "Mirror half of the clips, chosen at random. 'plain' keeps their labels. 'labels' swaps the labels "
@@ -237,6 +252,8 @@ class Config:
             raise ArgumentError("decay_epochs", (), "must not be empty if `schedule` is 'steps'")
         if not self.epochs:
             self._check_length()
+        if self.history:
+            self._check_history()
         if self.parameter_groups != "none" and self.optimizer != "sgd":
             raise ArgumentError("parameter_groups", self.parameter_groups, "needs `optimizer` 'sgd'")
 
@@ -244,6 +261,18 @@ class Config:
     def validation_metric(self):
         """The column of the history by which epochs are compared."""
         return f"val_{self.early_stopping_metric}"
+
+    @property
+    def history_start(self):
+        """The first epoch with `history`, counted from 0; `epochs` if there is none."""
+        return self.epochs - (math.ceil(self.epochs / _HISTORY_SHARE) if self.history else 0)
+
+    def _check_history(self):
+        if not self.causal:
+            raise ArgumentError("history", self.history, "must be 0 without `causal`")
+        if self.early_stopping:
+            # The best epoch by clips alone is often one before those with history.
+            raise ArgumentError("early_stopping", self.early_stopping, "must be 0 with `history`")
 
     def _check_length(self):
         if not self.updates:

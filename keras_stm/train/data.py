@@ -23,8 +23,9 @@ from keras_stm.data.dataset import describe_unused
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.frames import read_frames
 from keras_stm.data.parallel import in_order
-from keras_stm.data.pipeline import batch_paths
+from keras_stm.data.pipeline import batch_paths, check_history
 from keras_stm.data.shards import is_packed, read_settings
+from keras_stm.data.streams import typical_rate
 from keras_stm.model_file import MODEL, read_class_names
 from keras_stm.progress import tell
 from keras_stm.weights.published import class_names, is_published
@@ -91,6 +92,11 @@ class RunData:
         self._take_classes_of_weights()
         self.batch_size = self._fit_batch_size()
         self.step_size = self.batch_size // settings.gradient_accumulation_steps
+        if settings.history:
+            # Before the run starts: history comes in its last epochs.
+            check_history(
+                settings.history, settings.num_frames, batch_size=self.step_size, num_shards=self._shard[1]
+            )
         self.settings = self.settings.with_counted_epochs(self.updates_per_epoch())
 
     def updates_per_epoch(self):
@@ -106,13 +112,22 @@ class RunData:
         """The shape of a clip, `(T, H, W, 3)`."""
         return self.settings.num_frames, self.settings.image_size, self.settings.image_size, 3
 
+    def last_epoch_like(self, epoch):
+        """Returns the epoch, exclusive, up to which training clips are as long as in an epoch from 0."""
+        start = self.settings.history_start
+        return start if epoch < start else self.settings.epochs
+
     def training_batches(self, initial_epoch):
-        """Returns the training batches from an epoch on, counted from 0, as a `tf.data.Dataset`."""
+        """Returns the training batches from an epoch on, counted from 0, as a `tf.data.Dataset`.
+
+        They end with `last_epoch_like(initial_epoch)`, exclusive: batches of one data set have one shape.
+        """
         return make_pipeline(
             self.train,
             training=True,
             initial_epoch=initial_epoch,
-            epochs=self.settings.epochs,
+            epochs=self.last_epoch_like(initial_epoch),
+            history=self.settings.history if initial_epoch >= self.settings.history_start else 0,
             steps=self.steps_per_epoch(),
             left_out=self.left_out,
             **{name: getattr(self.settings, name) for name in (*_TRAINING, *_AUGMENTATION)},
@@ -131,6 +146,11 @@ class RunData:
             shard=self._shard,
             left_out=self.left_out.reasons,
         )
+
+    def rate(self):
+        """Returns the frames a second of a typical training clip, or `None`; see `typical_rate`."""
+        settings = self.settings
+        return typical_rate(self.train, settings.num_frames, settings.sampling, self.workers)
 
     def validation_batches(self):
         """Returns the validation batches as a `tf.data.Dataset`."""

@@ -20,6 +20,8 @@ from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.presets import PRESETS
 
 _LISTED = 5
+# Number of streams by default, see `evaluate_stream`.
+STREAMS = 8
 
 
 def evaluate(
@@ -106,16 +108,13 @@ def evaluate(
         for order in dict.fromkeys(("ordered", frames))
     }
     settings = {
-        **{name: getattr(data, name) for name in CLIPS_OF_DATA},
-        "split": split,
+        **describe_data(data, split, opened, trained),
         "protocol": protocol,
         **orders["ordered"].options,
         "frames": frames,
         "seed": seed,
-        "class_fingerprint": opened.fingerprint,
-        "model_sha256": sha256(trained.file),
     }
-    output = _output_folder(output, settings, trained)
+    output = output_folder(output, settings, trained)
     evaluation_folder.check(output, settings)
     tell(f"{trained.model.name}: {describe(settings)}")
     with replacing_folder(output) as folder:
@@ -124,22 +123,39 @@ def evaluate(
             "settings": settings,
             "results": {order: summarize(found) for order, found in results.items()},
             "order": compare(results, frames) if frames != "ordered" else None,
-            "left_out": {"missing": len(opened.missing), "unreadable": len(left_out.reasons)},
-            "model": trained.file,
             "batch_size": batch_size,
-            "command": command,
-            **run_folder.environment(),
         }
         for order, found in results.items():
             title = f"{trained.model.name}: {describe(settings)}, frames {order}: top-1 {found.top1:.1%}"
             evaluation_folder.write_evaluation(folder, order, found, title)
-        missing = missing_reasons(opened.missing)
-        evaluation_folder.write_result(folder, result, [*missing.values(), *left_out.reasons.values()])
+        finish(folder, result, trained, opened, left_out, command)
     print_report(results, result, output)
     return result
 
 
-def _output_folder(output, settings, trained):
+def describe_data(data, split, opened, trained):
+    """Returns the settings of an evaluation that say which videos and which model it is of."""
+    return {
+        **{name: getattr(data, name) for name in CLIPS_OF_DATA},
+        "split": split,
+        "class_fingerprint": opened.fingerprint,
+        "model_sha256": sha256(trained.file),
+    }
+
+
+def finish(folder, result, trained, opened, left_out, command):
+    """Adds what all evaluations tell to `result`, and writes it with the list of skipped videos."""
+    result |= {
+        "left_out": {"missing": len(opened.missing), "unreadable": len(left_out.reasons)},
+        "model": trained.file,
+        "command": command,
+        **run_folder.environment(),
+    }
+    missing = missing_reasons(opened.missing)
+    evaluation_folder.write_result(folder, result, [*missing.values(), *left_out.reasons.values()])
+
+
+def output_folder(output, settings, trained):
     """Returns the absolute path of the folder to write; the default is within the run's folder."""
     if not output:
         name = name_evaluation(settings, trained)
@@ -218,10 +234,14 @@ def open_data(trained, split, settings, max_unreadable, workers):
 
 def describe(settings):
     """Returns a description of what is evaluated."""
-    plural = {name: "" if settings[name] == 1 else "s" for name in ("clips", "crops", "num_frames")}
+    counted = {
+        name: f"{settings[name]} {name.removeprefix('num_')[:-1]}{'' if settings[name] == 1 else 's'}"
+        for name in ("clips", "crops", "streams", "num_frames")
+        if name in settings
+    }
+    views_of = counted.get("streams") or f"{counted['clips']} x {counted['crops']}"
     return (
-        f"{_data_name(settings)} {settings['split']}, {settings['clips']} clip{plural['clips']} x "
-        f"{settings['crops']} crop{plural['crops']} of {settings['num_frames']} frame{plural['num_frames']}, "
+        f"{_data_name(settings)} {settings['split']}, {views_of} of {counted['num_frames']}, "
         f"{settings['image_size']} px"
     )
 
@@ -234,21 +254,20 @@ def sha256(path):
 
 def name_evaluation(settings, trained):
     """Returns the name of the folder: what is evaluated, and each setting that is not the default."""
-    views_of = (settings["clips"], settings["crops"])
-    is_protocol = views_of == views.PROTOCOLS[settings["protocol"]]
-    parts = [
-        _data_name(settings),
-        settings["split"],
-        settings["protocol"] if is_protocol else "{}x{}".format(*views_of),
-    ]
+    protocol = settings["protocol"]
+    if protocol in views.PROTOCOLS:
+        views_of = (settings["clips"], settings["crops"])
+        protocol = protocol if views_of == views.PROTOCOLS[protocol] else "{}x{}".format(*views_of)
+    parts = [_data_name(settings), settings["split"], protocol]
     for name, usual, part in (
         ("num_frames", trained.num_frames, "{}frames"),
         ("image_size", trained.image_size, "{}px"),
         ("frames", "ordered", "{}"),
+        ("streams", STREAMS, "{}streams"),
         ("fold", 1, "fold{}"),
         ("seed", 0, "seed{}"),
     ):
-        if settings[name] != usual:
+        if settings.get(name, usual) != usual:
             parts.append(part.format(settings[name]))
     return "-".join(parts)
 
@@ -291,24 +310,7 @@ def print_report(results, result, output):
     """Prints the accuracies, the most frequent mistakes, and the number of skipped videos."""
     for order, found in results.items():
         tell(f"\nFrames {order}:" if len(results) > 1 else "")
-        top5 = f", top-5 {found.top5:.1%}" if len(found.class_names) > 5 else ""
-        tell(
-            f"top-1 {found.top1:.1%}{top5}, mean class accuracy {found.mean_class_accuracy:.1%} of "
-            f"{found.num_videos:,} videos"
-        )
-        if found.within_pair_accuracy is not None:
-            tell(
-                f"within-pair accuracy {found.within_pair_accuracy:.1%}: share of videos whose class scores "
-                f"higher than its time reversal; by their names, {found.reversible.sum()} of "
-                f"{len(found.class_names)} classes have one"
-            )
-        if order == "ordered" and found.worst_confusions():
-            tell("Most frequent mistakes:")
-            for confusion in found.worst_confusions(_LISTED):
-                tell(
-                    f"  {confusion.count:5,} ({confusion.share:4.0%} of the class)  "
-                    f"{confusion.true} -> {confusion.predicted}"
-                )
+        print_accuracy(found, with_mistakes=order == "ordered")
     order = result["order"]
     if order:
         altered = results[order["frames"]]
@@ -321,6 +323,33 @@ def print_report(results, result, output):
                 f"{altered.called_reversal:.1%} of the reversed clips of these classes are predicted as the "
                 "time reversal of their class"
             )
+    print_end(result, output)
+
+
+def print_accuracy(found, with_mistakes):
+    """Prints the accuracies of an `Evaluation` and, if asked, its most frequent mistakes."""
+    top5 = f", top-5 {found.top5:.1%}" if len(found.class_names) > 5 else ""
+    tell(
+        f"top-1 {found.top1:.1%}{top5}, mean class accuracy {found.mean_class_accuracy:.1%} of "
+        f"{found.num_videos:,} videos"
+    )
+    if found.within_pair_accuracy is not None:
+        tell(
+            f"within-pair accuracy {found.within_pair_accuracy:.1%}: share of videos whose class scores "
+            f"higher than its time reversal; by their names, {found.reversible.sum()} of "
+            f"{len(found.class_names)} classes have one"
+        )
+    if with_mistakes and found.worst_confusions():
+        tell("Most frequent mistakes:")
+        for confusion in found.worst_confusions(_LISTED):
+            tell(
+                f"  {confusion.count:5,} ({confusion.share:4.0%} of the class)  "
+                f"{confusion.true} -> {confusion.predicted}"
+            )
+
+
+def print_end(result, output):
+    """Prints the number of skipped videos, and where the results are."""
     for what, count in result["left_out"].items():
         if count:
             tell(f"{count:,} videos are {what} and were skipped: {run_folder.LEFT_OUT}")

@@ -13,7 +13,9 @@ from keras_stm.plots.confusion import plot_confusion
 from keras_stm.train.run_folder import LEFT_OUT
 
 RESULT = "result.json"
-# One file of each for every order of frames.
+# The results of streams with a reset before each video.
+RESET = "reset"
+# One file of each for every order of frames, and for `RESET`.
 PER_CLASS, SCORES, CONFUSION = "per_class.csv", "scores.csv", "confusion.png"
 
 
@@ -23,7 +25,7 @@ def check(output, settings):
         return
     if not os.path.isdir(output):
         raise ValueError(f"{output} is a file; pass another `output`.")
-    known = {_file("", name, order) for name in (PER_CLASS, SCORES, CONFUSION) for order in FRAMES}
+    known = {_file("", name, order) for name in (PER_CLASS, SCORES, CONFUSION) for order in (*FRAMES, RESET)}
     present = set(os.listdir(output))
     foreign = sorted(present - known - {RESULT, LEFT_OUT})
     if foreign or (present and RESULT not in present):

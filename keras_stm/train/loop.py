@@ -55,7 +55,6 @@ class Training:
         if self.history:
             print(f"Resuming after epoch {len(self.history)} of {settings.epochs}.")
         if len(self.history) < settings.epochs and not self.is_stopped():
-            batches = self.data.training_batches(initial_epoch=len(self.history))
             data_wait = DataWait(self.data.is_packed, self.data.workers, os.cpu_count())
             # The interruption comes last: the others must see the step after which it raises.
             callbacks = [
@@ -68,32 +67,46 @@ class Training:
             ]
             if tensorboard and self.devices.is_first:
                 callbacks.append(keras.callbacks.TensorBoard(self.folder.file(run_folder.TENSORBOARD)))
-            try:
-                self.model.fit(
-                    data_wait.watch(batches),
-                    initial_epoch=len(self.history),
-                    epochs=settings.epochs,
-                    steps_per_epoch=self.data.steps_per_epoch(),
-                    callbacks=callbacks,
-                    shuffle=False,
-                    # A progress bar on a terminal, one line per epoch in a file.
-                    verbose=1 if sys.stdout.isatty() else 2,
-                )
-            except tf.errors.OpError:
-                # TensorFlow wraps the errors of pipeline workers: raise the plain error if that is the cause.
-                self.data.left_out.check()
-                raise
+            self._fit(data_wait, callbacks)
+            if len(self.history) == settings.history_start < settings.epochs:
+                # The clips are longer from here on, and need a step of their own.
+                self._fit(data_wait, callbacks)
         if settings.early_stopping:
             self.load_best()
         else:
             self.take_average()
 
+    def _fit(self, data_wait, callbacks):
+        """Trains from the last completed epoch on while the clips have one length."""
+        initial_epoch = len(self.history)
+        batches = self.data.training_batches(initial_epoch)
+        try:
+            self.model.fit(
+                data_wait.watch(batches),
+                initial_epoch=initial_epoch,
+                epochs=self.data.settings.epochs,
+                steps_per_epoch=self.data.steps_per_epoch(),
+                callbacks=callbacks,
+                shuffle=False,
+                # A progress bar on a terminal, one line per epoch in a file.
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        except tf.errors.OpError:
+            # TensorFlow wraps the errors of pipeline workers: raise the plain error if that is the cause.
+            self.data.left_out.check()
+            raise
+
     def steps_left(self):
-        """Returns how many steps the remaining epochs have, those of validation included."""
-        data = self.data
+        """Returns how many steps the remaining epochs have, those of validation included.
+
+        Steps with history count as more steps, in proportion to their frames, unless no others are left.
+        """
+        data, settings = self.data, self.data.settings
         validation_steps = -(-len(data.validation.records) // data.step_size)
-        epochs = data.settings.epochs - len(self.history)
-        return epochs * (data.steps_per_epoch() + validation_steps)
+        short = max(settings.history_start - len(self.history), 0)
+        long = settings.epochs - len(self.history) - short
+        length = (settings.num_frames + settings.history) / settings.num_frames if short else 1
+        return (short + long) * validation_steps + (short + long * length) * data.steps_per_epoch()
 
     def is_stopped(self):
         """Returns whether early stopping has ended the training."""
@@ -105,18 +118,23 @@ class Training:
         if self.data.settings.early_stopping:
             return None
         merits = self._merits()
-        best = int(np.argmax(merits))
-        return self.history[best] if merits[best] > merits[-1] else None
+        best = max(merits)
+        return self.history[merits.index(best)] if best > merits[-1] else None
 
     def best_epoch(self):
         """Returns the first of the best epochs by `early_stopping_metric`, counted from 1."""
-        return 1 + int(np.argmax(self._merits()))
+        merits = self._merits()
+        return 1 + merits.index(max(merits))
 
     def _merits(self):
-        """Returns a number for each epoch so far, higher for a better one."""
-        name = self.data.settings.validation_metric
+        """Returns a merit for each epoch so far, higher for a better one.
+
+        Epochs with `history` are better than those before: validation clips do not show what streams need.
+        """
+        settings = self.data.settings
+        name = settings.validation_metric
         sign = -1 if name == "val_loss" else 1
-        return [sign * row[name] for row in self.history]
+        return [(epoch >= settings.history_start, sign * row[name]) for epoch, row in enumerate(self.history)]
 
     def load_checkpoint(self, epoch=None):
         """Restores the last or a given epoch, counted from 1; returns the history up to it."""

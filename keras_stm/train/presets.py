@@ -28,6 +28,17 @@ def small():
     )
 
 
+def live():
+    """Returns the settings of `keras-stm fit --preset=live`, or with `--data_dir=FOLDER`.
+
+    For streams: a causal network, which answers on every frame. The recipe and length are those of `small`.
+    In the last sixth of the epochs, 8 frames of another clip stand in front of each clip. Without them, a
+    stream that is never reset is much worse than a single clip. All epochs are trained, because the last
+    ones make the stream.
+    """
+    return dataclasses.replace(small(), causal=True, history=8, early_stopping=0)
+
+
 def finetune():
     """Returns the settings of `keras-stm fit --preset=finetune --data_dir=FOLDER`.
 
@@ -207,7 +218,7 @@ def hmdb51():
 PRESETS = {
     preset.__name__: preset()
     for preset in (
-        *(small, finetune, arrow_of_time),
+        *(small, live, finetune, arrow_of_time),
         *(something_v1, something_v2, jester, kinetics400, ucf101, hmdb51),
     )
 }

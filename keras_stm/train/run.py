@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import math
 import os
 import shlex
@@ -177,9 +178,21 @@ def num_bytes(variables):
 
 def make_network(settings, data):
     """Returns a new network of the settings with random weights."""
-    return MODELS[one_of("model", settings.model, tuple(MODELS))](
-        weights=None, classes=len(data.train.class_names), dropout=settings.dropout
-    )
+    make = MODELS[one_of("model", settings.model, tuple(MODELS))]
+    options = {"classes": len(data.train.class_names), "dropout": settings.dropout}
+    # TSN never mixes frames, and has no such argument.
+    if settings.causal and "causal" in inspect.signature(make).parameters:
+        options["causal"] = True
+    return make(weights=None, **options)
+
+
+def ignore_history(model, num_frames):
+    """Returns a model that shares all layers; its scores are the mean over the last `num_frames` frames."""
+    logits = model.get_layer("predictions").output
+    x = logits[:, -num_frames:]
+    for name in ("consensus", "scores"):
+        x = model.get_layer(name)(x)
+    return keras.Model(model.input, x, name=model.name)
 
 
 def build_model(settings, data):
@@ -187,6 +200,9 @@ def build_model(settings, data):
     model = make_network(settings, data)
     if settings.weights != "none":
         load_weights(model, settings.weights, include_top=data.has_head)
+    if settings.history:
+        # The clips of all epochs: a clip without history is not longer.
+        model = ignore_history(model, settings.num_frames)
     if settings.freeze_backbone:
         for layer in model.layers:
             layer.trainable = layer.name == "predictions"
@@ -241,7 +257,8 @@ def finish(folder, history, weights, best_weights, settings, data):
     # A new model: the trained one may be on several devices, and its frozen layers should not be saved.
     model = make_network(settings, data)
     names = data.train.class_names
-    clip = model_file.ClipSettings(settings.num_frames, settings.image_size, settings.sampling)
+    of_clips = {name: getattr(settings, name) for name in ("num_frames", "image_size", "sampling")}
+    clip = model_file.ClipSettings(**of_clips, rate=data.rate())
     if best_weights:
         model.set_weights(best_weights)
         with folder.replacing(run_folder.BEST_MODEL) as path:
@@ -251,8 +268,7 @@ def finish(folder, history, weights, best_weights, settings, data):
         save_model(model, path, names, clip)
     # Remove the partial export of a process that was killed.
     shutil.rmtree(os.path.dirname(folder.file(run_folder.SERVING)), ignore_errors=True)
-    options = {"num_frames": clip.num_frames, "image_size": clip.image_size, "sampling": clip.sampling}
-    export.save(model, folder.file(run_folder.SERVING), names, **options)
+    export.save(model, folder.file(run_folder.SERVING), names, **of_clips)
 
 
 def save_model(model, path, class_names, clip):

@@ -377,6 +377,9 @@ def test_a_model_fits_and_evaluates_on_it(dataset):
         ("sampling_weights", "equal", {}),
         ("flip", True, {}),
         ("one_hot", False, {"mix_up": 0.2}),
+        ("history", 1, {}),
+        ("history", 5, {"training": True}),
+        ("batch_size", 2, {"training": True, "history": 1, "shard": (0, 2)}),
         ("shard", (2, 2), {}),
         ("batch_size", 3, {"shard": (0, 2)}),
         ("workers", 0, {}),
@@ -389,6 +392,15 @@ def test_a_model_fits_and_evaluates_on_it(dataset):
 def test_wrong_arguments_are_named(dataset, name, value, others):
     with argument_error(name, value):
         batches(dataset, **{name: value}, **others)
+
+
+def test_history_is_the_end_of_another_clip_of_the_batch_in_front_of_each(dataset, trained):
+    found = batches(dataset, training=True, epochs=3, history=3)
+    for (clips, labels), (alone, labels_alone) in zip(found, trained, strict=True):
+        assert clips.shape == (3, 3 + 4, 14, 14, 3)
+        np.testing.assert_array_equal(clips[:, 3:], alone)
+        np.testing.assert_array_equal(labels, labels_alone)
+        np.testing.assert_array_equal(clips[:, :3], alone[[2, 0, 1], 1:])
 
 
 def test_a_clip_with_another_number_of_frames_than_its_list_states_is_left_out(dataset, evaluated):

@@ -69,7 +69,7 @@ def train_sure(output, data_dir):
     logits = keras.Model(model.input, model.get_layer("consensus").output)
     head.bias.assign(-numpy(compute(logits, clips)).mean(axis=0))
     output.mkdir()
-    clip = model_file.ClipSettings(SMALL.num_frames, SMALL.image_size, SMALL.sampling)
+    of_clips = {name: getattr(SMALL, name) for name in ("num_frames", "image_size", "sampling")}
+    clip = model_file.ClipSettings(**of_clips)
     save_model(model, output / "model.keras", arrow_of_time.CLASS_NAMES, clip)
-    options = {"num_frames": clip.num_frames, "image_size": clip.image_size, "sampling": clip.sampling}
-    keras_stm.export.save(model, output / "serving" / "1", arrow_of_time.CLASS_NAMES, **options)
+    keras_stm.export.save(model, output / "serving" / "1", arrow_of_time.CLASS_NAMES, **of_clips)

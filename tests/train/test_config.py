@@ -11,7 +11,7 @@ from keras_stm.commands import fit as command
 from keras_stm.commands import flags
 from keras_stm.train import presets, schedules
 
-PAPERS = [name for name in presets.PRESETS if name not in ("small", "finetune", "arrow_of_time")]
+PAPERS = [name for name in presets.PRESETS if name not in ("small", "live", "finetune", "arrow_of_time")]
 
 
 def from_flags(*arguments):
@@ -81,6 +81,16 @@ def test_a_preset_for_own_clips_turns_its_updates_into_epochs(preset, updates_pe
     assert settings.early_stopping == 10
 
 
+@pytest.mark.parametrize("clips_per_epoch, epochs, start", [(75 * 32, 6, 5), (20 * 32, 23, 19)])
+def test_streams_train_as_long_as_clips_and_their_last_sixth_has_history(clips_per_epoch, epochs, start):
+    settings = presets.PRESETS["live"].with_counted_epochs(clips_per_epoch)
+    assert settings.causal and settings.history == 8
+    assert (settings.epochs, settings.history_start) == (epochs, start)
+    # Otherwise training might stop before, or keep an epoch without history.
+    assert settings.early_stopping == 0
+    assert dataclasses.replace(settings, history=0).history_start == epochs
+
+
 def test_epochs_that_are_given_stay_and_decay_epochs_scale_only_with_counted_ones():
     steps = dataclasses.replace(presets.PRESETS["small"], schedule="steps", decay_epochs=(3, 5))
     given = dataclasses.replace(steps, epochs=7)
@@ -141,6 +151,8 @@ def test_a_file_without_settings_is_refused(content, part, tmp_path):
         (["--preset=small", "--min_epochs=9", "--max_epochs=8"], "max_epochs", 8),
         (["--preset=small", "--schedule=steps", "--decay_epochs=7"], "decay_epochs", (7,)),
         (["--learning_rate=inf"], "learning_rate", math.inf),
+        (["--history=4"], "history", 4),
+        (["--preset=live", "--early_stopping=3"], "early_stopping", 3),
     ],
 )
 def test_wrong_settings_are_named(arguments, name, value):

@@ -27,6 +27,7 @@ from keras_stm.commands import fit as command
 from keras_stm.data import arrow_of_time
 from keras_stm.train import Config, callbacks, fit, loop, presets, run_folder
 from keras_stm.train.data import RunData
+from keras_stm.train.run import ignore_history
 from tests.commands.process import run_python
 from tests.reference.backend import compute, numpy
 from tests.train.small_runs import SMALL, run, untraced
@@ -193,6 +194,53 @@ def test_the_plan_is_printed_before_the_run_starts(whole):
     assert lines.index(plan) < lines.index("Epoch 1/2")
 
 
+@pytest.mark.every_backend
+def test_the_last_sixth_of_a_causal_run_has_history_and_resumes_exactly(
+    clips, tmp_path, monkeypatch, eagerly
+):
+    let_the_first_epoch_win(monkeypatch)
+    settings = {"causal": True, "history": 3}
+    lengths, training_batches = [], RunData.training_batches
+
+    def watched(self, initial_epoch):
+        batches = training_batches(self, initial_epoch)
+        lengths.append((initial_epoch, int(batches.cardinality()), batches.element_spec[0].shape[1]))
+        return batches
+
+    monkeypatch.setattr(RunData, "training_batches", watched)
+    recorder = Recorder(tmp_path / "run", tmp_path / "stopped")
+    run(tmp_path / "run", clips, callbacks=[recorder], **settings)
+    assert lengths == [(0, 2, 4), (1, 2, 4 + 3)]
+    run(tmp_path / "stopped", clips, **settings)
+    assert lengths[2:] == [(1, 2, 4 + 3)]
+    trained = inference.load(tmp_path / "run")
+    assert_equal(load_weights(tmp_path / "stopped" / "model.keras"), trained.model.get_weights())
+    keras_stm.stream_model(trained.model, 32, 4)
+    # 24 frames of a clip last 2 seconds.
+    assert trained.rate == pytest.approx(4 / 2)
+    # The first epoch had the higher accuracy, but no history.
+    assert not (tmp_path / "run" / "best.keras").exists()
+
+
+@pytest.mark.every_backend
+def test_the_loss_does_not_see_the_history():
+    model = presets.MODELS["stm_small"](classes=3, weights=None, causal=True)
+    without = ignore_history(model, 4)
+    history, clip = np.random.default_rng(0).normal(size=(2, 2, 4, 32, 32, 3)).astype("float32")
+    long = np.concatenate([history[:, 1:], clip], axis=1)
+    logits = numpy(compute(keras.Model(model.input, model.get_layer("predictions").output), long))
+    expected = numpy(keras.ops.softmax(logits[:, 3:].mean(axis=1)))
+    np.testing.assert_allclose(numpy(compute(without, long)), expected, rtol=1e-5)
+    np.testing.assert_allclose(numpy(compute(without, clip)), numpy(compute(model, clip)), rtol=1e-5)
+
+
+def test_history_needs_another_clip_before_the_run_starts(clips, tmp_path):
+    with pytest.raises(ArgumentError) as error:
+        run(tmp_path / "run", clips, causal=True, history=3, gradient_accumulation_steps=8)
+    assert error.value.name == "batch_size"
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_time_is_estimated_once_from_the_steps_after_the_first(monkeypatch, capsys):
     clock = [0.0]
     monkeypatch.setattr(callbacks.time, "perf_counter", lambda: clock[0])
@@ -212,6 +260,11 @@ def test_the_estimate_counts_the_steps_of_training_and_validation(clips):
     training = make_training(data, history=[{}])
     # 4 steps of training and 2 of validation in each of the 2 epochs that are left.
     assert training.steps_left() == 12
+    # With history in the last epoch, its 4 steps have twice the frames.
+    data.settings = dataclasses.replace(data.settings, causal=True, history=4)
+    assert training.steps_left() == 16
+    training.history *= 2
+    assert training.steps_left() == 6
 
 
 @pytest.mark.parametrize("metric, best", [("accuracy", 1), ("mean_class_accuracy", 2), ("loss", 3)])
