@@ -75,13 +75,12 @@ class StreamVideo:
         target: path of the file to write, with one of `EXTENSIONS`.
 
     Raises:
-        OSError: `target` cannot be written.
+        OSError: `target` cannot be written; raised while writing, or at the end of the block.
     """
 
     def __init__(self, target):
         self._target = target
-        with _writing(target):
-            self._container = av.open(target, "w")
+        self._container = av.open(target, "w")
         # The rate is only a hint for the encoder: frames have their own times.
         self._stream = _add_stream(self._container, _UNITS)
         self._stream.codec_context.time_base = fractions.Fraction(1, _UNITS)
