@@ -57,7 +57,7 @@ def feature_model(model):
 
 def embed(
     clips,
-    model,
+    trained,
     output,
     *,
     protocol="efficient",
@@ -72,7 +72,7 @@ def embed(
 
     Args:
         clips: list of `(path, label)`; the label is a str or `None`.
-        model: the folder of a run or its `.keras` file; see `inference.load`.
+        trained: the model, the result of `inference.load`.
         output: folder to write into. Existing files of these names are replaced.
         protocol: views of a clip, whose features are averaged; see `keras_stm.data.make_views`.
         batch_size: number of views that the model processes at a time.
@@ -83,11 +83,10 @@ def embed(
         The features, `(clips, features)`.
 
     Raises:
-        ValueError: the model cannot be loaded, or an argument is not as above.
+        ValueError: an argument is not as above.
         OSError: a file cannot be written.
     """
     positive_int("batch_size", batch_size)
-    trained = inference.load(model)
     predict = inference.predict_fn(feature_model(trained.model))
     num_clips, crops = PROTOCOLS[protocol]
 

@@ -60,8 +60,9 @@ class Progress:
 
     def _print_line(self, more=""):
         title = f"{self._title}: " if self._title else ""
-        total = "" if self._total is None else f" of {self._total:,}"
-        print(f"{title}{self._done:,}{total} {self._unit}s{more}", flush=True)
+        of = "" if self._total is None else f"{self._done:,} of "
+        last = self._done if self._total is None else self._total
+        print(f"{title}{of}{counted(last, self._unit)}{more}", flush=True)
 
     def _seconds_left(self):
         if self._total is None or not self._done:

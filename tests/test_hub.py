@@ -80,7 +80,7 @@ def test_a_run_is_uploaded_with_a_card_and_without_paths_of_this_machine(run, up
     card = files["README.md"].decode()
     for part in (
         *("license: cc-by-4.0\n", 'VideoClassifier("hf://me/actions")', "on own clips: 2 classes"),
-        *("1 clips x 1 crops of 4 frames, 32 px, split validation, 9 videos", "| 87.6% | 100.0% | 50.0% |"),
+        *("1 clip x 1 crop of 4 frames, 32 px, split validation, 9 videos", "| 87.6% | 100.0% | 50.0% |"),
         *("| clap \\| &lt;b> | 9 | 87.6% |", "| wave | 0 |  |", "confusion.png", "curves.png", "keras 3.15"),
     ):
         assert part in card, part

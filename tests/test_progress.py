@@ -78,7 +78,7 @@ def test_lines_come_every_half_a_minute_and_at_the_end(capsys, clock):
     ]
 
 
-@pytest.mark.parametrize("done, lines", [(0, []), (5, ["5 videos"])])
+@pytest.mark.parametrize("done, lines", [(0, []), (1, ["1 video"]), (5, ["5 videos"])])
 def test_lines_of_as_many_as_there_turn_out_to_be(done, lines, capsys, clock):
     shown = Progress(None, "video", lines=True)
     for number in range(1, done + 1):

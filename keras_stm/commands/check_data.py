@@ -26,6 +26,7 @@ from absl import flags
 from keras_stm.commands import main as commands
 from keras_stm.commands.flags import define_data, define_workers
 from keras_stm.data.checking import EXCLUDE, FINDINGS, IMBALANCED, check
+from keras_stm.data.dataset import describe_unused
 from keras_stm.data.paths import absolute
 from keras_stm.plots.data import as_text, plot_data
 from keras_stm.progress import tell
@@ -121,9 +122,9 @@ def print_report(findings):
         if found["missing"]:
             tell(f"{len(found['missing']):22,} more are listed but do not exist: {_first(found['missing'])}")
 
-    if findings["unused"]:
-        count = len(findings["unused"])
-        tell(f"{count:22,} files or folders are no clips of a class: {_first(findings['unused'])}")
+    unused = describe_unused(findings["unused"])
+    if unused:
+        tell(unused)
 
     leaks, copies = [], []
     for group in findings["copies"]:

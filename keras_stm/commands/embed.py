@@ -5,7 +5,9 @@
   keras-stm embed --model=saved_models/RUN --data_dir=spans.csv --dataset=spans
 
 Clips are files, parts of files (long.mp4#t=1.5,4) and folders, as for `keras-stm predict`, or a split of a
-data set, as for `keras-stm evaluate`. Writes into --output, and replaces earlier files with the same names:
+data set, as for `keras-stm evaluate`. On the data that the model was trained on, the settings of the data are
+those of the training unless they are given. The command writes into --output, and replaces earlier files with
+the same names:
   features.npy    float32 (clips, features): the input of the classifier, averaged over time
   paths.csv       path and label of each row of features.npy; the label is empty if it is not known
 
@@ -19,31 +21,37 @@ import sys
 
 from absl import flags
 
-from keras_stm import predicting
+from keras_stm import inference, predicting
 from keras_stm.commands.flags import (
     define_class_order,
     define_data,
     define_distribution,
+    define_exclude,
     define_workers,
     given,
 )
 from keras_stm.commands.main import run
 from keras_stm.data.dataset import SPLITS
-from keras_stm.data.exclude import read_exclude
 from keras_stm.data.views import PROTOCOLS
 from keras_stm.embedding import FEATURES, PATHS, embed
 from keras_stm.progress import tell
 from keras_stm.train import devices
-from keras_stm.train.data import CLIPS_OF_DATA, open_splits
-from keras_stm.train.evaluate import data_settings
+from keras_stm.train.data import CLIPS_OF_DATA
+from keras_stm.train.evaluate import data_settings, open_data
 
 
 def define_flags(values):
     """Defines the flags of the command."""
-    flags.DEFINE_string("model", None, "Folder of a run, or the .keras file in it.", flag_values=values)
+    flags.DEFINE_string(
+        "model",
+        None,
+        "Folder of a run, the .keras file in it, or the name of a published model.",
+        flag_values=values,
+    )
     define_data(values)
     flags.DEFINE_enum("split", "validation", list(SPLITS), "Split of the data set.", flag_values=values)
     define_class_order(values)
+    define_exclude(values)
     flags.DEFINE_enum(
         "protocol",
         "efficient",
@@ -81,19 +89,21 @@ def _embed(name, values, paths):
         errors.append(path)
         tell(f"{name}: {path}: {reason}", file=sys.stderr)
 
-    if paths:
-        found = predicting.find_clips(paths)
-        for problem in found.problems:
-            report(problem["file"], problem["error"])
-        clips = [(path, None) for path in found.clips]
-    else:
-        clips = _clips_of_data_set(values, report)
     stem = os.path.basename(os.path.abspath(values.data_dir or paths[0]))
     output = os.path.expanduser(values.output or os.path.join("saved_models", f"embed-{stem}"))
     with devices.start(values.distribution).scope():
+        trained = inference.load(values.model)
+        if paths:
+            found = predicting.find_clips(paths)
+            for problem in found.problems:
+                report(problem["file"], problem["error"])
+            clips = [(path, None) for path in found.clips]
+        else:
+            clips, unreadable = _clips_of_data_set(values, trained.folder, report)
+            errors += unreadable
         features = embed(
             clips,
-            values.model,
+            trained,
             output,
             protocol=values.protocol,
             batch_size=values.batch_size,
@@ -106,14 +116,16 @@ def _embed(name, values, paths):
     return 2 if errors else 0
 
 
-def _clips_of_data_set(values, report):
-    """Returns `(path, class name)` of the clips of a split; reports those that do not exist."""
-    # A model without a folder of its own is a published one.
-    run = values.model if os.path.isdir(values.model) else os.path.dirname(values.model)
-    names = [name for name in CLIPS_OF_DATA if name in values]
-    settings = data_settings(os.path.expanduser(run), **given(values, names))
-    excluded = read_exclude(settings.exclude) if settings.exclude else ()
-    (opened,) = open_splits(settings, (values.split,), excluded)
+def _clips_of_data_set(values, run, report):
+    """Opens a split as in training; reports clips that do not exist.
+
+    Returns:
+        List of `(path, class name)`, and the paths of clips that were found to be unreadable and skipped.
+    """
+    settings = data_settings(run, **given(values, CLIPS_OF_DATA))
+    opened, left_out = open_data(values.split, settings, 1.0, values.workers)
     for path in opened.missing:
         report(path, "listed by the data set, but does not exist")
-    return [(path, None if label is None else opened.class_names[label]) for path, label in opened.records]
+    names = opened.class_names
+    clips = [(path, None if label is None else names[label]) for path, label in opened.records]
+    return clips, list(left_out.reasons)

@@ -7,6 +7,9 @@
   keras-stm evaluate --model=RUN --protocol=stream              # a causal model on streams of videos
   keras-stm evaluate --spans=PREDICTED.csv --dataset=spans --data_dir=TRUE.csv    # when what happens
 
+On the data that the model was trained on, settings of the data such as --group_by and --fold are those of the
+training unless they are given. A split then has the same clips.
+
 --protocol=efficient uses one view of each video: the middle frame of each segment and the centre crop
 (section 4.6, Table 9). --protocol=paper averages the scores of 30 views: 10 random clips with 3 crops each
 (section 4.2). --protocol=stream plays the videos one after the other, in a random order, as --streams streams
@@ -41,6 +44,7 @@ from keras_stm.commands.flags import (
     define_class_order,
     define_data,
     define_distribution,
+    define_exclude,
     define_max_unreadable,
     define_workers,
     given,
@@ -76,12 +80,7 @@ def define_flags(values):
         "split", "validation", list(SPLITS), "Split of the data set to evaluate.", flag_values=values
     )
     define_class_order(values)
-    flags.DEFINE_string(
-        "exclude",
-        None,
-        "Text file of clips to skip, as `keras-stm check-data` writes it.",
-        flag_values=values,
-    )
+    define_exclude(values)
     _define_views(values)
     flags.DEFINE_integer(
         "batch_size",

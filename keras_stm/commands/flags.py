@@ -137,7 +137,8 @@ def read_settings(values):
         `config.Config`.
 
     Raises:
-        ArgumentError: both a preset and saved settings are given, or the file holds no settings.
+        ArgumentError: both a preset and saved settings, or two lengths are given, or the file holds no
+            settings.
     """
     if values.config and values.preset:
         raise ArgumentError("preset", values.preset, "must not be passed together with `config`")
@@ -145,6 +146,10 @@ def read_settings(values):
     settings = config.read(values.config) if values.config else PRESETS[values.preset or default]
     found = {field.name: values[field.name].value for field in dataclasses.fields(config.Config)}
     given = {name: value for name, value in found.items() if value is not None}
+    if given.get("updates"):
+        if given.setdefault("epochs", 0):
+            expected = f"must not be passed together with `epochs`, {given['epochs']}"
+            raise ArgumentError("updates", given["updates"], expected)
     return dataclasses.replace(settings, **given)
 
 
@@ -213,6 +218,16 @@ def define_class_order(values):
         "sorted",
         ["sorted", "raw"],
         "Class order of Something-Something v1, see `keras-stm fit --help`.",
+        flag_values=values,
+    )
+
+
+def define_exclude(values):
+    """Defines `--exclude`."""
+    flags.DEFINE_string(
+        "exclude",
+        None,
+        "Text file of clips to skip, as `keras-stm check-data` writes it.",
         flag_values=values,
     )
 

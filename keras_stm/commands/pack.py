@@ -18,7 +18,13 @@ from absl import flags
 
 from keras_stm.arguments import ArgumentError
 from keras_stm.commands import main as commands
-from keras_stm.commands.flags import define_class_order, define_data, define_max_unreadable, define_workers
+from keras_stm.commands.flags import (
+    define_class_order,
+    define_data,
+    define_exclude,
+    define_max_unreadable,
+    define_workers,
+)
 from keras_stm.data.packing import pack
 from keras_stm.data.paths import absolute
 from keras_stm.progress import tell
@@ -33,9 +39,7 @@ def define_flags(values):
     define_data(values, packed=False)
     flags.DEFINE_string("output", None, "Folder or gs:// path for the shards.", flag_values=values)
     define_class_order(values)
-    flags.DEFINE_string(
-        "exclude", None, "Text file of clips to skip, see `keras-stm fit --help`.", flag_values=values
-    )
+    define_exclude(values)
     flags.DEFINE_list(
         "split",
         None,

@@ -199,6 +199,10 @@ def _predict(name, values, paths):
         )
     answered = [answer for answer in answers if predicting.is_answered(answer)]
     is_whole = not any("error" in answer for answer in answers)
+    if values.spans and answered:
+        spans = [predicting.find_spans(answer["windows"], values.threshold) for answer in answered]
+        count = counted(sum(map(len, spans)), "span")
+        tell(f"{values.spans}: {count} with scores above {values.threshold}")
     # Damage that is known has already been reported.
     if values.render and answered and "error" not in answered[0]:
         try:

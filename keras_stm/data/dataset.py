@@ -179,17 +179,17 @@ class Dataset:
         return apart
 
 
-def describe_unused(datasets):
-    """Returns a line that counts and names what data sets do not use, or `None` if they use all.
+def describe_unused(paths):
+    """Returns a line that counts and names what a data set does not use, or `None` if it uses all.
 
     Args:
-        datasets: `Dataset`s. What several of them do not use counts once.
+        paths: paths of the files and folders. A path may come several times.
     """
-    paths = list(dict.fromkeys(path for dataset in datasets for path in dataset.unused))
+    paths = list(dict.fromkeys(paths))
     if not paths:
         return None
     more = ", ..." if len(paths) > _LISTED else ""
-    return f"{len(paths):,} files or folders are no clips of a class: {', '.join(paths[:_LISTED])}{more}"
+    return f"Not used, because no clip of a class ({len(paths):,}): {', '.join(paths[:_LISTED])}{more}"
 
 
 def _shortened(names):

@@ -15,6 +15,7 @@ import numpy as np
 from keras_stm.data import video
 from keras_stm.data.video import VideoError, VideoInfo, resolve_indices
 
+EXPECTED = "#t=START,END with START before END, each in seconds, mm:ss or hh:mm:ss"
 _MICRO = 10**6
 # Files whose times are kept in memory; those of an hour take less than a megabyte.
 _FILES = 128
@@ -47,12 +48,15 @@ def parse(path):
 
 def check_name(path):
     """Raises `VideoError` if a path seems to name a part, but does not name one correctly."""
+    if is_malformed(path):
+        file = os.path.basename(os.fspath(path).rpartition("#t=")[0])
+        raise VideoError(path, "unreadable", f"is not a part of {file}: expected {EXPECTED}")
+
+
+def is_malformed(path):
+    """Returns whether a path has the mark of a part of an existing file, but does not name one correctly."""
     file, mark, _ = os.fspath(path).rpartition("#t=")
-    if mark and parse(path) is None and os.path.lexists(file) and not os.path.lexists(path):
-        expected = "#t=START,END with START before END, each in seconds, mm:ss or hh:mm:ss"
-        raise VideoError(
-            path, "unreadable", f"is not a part of {os.path.basename(file)}: expected {expected}"
-        )
+    return bool(mark) and parse(path) is None and os.path.lexists(file) and not os.path.lexists(path)
 
 
 def join(file, start, end):

@@ -19,7 +19,7 @@ from keras_stm.data.paths import absolute
 from keras_stm.data.video import VideoError
 from keras_stm.differences import differences
 from keras_stm.file_names import utf8_path
-from keras_stm.progress import Progress, tell
+from keras_stm.progress import Progress, counted, tell
 
 # Shards of ten-second clips, like those of Kinetics, stay below 1 GB. A killed process loses little work.
 _CLIPS_IN_SHARD = 100
@@ -81,7 +81,7 @@ def pack(
         "exclude": read_exclude(exclude) if exclude else (),
     }
     opened_splits = _open_splits(splits, dataset, data_dir, **options)
-    unused = describe_unused(opened_splits.values())
+    unused = describe_unused(path for opened in opened_splits.values() for path in opened.unused)
     if unused:
         tell(unused)
     for split, opened in opened_splits.items():
@@ -135,7 +135,8 @@ def _open_splits(splits, name, root, **options):
             tell(f"No test set is packed: {error}")
             continue
         if opened[split].missing:
-            tell(f"{split}: {len(opened[split].missing):,} clips that its lists name do not exist")
+            count = counted(len(opened[split].missing), "clip")
+            tell(f"{split}: skipped {count} that its lists name, but that do not exist")
     if not splits and "test" in opened and opened["test"].records == opened["validation"].records:
         del opened["validation"]
     return opened
@@ -174,7 +175,9 @@ def _write_shards(job, worker, workers):
     if not positions:
         return
     progress = Progress(
-        len(positions), "clip", f"{job.split}: {len(positions):,} clips into {len(todo)} shards"
+        len(positions),
+        "clip",
+        f"{job.split}: {counted(len(positions), 'clip')} into {counted(len(todo), 'shard')}",
     )
 
     def read(position):
@@ -220,9 +223,9 @@ def _finish(job):
     manifest = shards.write_manifest(job.output, job.split, job.settings, job.dataset.class_names, sidecars)
     left_out = len(manifest["left_out"])
     tell(
-        f"{job.split}: {manifest['clips']:,} clips, {manifest['frames']:,} frames, "
+        f"{job.split}: {counted(manifest['clips'], 'clip')}, {counted(manifest['frames'], 'frame')}, "
         f"{manifest['bytes'] / 1e6:,.1f} MB"
-        + (f"; {left_out:,} clips could not be read and were skipped" if left_out else "")
+        + (f"; skipped {counted(left_out, 'unreadable clip')}" if left_out else "")
     )
     return True
 

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_stm.progress import counted
 from keras_stm.train import schedules
 from keras_stm.train.checkpoints import state
 
@@ -125,7 +126,7 @@ class TimeEstimate(keras.callbacks.Callback):
 def describe_seconds(seconds):
     """Returns a duration in two digits or so, such as `"40 seconds"` or `"2.5 hours"`."""
     if seconds < 100:
-        return f"{seconds:.0f} seconds"
+        return counted(round(seconds), "second")
     minutes = seconds / 60
     return f"{minutes:.0f} minutes" if minutes < 100 else f"{minutes / 60:.1f} hours"
 

@@ -27,7 +27,7 @@ from keras_stm.data.pipeline import batch_paths, check_history
 from keras_stm.data.shards import is_packed, read_settings
 from keras_stm.data.streams import typical_rate
 from keras_stm.model_file import MODEL, read_class_names
-from keras_stm.progress import tell
+from keras_stm.progress import counted, tell
 from keras_stm.weights.published import class_names, is_published
 
 # Fields of `Config` that say which clips a data set has, and their usual values.
@@ -200,7 +200,8 @@ class RunData:
             )
         if clips < wanted:
             wanted = clips - clips % parts
-            print(f"Batches of {wanted} clips are used: there are only {clips} clips to train on.")
+            only = counted(clips, "clip")
+            print(f"Batches are of {counted(wanted, 'clip')}, because there are only {only} to train on.")
         return wanted
 
     def _open(self, exclude):
@@ -213,17 +214,17 @@ class RunData:
             more = ", ..." if len(missing) > _LISTED else ""
             total = len(self.train.records) + len(self.validation.records) + len(missing)
             listed = ", ".join(missing[:_LISTED]) + more
-            tell(f"{len(missing)} of {total} clips do not exist: {listed}")
+            tell(f"Clips that do not exist: {len(missing):,} of {total:,}: {listed}")
         return missing
 
     def _report_unused(self):
-        unused = describe_unused((self.train, self.validation))
+        unused = describe_unused([*self.train.unused, *self.validation.unused])
         if unused:
             tell(unused)
         if self.train.set_apart:
             count = len(self.validation.records)
             total = count + len(self.train.records)
-            print(f"There is no validation split: {count} of {total} training clips are set apart for it.")
+            print(f"There is no validation split: it gets {count:,} of {total:,} training clips.")
 
     def _look_into(self, excluded):
         """Checks clips before anything is written, and skips unreadable ones."""

@@ -12,7 +12,7 @@ from keras_stm.data.exclude import read_exclude
 from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
 from keras_stm.file_names import open_text
-from keras_stm.progress import tell
+from keras_stm.progress import counted, tell
 from keras_stm.replacing import replacing_folder
 from keras_stm.train import evaluation_folder, run_folder
 from keras_stm.train.data import CLIPS_OF_DATA, RunData, missing_reasons, open_splits, packed_settings
@@ -92,7 +92,8 @@ def evaluate(
         "exclude": exclude,
     }
     data = data_settings(trained.folder, **given)
-    opened, left_out = open_data(trained, split, data, max_unreadable, workers)
+    opened, left_out = open_data(split, data, max_unreadable, workers)
+    opened = for_model(opened, split, trained)
     options = {
         "clips": clips,
         "crops": crops,
@@ -203,8 +204,22 @@ def data_settings(run, **given):
     return packed_settings(settings) if is_of_packed else settings
 
 
-def open_data(trained, split, settings, max_unreadable, workers):
-    """Returns the clips, labelled in the model's class order, and the `LeftOut` of the unreadable ones."""
+def open_data(split, settings, max_unreadable, workers):
+    """Opens a split of a data set, with the same clips as in training.
+
+    Args:
+        split: see `evaluate`.
+        settings: result of `data_settings`.
+        max_unreadable: see `evaluate`.
+        workers: see `evaluate`.
+
+    Returns:
+        `Dataset`, and the `LeftOut` for unreadable clips. It has some already if validation clips are set
+        apart.
+
+    Raises:
+        ValueError: there is no such data, or too many clips are unreadable.
+    """
     excluded = read_exclude(settings.exclude) if settings.exclude else ()
     (opened,) = open_splits(settings, (split,), excluded)
     if opened.set_apart:
@@ -213,18 +228,21 @@ def open_data(trained, split, settings, max_unreadable, workers):
         of_run = RunData(
             dataclasses.replace(settings, batch_size=1), max_unreadable, workers or os.cpu_count()
         )
-        opened, left_out = getattr(of_run, split), of_run.left_out
-    else:
-        left_out = LeftOut(len(opened.records), max_unreadable, tell)
-        if opened.missing:
-            tell(f"{len(opened.missing)} videos are listed by the data set, but do not exist.")
+        return getattr(of_run, split), of_run.left_out
+    if opened.missing:
+        tell(f"Skipped {counted(len(opened.missing), 'missing video')}, which the data set lists.")
+    return opened, LeftOut(len(opened.records), max_unreadable, tell)
+
+
+def for_model(opened, split, trained):
+    """Returns a `Dataset` with the model's order of classes."""
     if any(label is None for _, label in opened.records):
         raise ValueError(
             f"`split`: the {split} videos have no labels to compare with; use `keras-stm predict` to predict "
             "their classes."
         )
     try:
-        return opened.with_class_names(trained.class_names), left_out
+        return opened.with_class_names(trained.class_names)
     except ValueError as error:
         raise ValueError(
             f"`model` was trained for other classes than the data set has: {error}. Pass the data set that "
@@ -234,16 +252,16 @@ def open_data(trained, split, settings, max_unreadable, workers):
 
 def describe(settings):
     """Returns a description of what is evaluated."""
-    counted = {
-        name: f"{settings[name]} {name.removeprefix('num_')[:-1]}{'' if settings[name] == 1 else 's'}"
-        for name in ("clips", "crops", "streams", "num_frames")
-        if name in settings
-    }
-    views_of = counted.get("streams") or f"{counted['clips']} x {counted['crops']}"
-    return (
-        f"{_data_name(settings)} {settings['split']}, {views_of} of {counted['num_frames']}, "
-        f"{settings['image_size']} px"
-    )
+    return f"{_data_name(settings)} {settings['split']}, {describe_views(settings)}"
+
+
+def describe_views(settings):
+    """Returns a description of the views of a video."""
+    if "streams" in settings:
+        views_of = counted(settings["streams"], "stream")
+    else:
+        views_of = f"{counted(settings['clips'], 'clip')} x {counted(settings['crops'], 'crop')}"
+    return f"{views_of} of {counted(settings['num_frames'], 'frame')}, {settings['image_size']} px"
 
 
 def sha256(path):
@@ -331,7 +349,7 @@ def print_accuracy(found, with_mistakes):
     top5 = f", top-5 {found.top5:.1%}" if len(found.class_names) > 5 else ""
     tell(
         f"top-1 {found.top1:.1%}{top5}, mean class accuracy {found.mean_class_accuracy:.1%} of "
-        f"{found.num_videos:,} videos"
+        f"{counted(found.num_videos, 'video')}"
     )
     if found.within_pair_accuracy is not None:
         tell(
@@ -352,5 +370,5 @@ def print_end(result, output):
     """Prints the number of skipped videos, and where the results are."""
     for what, count in result["left_out"].items():
         if count:
-            tell(f"{count:,} videos are {what} and were skipped: {run_folder.LEFT_OUT}")
+            tell(f"Skipped {counted(count, f'{what} video')}: {run_folder.LEFT_OUT}")
     tell(f"Tables, scores and confusion matrix: {output}")

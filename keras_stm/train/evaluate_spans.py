@@ -7,7 +7,7 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.data.catalog.label_studio import read_label_studio
 from keras_stm.data.catalog.spans import read_spans
 from keras_stm.data.paths import absolute
-from keras_stm.progress import tell
+from keras_stm.progress import counted, tell
 from keras_stm.replacing import replacing
 from keras_stm.temporal_map import evaluate_spans as compare
 from keras_stm.train import run_folder
@@ -92,5 +92,5 @@ def print_report(result, output):
         tell(f"{name:{width}}{shares}{counts[0]:7,}{counts[1]:11,}")
     ignored = result["predicted_spans_of_other_classes"]
     if ignored:
-        tell(f"{ignored:,} predicted spans are of classes without true spans and were ignored.")
+        tell(f"Ignored {counted(ignored, 'predicted span')} of classes without true spans.")
     tell(f"Result: {os.path.join(output, RESULT)}")

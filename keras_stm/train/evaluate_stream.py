@@ -13,6 +13,7 @@ from keras_stm.train.evaluate import (
     describe,
     describe_data,
     finish,
+    for_model,
     open_data,
     output_folder,
     print_accuracy,
@@ -81,7 +82,8 @@ def evaluate_stream(
         "exclude": exclude,
     }
     data = data_settings(trained.folder, **given)
-    opened, left_out = open_data(trained, split, data, max_unreadable, workers)
+    opened, left_out = open_data(split, data, max_unreadable, workers)
+    opened = for_model(opened, split, trained)
     options = {
         "num_frames": num_frames or trained.num_frames,
         "image_size": image_size or trained.image_size,

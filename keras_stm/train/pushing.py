@@ -10,7 +10,9 @@ from keras_stm import hub, inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.class_names import to_lines
 from keras_stm.model_file import CLASS_NAMES, MODEL
+from keras_stm.progress import counted
 from keras_stm.train import evaluation_folder, run_folder
+from keras_stm.train.evaluate import describe_views
 from keras_stm.weights.load import is_file
 
 _CARD = "README.md"
@@ -153,8 +155,7 @@ def _describe_evaluation(title, content, rows):
     return [
         f"### {_cell(title)}",
         "",
-        f"Protocol: {of['clips']} clips x {of['crops']} crops of {of['num_frames']} frames, "
-        f"{of['image_size']} px, split {of['split']}, {result['videos']:,} videos.",
+        f"Protocol: {describe_views(of)}, split {of['split']}, {counted(result['videos'], 'video')}.",
         "",
         "| top-1 | top-5 | mean class accuracy |",
         "| --- | --- | --- |",

@@ -93,7 +93,7 @@ def fit(
             weights = model.get_weights()
             better, best_weights = _load_better_epoch(training)
         devices.from_first(lambda: finish(folder, training.history, weights, best_weights, config, data))
-        report(result, better, config, data, output)
+        report(result, training, better, data, output)
         devices.from_first(folder.drop_checkpoints)
 
 
@@ -277,21 +277,33 @@ def save_model(model, path, class_names, clip):
     model_file.annotate(path, class_names, clip)
 
 
-def report(result, better, config, data, output):
-    """Prints the accuracy of the model, the number of skipped clips, and what to try next."""
+def report(result, training, better, data, output):
+    """Prints the accuracy of the model, the number of skipped clips, and what to try next.
+
+    Args:
+        result: `evaluation.Evaluation` of the model.
+        training: `loop.Training`, after the run.
+        better: history of an epoch that is better than the model's, or `None`.
+        data: `RunData`.
+        output: folder of the run.
+    """
+    config = data.settings
     tell(f"\n{config.model}: top-1 {result.top1:.1%} of {result.num_videos} validation clips")
     if data.embedded:
         tell(
             f"within-pair accuracy {result.within_pair_accuracy:.1%}: share of clips whose class scores "
             "higher than its time reversal; a model that ignores frame order has 50%"
         )
+    name = config.validation_metric
+    if config.early_stopping:
+        best, last = training.best_epoch(), len(training.history)
+        tell(f"The weights are those of epoch {best} of {last}, which has the best {name}.")
     if better:
-        name = config.validation_metric
         value = f"{better[name]:.4f}" if name == "val_loss" else f"{better[name]:.1%}"
         tell(f"Epoch {better['epoch'] + 1} had a better {name}, {value}: {run_folder.BEST_MODEL}")
     if data.left_out.reasons:
         count, total = len(data.left_out.reasons), data.left_out.num_clips
-        tell(f"{count} of {total} clips could not be read and were skipped: {run_folder.LEFT_OUT}")
+        tell(f"Skipped {counted(count, 'unreadable clip')} of {total:,}: {run_folder.LEFT_OUT}")
     tell(f"Model, history, curves and SavedModel: {output}\nTry next:")
     model = shlex.join([f"--model={output}"])
     tell(f"  keras-stm predict clip.mp4 {model}    predict; or: evaluate, visualize")

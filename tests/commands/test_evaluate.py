@@ -188,7 +188,7 @@ def test_what_cannot_be_read_is_left_out_counted_and_named(finished, clips, tmp_
     assert found["left_out"] == {"missing": 0, "unreadable": 1}
     (line,) = (tmp_path / "output" / "left_out.txt").read_text().splitlines()
     assert line.startswith(f"{data}/val/recede/notes.mp4: ")
-    assert "1 videos are unreadable and were skipped: left_out.txt" in capsys.readouterr().out
+    assert "Skipped 1 unreadable video: left_out.txt" in capsys.readouterr().out
     with pytest.raises(ValueError, match="1 of 9 clips cannot be read"):
         evaluate.evaluate(finished, tmp_path / "other", data_dir=str(data), max_unreadable=0.1)
     assert not (tmp_path / "other").exists()

@@ -1,9 +1,11 @@
 """Long videos from one end to the other: train on spans, predict, evaluate and embed; in one process."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from keras_stm.commands import check_data, embed, evaluate, pack, predict
 from keras_stm.data import frames, load_clip, open_dataset, shards
 from keras_stm.data.frames import file_of
 from keras_stm.embedding import feature_model
+from keras_stm.train.data import RunData
 from tests import brightness
 from tests.data.videos import write_video
 from tests.reference.backend import compute, numpy
@@ -96,6 +99,7 @@ def test_predictions_are_spans_to_evaluate_and_to_train_on(footage, run, tmp_pat
     arguments = [f"--model={run}", "--window=1", f"--spans={output}", "--threshold=0.6"]
     # The second path is a part: its times are still those of the whole video.
     assert command(predict, footage / "0.mp4", f"{footage / '1.mp4'}#t=1,6", *arguments) == 0
+    assert f"{output}: 6 spans with scores above 0.6\n" in capsys.readouterr().out
     rows = read_table(output)
     assert list(rows[0]) == ["video", "start", "end", "label", "score"]
     assert [row["video"] for row in rows] == [
@@ -200,6 +204,27 @@ def test_a_split_of_any_data_set_has_features_with_labels(trained_run, footage, 
         6,
         feature_model(inference.load(trained_run).model).output_shape[-1],
     )
+
+
+def test_a_split_is_that_of_training_although_some_clips_cannot_be_read(trained_run, clips, tmp_path):
+    data, run = tmp_path / "data", tmp_path / "run"
+    video = sorted(pathlib.Path(clips).rglob("*.mp4"))[0]
+    for i in range(26):
+        path = data / "ab"[i % 2] / f"person{i // 2:02}_clip{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, path)
+    (data / "a" / "person99_clip0.mp4").write_text("no video")
+    run.mkdir()
+    shutil.copy(trained_run / "model.keras", run)
+    settings = dataclasses.replace(small_runs.SMALL, data_dir=str(data), group_by="person..", exclude=None)
+    (run / "config.json").write_text(json.dumps({"settings": dataclasses.asdict(settings)}))
+    assert command(embed, f"--model={run}", f"--data_dir={data}", f"--output={tmp_path}/features") == 2
+    expected = RunData(settings, 0.5, 2).validation.records
+    rows = read_table(tmp_path / "features" / "paths.csv")
+    assert [row["path"] for row in rows] == [path for path, _ in expected]
+    # Without the settings of the run, other clips would be set apart.
+    naive = open_dataset("folder", data, split="validation").records
+    assert {path for path, _ in naive} != {path for path, _ in expected}
 
 
 def test_where_nothing_is_read_nothing_is_written(trained_run, tmp_path, capsys):

@@ -90,7 +90,7 @@ def test_the_manifest_and_the_output_name_each_clip_that_was_left_out_once(clips
     out = capsys.readouterr().out
     for path in BROKEN:
         assert out.count(f"{clips / path}") == 1
-    assert "train: 8 clips, 73 frames" in out and "2 clips could not be read and were skipped" in out
+    assert "train: 8 clips, 73 frames" in out and "skipped 2 unreadable clips" in out
 
 
 def test_more_broken_clips_than_allowed_stop_it_with_a_list(clips, tmp_path):
@@ -185,8 +185,8 @@ def test_clips_that_are_not_as_their_list_says_are_skipped_and_unused_files_are_
     for name in ("train/x/note.txt", "val/y/film.rm"):
         (root / name).touch()
     pack(str(root), str(tmp_path / "again"))
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "no clips of a class" in line]
-    assert line.startswith(f"2 files or folders are no clips of a class: {root}/train/x/note.txt, ")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "no clip of a class" in line]
+    assert line.startswith(f"Not used, because no clip of a class (2): {root}/train/x/note.txt, ")
 
 
 def test_a_video_that_is_to_be_turned_is_packed_upright(tmp_path):

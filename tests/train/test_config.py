@@ -61,6 +61,12 @@ def test_a_flag_overrides_the_preset_and_nothing_else():
     assert changed == as_json(expected)
 
 
+def test_updates_replace_the_epochs_of_a_preset_and_do_not_go_with_others():
+    assert from_flags("--preset=arrow_of_time", "--updates=90")["epochs"] == 0
+    with pytest.raises(ArgumentError, match="`updates` must not be passed together with `epochs`, 3"):
+        from_flags("--updates=90", "--epochs=3")
+
+
 @pytest.mark.parametrize(
     "preset, updates_per_epoch, epochs, updates",
     [
@@ -81,9 +87,9 @@ def test_a_preset_for_own_clips_turns_its_updates_into_epochs(preset, updates_pe
     assert settings.early_stopping == 10
 
 
-@pytest.mark.parametrize("clips_per_epoch, epochs, start", [(75 * 32, 6, 5), (20 * 32, 23, 19)])
-def test_streams_train_as_long_as_clips_and_their_last_sixth_has_history(clips_per_epoch, epochs, start):
-    settings = presets.PRESETS["live"].with_counted_epochs(clips_per_epoch)
+@pytest.mark.parametrize("updates_per_epoch, epochs, start", [(75, 6, 5), (20, 23, 19)])
+def test_streams_train_as_long_as_clips_and_their_last_sixth_has_history(updates_per_epoch, epochs, start):
+    settings = presets.PRESETS["live"].with_counted_epochs(updates_per_epoch)
     assert settings.causal and settings.history == 8
     assert (settings.epochs, settings.history_start) == (epochs, start)
     # Otherwise training might stop before, or keep an epoch without history.

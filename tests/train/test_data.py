@@ -69,7 +69,7 @@ def test_a_newcomers_folder_trains_and_says_what_it_left_out_also_while_it_train
     for name in names:
         lines = [line for line in output.splitlines() if line.startswith("Skipped: ") and name in line]
         assert len(lines) == 1
-    assert "3 of 8 clips could not be read and were skipped" in output
+    assert "Skipped 3 unreadable clips of 8: left_out.txt" in output
     left_out = (tmp_path / "run" / "left_out.txt").read_text().splitlines()
     assert sorted(os.path.basename(line.split(":")[0]) for line in left_out) == sorted(names)
     assert (tmp_path / "run" / "model.keras").exists()
@@ -114,10 +114,10 @@ def test_what_is_not_used_and_what_is_set_apart_is_said_once(newcomers_folder, c
     (newcomers_folder / "loose.mp4").touch()
     open_data(newcomers_folder)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(": ")[0] for line in lines if "no clips of a class" in line] == [
-        "2 files or folders are no clips of a class"
+    assert [line.split(": ")[0] for line in lines if "no clip of a class" in line] == [
+        "Not used, because no clip of a class (2)"
     ]
-    assert lines.count("There is no validation split: 2 of 5 training clips are set apart for it.") == 1
+    assert lines.count("There is no validation split: it gets 2 of 5 training clips.") == 1
 
 
 def test_clips_that_are_not_as_their_list_says_are_skipped_before_training(tmp_path):
@@ -151,7 +151,7 @@ def test_groups_stay_on_one_side_and_are_no_setting_of_packed_clips(newcomers_fo
 
 def test_batches_are_no_larger_than_the_data_set(clips, capsys):
     assert open_data(clips, batch_size=32).batch_size == 16
-    assert "Batches of 16 clips" in capsys.readouterr().out
+    assert "Batches are of 16 clips" in capsys.readouterr().out
     assert open_data(clips, batch_size=8).batch_size == 8
 
 
@@ -189,6 +189,27 @@ def test_packed_clips_are_known_by_their_folder_and_train(place, clips, tmp_path
     batches = list(data.training_batches(initial_epoch=0))
     assert [clip.shape for clip, _ in batches] == [(8, 4, 32, 32, 3)] * 4
     assert sum(len(labels) for _, labels in data.validation_batches()) == 8
+
+
+def test_packed_clips_are_sampled_as_the_clips_that_were_packed(tmp_path):
+    video = pathlib.Path(write_video(tmp_path / "0.mp4", 8)).read_bytes()
+    for split, counts in (("train", {"clap": 2, "wave": 9}), ("val", {"clap": 1, "wave": 1})):
+        for name, count in counts.items():
+            (tmp_path / "clips" / split / name).mkdir(parents=True)
+            for i in range(count):
+                (tmp_path / "clips" / split / name / f"{i}.mp4").write_bytes(video)
+    packing.pack(str(tmp_path / "clips"), str(tmp_path / "packed"), num_shards=3)
+    chosen = []
+    for folder in ("clips", "packed"):
+        data = open_data(tmp_path / folder, batch_size=4, sampling_weights="balanced", flip="none")
+        places = {path: i for i, (path, _) in enumerate(data.train.records)}
+        steps = [(epoch, step) for epoch in range(2) for step in range(2)]
+        chosen.append([[places[path] for path in data.batch_paths(*step)] for step in steps])
+        read = [labels.numpy().tolist() for _, labels in data.training_batches(initial_epoch=0)]
+        assert read == [[data.train.records[i][1] for i in batch] for batch in chosen[-1]]
+    assert chosen[0] == chosen[1]
+    # Two of eleven clips are of this class, but about half of those that are shown.
+    assert sum(map(sum, read)) in range(6, 11)
 
 
 SHIPPED = ("something_v1", "something_v2", "jester", "kinetics400", "ucf101", "hmdb51")
@@ -256,7 +277,7 @@ def test_clips_that_lists_name_and_that_are_not_there_are_counted_and_named(tmp_
     lost.unlink()
     data = open_data(root, dataset="ucf101")
     assert len(data.missing) == 1 and data.missing[0].endswith(lost.name)
-    assert re.search(r"^1 of \d clips do not exist: .*avi$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^Clips that do not exist: 1 of \d: .*avi$", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_weights_that_are_not_there_are_named_with_what_to_do(clips, tmp_path):

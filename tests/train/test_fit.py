@@ -272,7 +272,7 @@ def test_the_metric_chooses_the_best_epoch(metric, best):
     columns = ("val_accuracy", "val_mean_class_accuracy", "val_loss")
     rows = [(0.9, 0.3, 2.0), (0.8, 0.6, 1.5), (0.9, 0.6, 0.5), (0.7, 0.5, 1.0)]
     history = [dict(zip(columns, row, strict=True)) for row in rows]
-    settings = dataclasses.replace(SMALL, early_stopping_metric=metric)
+    settings = dataclasses.replace(SMALL, early_stopping_metric=metric, epochs=len(rows))
     training = make_training(types.SimpleNamespace(settings=settings), history)
     assert training.best_epoch() == best
     assert training.better_epoch() is history[best - 1]
@@ -435,7 +435,7 @@ def test_a_signal_stops_the_command_after_the_step_with_what_the_run_goes_on_fro
 
 
 def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_epoch(
-    trained_run, clips, tmp_path, monkeypatch, eagerly
+    trained_run, clips, tmp_path, monkeypatch, capsys, eagerly
 ):
     """One run tests both, to save time; it starts from the weights of another run."""
     accuracies = iter([0.5, 0.75, 0.25, 1.0])
@@ -452,6 +452,8 @@ def test_freezing_trains_the_head_alone_and_early_stopping_returns_to_the_best_e
     run(tmp_path / "run", clips, weights=str(trained_run / "model.keras"), **settings)
     found = [row["val_mean_class_accuracy"] for row in read_history(tmp_path / "run")]
     assert found == ["0.5", "0.75", "0.25"]
+    told = "The weights are those of epoch 2 of 3, which has the best val_mean_class_accuracy."
+    assert told in capsys.readouterr().out
     start, end = load_weights(trained_run), load_weights(tmp_path / "run")
     assert_equal(end[:-2], start[:-2])
     assert np.abs(start[-1] - end[-1]).max() > 0

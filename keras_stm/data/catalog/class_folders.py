@@ -65,7 +65,9 @@ def _split_folders(root):
     """Returns `{split: folder}` of the folders in `root`; none if `root` holds the classes themselves."""
     found = find_splits(root, SPLIT_NAMES)
     others = {split: path for split, path in found.items() if split != "train"}
-    if "train" not in found and others and set(_with_clips(root)) <= set(others.values()):
+    # One of these names may be a class beside others; both together are splits.
+    is_split = len(others) > 1 or (others and set(_with_clips(root)) <= set(others.values()))
+    if "train" not in found and is_split:
         names = " and ".join(map(os.path.basename, others.values()))
         raise ArgumentError("root", root, f"must hold a folder train beside {names}")
     # If `train` has clips but no class folders, it is a class itself, for example of trains.

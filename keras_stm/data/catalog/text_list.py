@@ -5,7 +5,7 @@ import functools
 import os
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.data import grouping
+from keras_stm.data import fragment, grouping
 from keras_stm.data.catalog.annotations import by_name, integer, read_lines, read_names
 from keras_stm.data.catalog.clips import SPLIT_NAMES, find_splits, to_dataset
 from keras_stm.data.frames import file_of
@@ -70,7 +70,9 @@ def _parse(line, folder, accepted):
         path, num_frames = front, integer(last, range(1, 10**9))
         is_clip = num_frames is not None
     else:
-        is_clip = is_video(file_of(os.path.join(folder, path)))
+        is_clip = is_video(_file(folder, path))
+    if fragment.is_malformed(os.path.join(folder, path)):
+        raise line.expected(fragment.EXPECTED)
     if not is_clip or label is None:
         raise line.expected(
             "`path label` for a video or `path num_frames label` for a folder of frames, "
@@ -78,7 +80,11 @@ def _parse(line, folder, accepted):
         )
     # The path is normalised, so that a clip that is listed twice is found.
     name = os.path.normpath(os.path.join(folder, path)).removeprefix(os.path.join(folder, ""))
-    return name, (label, None if is_video(name) else num_frames)
+    return name, (label, None if is_video(_file(folder, name)) else num_frames)
+
+
+def _file(folder, name):
+    return file_of(os.path.join(folder, name))
 
 
 def _last_field(text):

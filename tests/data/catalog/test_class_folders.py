@@ -178,6 +178,7 @@ def test_a_folder_without_clips_is_no_class_and_counts_as_unused(tmp_path):
         (["a/1.txt", "b/2.jpg"], "train", "b/2.jpg must lie in a folder of the frames of one clip"),
         (["val/a/1.mp4", "val/b/1.mp4", "TEST/a/2.mp4"], "train", "a folder train beside val and TEST"),
         (["val/a/1.mp4", "val/b/1.mp4"], "validation", "a folder train beside val"),
+        (["Dev/a/1.mp4", "testing/a/2.mp4", "extra/3.mp4"], "train", "a folder train beside Dev and testing"),
         (["1.mp4", "2.mp4"], "train", ".webm"),
         (["a/1.mp4", "a/2.mp4"], "train", "1 (a)"),
         (["a/1.mp4", "b/1.mp4"], "validation", "two clips"),

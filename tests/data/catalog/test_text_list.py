@@ -172,3 +172,16 @@ def test_a_line_may_name_a_part_of_a_video_and_a_file_whose_name_is_not_utf_8(tm
     dataset = open_dataset("list", tmp_path)
     assert relative(dataset, tmp_path) == [("a.mov#t=0,1", 0), ("a.mov#t=1,2", 1), (name, 0)]
     assert [os.path.basename(path) for path in dataset.missing] == ["b.mov#t=1,2"]
+
+
+@pytest.mark.parametrize("line", ["c.avi#t=3,2 0", "c.avi#t=1s,2s 0", "c.avi#t=3,2 5 0"])
+def test_what_is_wrong_with_the_times_of_a_part_is_said(tmp_path, line):
+    root = write(tmp_path, train=f"a 1.mp4 0\n{line}\n")
+    with pytest.raises(ValueError, match="train.txt, line 2: expected #t=START,END with START before END"):
+        open_dataset("list", root)
+
+
+def test_frames_of_videos_and_their_parts_are_not_stated(tmp_path):
+    root = write(tmp_path, train="c.avi#t=0,1 5 0\nc.avi 9 1\nb/frames one 30 1\n", val="a 1.mp4 0")
+    dataset = open_dataset("list", root)
+    assert dataset.stated_frames == {f"{root}/b/frames one": 30}
