@@ -357,7 +357,7 @@ def causal():
 def assert_same(found, expected):
     """Compares logits, which may be of any size."""
     found, expected = ({row["label"]: row["score"] for row in each} for each in (found, expected))
-    largest = max(map(abs, expected.values()))
+    largest = float(max(map(abs, expected.values())))
     assert found == pytest.approx(expected, abs=1e-5 * largest)
 
 
