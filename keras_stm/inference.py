@@ -9,6 +9,7 @@ import numpy as np
 from keras_stm import hub, model_file, models
 from keras_stm.arguments import ArgumentError, absolute_path, functional_model
 from keras_stm.models.stream import initial_state, stream_model
+from keras_stm.preprocessing import center_indices
 from keras_stm.weights import files, published
 
 MODEL = model_file.MODEL
@@ -177,18 +178,98 @@ def predict_fn(model):
 
 
 def _jax_function(model):
-    """Returns a compiled function from clips to scores.
+    """Returns a compiled function from the inputs of a model to its outputs.
 
     Keras's own function donates the buffers of the weights, which other threads then cannot read.
     """
     import jax
 
     @jax.jit
-    def call(values, clips):
+    def call(values, inputs):
         with keras.StatelessScope(list(zip(model.variables, values, strict=True))):
-            return model(clips, training=False)
+            return model(inputs, training=False)
 
-    return lambda clips: call([variable.value for variable in model.variables], keras.ops.array(clips))
+    return lambda inputs: call(
+        [variable.value for variable in model.variables],
+        keras.tree.map_structure(keras.ops.convert_to_tensor, inputs),
+    )
+
+
+def frame_scores(model, image_size, num_frames, predict):
+    """Returns `StepScores` if a model can be computed frame by frame, and `WindowScores` otherwise.
+
+    Args:
+        model: functional `keras.Model` from clips to scores.
+        image_size: height and width of a frame.
+        num_frames: number of last frames that make up the scores.
+        predict: function that `predict_fn` returned for `model`.
+    """
+    try:
+        stream = stream_model(model, image_size, num_frames)
+    except ArgumentError:
+        return WindowScores(num_frames, predict)
+    return StepScores(stream, is_channels_first(model))
+
+
+class StepScores:
+    """Scores after each frame of a stream by a causal model: each frame is computed once, on one device."""
+
+    recomputes = False
+
+    def __init__(self, stream, channels_first):
+        self._stream = stream
+        self._channels_first = channels_first
+        if keras.backend.backend() == "jax":
+            self._step = _jax_function(stream)
+        else:
+            stream.compile(jit_compile=jit_compile())
+            stream.make_predict_function()
+            # Unlike `predict_on_batch`, this leaves the state on the device.
+            self._step = lambda inputs: stream.predict_function([(inputs,)])
+
+    def start(self, streams=1):
+        """Returns the state in front of the first frames of a number of streams."""
+        return initial_state(self._stream, streams)
+
+    def add(self, frames, state, is_wanted=True):
+        """Computes one frame of each stream.
+
+        Args:
+            frames: preprocessed frames `(streams, H, W, 3)`.
+            state: state after the frames before.
+            is_wanted: whether the scores are needed.
+
+        Returns:
+            float32 scores `(streams, classes)`, or `None` if they are not wanted; and the next state.
+        """
+        if self._channels_first:
+            frames = np.moveaxis(frames, -1, 1)
+        state = dict(self._step({"frame": frames, **state}))
+        scores = state.pop("scores")
+        return np.asarray(keras.ops.convert_to_numpy(scores), "float32") if is_wanted else None, state
+
+
+class WindowScores:
+    """Scores after each frame of one stream by any model: each is computed from all of its frames again."""
+
+    recomputes = True
+
+    def __init__(self, num_frames, predict):
+        self._num_frames = num_frames
+        self._predict = predict
+
+    def start(self):
+        """See `StepScores.start`."""
+        return ()
+
+    def add(self, frames, state, is_wanted=True):
+        """See `StepScores.add`."""
+        state = (*state, frames)[-self._num_frames :]
+        if not is_wanted:
+            return None, state
+        # Like a short video, the first frames are repeated.
+        indices = center_indices(len(state), self._num_frames)
+        return self._predict(np.stack([state[index] for index in indices], axis=1)), state
 
 
 def step_fn(model, image_size, num_frames, streams):
@@ -207,22 +288,22 @@ def step_fn(model, image_size, num_frames, streams):
     Raises:
         ValueError: `model` is not as above.
     """
-    stream = stream_model(model, image_size, num_frames)
-    stream.compile(jit_compile=jit_compile())
-    transpose = is_channels_first(model)
-    state = {
-        name: keras.ops.convert_to_numpy(value) for name, value in initial_state(stream, streams).items()
-    }
+    steps = StepScores(stream_model(model, image_size, num_frames), is_channels_first(model))
+    state = steps.start(streams)
 
     def step(frames, starts):
         nonlocal state
-        if transpose:
-            frames = np.moveaxis(frames, -1, 1)
-        for name, value in state.items():
-            reset = np.reshape(starts, (-1, *[1] * (value.ndim - 1)))
-            state[name] = np.where(reset, np.zeros((), value.dtype), value)
-        state = stream.predict_on_batch({"frame": frames, **state})
-        return np.asarray(state.pop("scores"), "float32")
+        if np.any(starts):
+            state = {
+                name: keras.ops.where(
+                    np.reshape(starts, (-1, *[1] * (len(value.shape) - 1))),
+                    keras.ops.zeros_like(value),
+                    value,
+                )
+                for name, value in state.items()
+            }
+        scores, state = steps.add(frames, state)
+        return scores
 
     return step
 

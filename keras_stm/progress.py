@@ -1,5 +1,6 @@
 """Progress of long jobs, as a bar or as lines of text."""
 
+import shutil
 import sys
 import time
 
@@ -92,3 +93,13 @@ def tell(line, file=None):
     except UnicodeEncodeError:
         encoding = file.encoding or "utf-8"
         print(line.encode(encoding, "backslashreplace").decode(encoding), file=file, flush=True)
+
+
+def show(line):
+    """Shows a line in a terminal, in place of the line that was shown before; `tell` replaces it, too.
+
+    The line may have names from files. An empty one removes what was shown.
+    """
+    # A longer line would wrap, and could not be replaced.
+    width = shutil.get_terminal_size().columns - 1
+    print(f"\r\033[K{without_control(line)[:width]}", end="", flush=True)

@@ -1,6 +1,7 @@
-"""Writes a copy of a video with predictions drawn on it."""
+"""Writes a copy of a video, or the frames of a stream, with predictions drawn on them."""
 
 import bisect
+import contextlib
 import fractions
 import math
 import os
@@ -26,6 +27,8 @@ _FONT = 1 / 28
 _PANEL_FONTS = 26
 _PANEL_WIDTH = 0.92
 _PANEL_HEIGHT = 0.45
+# Units of time in a second of a stream's video.
+_UNITS = 1000
 # RGBA.
 _BACKGROUND = (0, 0, 0, 170)
 _BAR = (31, 119, 180, 235)
@@ -53,20 +56,86 @@ def render(source, target, moments, progress):
     rate = probe(source).frame_rate
     if rate is None:
         raise VideoError(source, "unreadable", "does not state its frame rate")
+    with _writing(target), av.open(target, "w") as container:
+        stream = _add_stream(container, meant_rate(source, rate))
+        for number, frame in enumerate(label_frames(iterate_frames(source), moments, rate), 1):
+            if number == 1:
+                stream.height, stream.width = frame.shape[:2]
+            container.mux(stream.encode(_to_yuv(frame)))
+            progress(number)
+        container.mux(stream.encode())
+
+
+class StreamVideo:
+    """Writes frames of a stream with predictions drawn on them, as H.264. Use it in a `with` block.
+
+    Each frame is shown until the time of the next. Frames of another size are scaled to that of the first.
+
+    Args:
+        target: path of the file to write, with one of `EXTENSIONS`.
+
+    Raises:
+        OSError: `target` cannot be written; raised while writing, or at the end of the block.
+    """
+
+    def __init__(self, target):
+        self._target = target
+        self._container = av.open(target, "w")
+        # The rate is only a hint for the encoder: frames have their own times.
+        self._stream = _add_stream(self._container, _UNITS)
+        self._stream.codec_context.time_base = fractions.Fraction(1, _UNITS)
+        self._start = None
+        self._last = -1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        with _writing(self._target), self._container:
+            if self._start is not None:
+                self._container.mux(self._stream.encode())
+
+    def write(self, seconds, image, predictions):
+        """Writes a frame.
+
+        Args:
+            seconds: time of the frame; times ascend.
+            image: uint8 array `(height, width, 3)`, RGB.
+            predictions: see `draw_panel`.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        (frame,) = label_frames([image], [(math.inf, predictions)], 1)
+        if self._start is None:
+            self._start = seconds
+            self._stream.height, self._stream.width = frame.shape[:2]
+        frame = _to_yuv(frame, self._stream.height, self._stream.width)
+        frame.time_base = fractions.Fraction(1, _UNITS)
+        # Containers require times that ascend.
+        self._last = frame.pts = max(round((seconds - self._start) * _UNITS), self._last + 1)
+        with _writing(self._target):
+            self._container.mux(self._stream.encode(frame))
+
+
+def _add_stream(container, rate):
+    stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
+    stream.pix_fmt = "yuv420p"
+    # Stated in the file, because players otherwise guess from the size of the frames.
+    stream.codec_context.colorspace = Colorspace.ITU601
+    return stream
+
+
+def _to_yuv(image, height=None, width=None):
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    return frame.reformat(width, height, "yuv420p", dst_colorspace=Colorspace.ITU601)
+
+
+@contextlib.contextmanager
+def _writing(target):
+    """Turns FFmpeg's errors into `OSError`."""
     try:
-        with av.open(target, "w") as container:
-            stream = container.add_stream("libx264", rate=meant_rate(source, rate), options={"crf": "18"})
-            stream.pix_fmt = "yuv420p"
-            # Stated in the file, because players otherwise guess from the size of the frames.
-            stream.codec_context.colorspace = Colorspace.ITU601
-            for number, frame in enumerate(label_frames(iterate_frames(source), moments, rate), 1):
-                if number == 1:
-                    stream.height, stream.width = frame.shape[:2]
-                frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
-                frame = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU601)
-                container.mux(stream.encode(frame))
-                progress(number)
-            container.mux(stream.encode())
+        yield
     except av.FFmpegError as error:
         raise OSError(f"{target}: cannot be written ({error.strerror})") from error
 

@@ -2,13 +2,18 @@
 
 import collections
 import collections.abc
+import functools
+import math
 import os
+import time
+import weakref
 
 import keras
 import numpy as np
+from absl import logging
 
-from keras_stm import inference
-from keras_stm.arguments import ArgumentError, lines, one_of, positive_int
+from keras_stm import inference, live
+from keras_stm.arguments import ArgumentError, lines, one_of, positive_int, positive_number
 from keras_stm.data import segments
 from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
@@ -21,6 +26,8 @@ _NUM_FRAMES = 8
 _IMAGE_SIZE = 224
 # Maximum number of videos read at the same time: more would only wait for the model and use memory.
 _WORKERS = 8
+# Seconds of a clip if the model does not state the rate of its frames, as in Something-Something or Jester.
+_CLIP_SECONDS = 3
 
 
 class VideoClassifier:
@@ -47,6 +54,9 @@ class VideoClassifier:
             `"paper"` is 10 random clips with 3 crops each (section 4.2), drawn identically in every call.
         top_k: number of classes to return; all classes if there are fewer.
         batch_size: number of clips that the model processes at a time. Videos share batches.
+
+    Attributes:
+        rate: number of frames that the model took from a second of video in training; `None` if unknown.
 
     Raises:
         ValueError: an argument is not as above, or the folder contains no model with class names.
@@ -85,6 +95,7 @@ class VideoClassifier:
         self.image_size = _size("image_size", image_size, known, fixed_size, _IMAGE_SIZE)
         if sampling is None:
             sampling = known.sampling if known else "segments"
+        self.rate = known.rate if known else None
         self.sampling = one_of("sampling", sampling, segments.SAMPLING)
         self.protocol = one_of("protocol", protocol, tuple(PROTOCOLS))
         self.top_k = positive_int("top_k", top_k)
@@ -165,6 +176,82 @@ class VideoClassifier:
             for (start, end), scores in scored
         )
 
+    def stream(self, source, rate=None, every=1, *, smooth=None, realtime=False, reconnect=False):
+        """Predicts the best classes of what a source shows, frame by frame.
+
+        ```python
+        for answer in classifier.stream("rtsp://camera/live"):
+            print(answer["time"], answer["predictions"][0])
+        ```
+
+        The scores are those of the last `num_frames` frames that the model takes, of fewer at the start. A
+        causal model computes each frame once, see `keras_stm.stream_model`. For any other model, each answer
+        computes these frames again; one line in the log says so. Frames are prepared as for the protocol
+        `"efficient"`. The model runs on one device.
+
+        Files and iterators are read without loss, so the answers do not depend on the speed of the machine.
+        Devices and URLs, and files with `realtime`, are read by a thread that keeps only the newest frame, so
+        the answers never lag behind.
+
+        Args:
+            source: video file, or a part of one; device, such as `"/dev/video0"` (Linux); URL, such as
+                `"rtsp://..."` or `"http://..."`; or iterable of `(seconds, frame)` with ascending times and
+                frames uint8 `(height, width, 3)`, RGB.
+            rate: frames per second that the model takes, by the times of the source. A source with fewer
+                gives all of its frames. `None` is the rate of the training; if that is unknown, `num_frames`
+                in 3 seconds.
+            every: number of taken frames from one answer to the next.
+            smooth: seconds over which scores are averaged: the weight of an earlier answer decreases to 37%
+                in this time. `None` does not average.
+            realtime: whether a file is played in real time, like a camera.
+            reconnect: whether a device or URL that breaks off or ends is opened again, after 1, 2, 4, ... and
+                at most 30 seconds. The model then begins anew. The first connection must succeed.
+
+        Returns:
+            `Stream`, an iterator of dictionaries: `"time"` of the frame in seconds, from the first frame of
+            the source, or as the iterable says; and `"predictions"` as `__call__` returns them.
+
+        Raises:
+            VideoError: the source cannot be opened; or, while iterating, it breaks off or is damaged.
+            ValueError: another argument is not as above.
+        """
+        if rate is None:
+            rate = self.rate or self.num_frames / _CLIP_SECONDS
+        rate, every = positive_number("rate", rate), positive_int("every", every)
+        smooth = None if smooth is None else positive_number("smooth", smooth)
+        scores = self._frame_scores
+        frames = live.open_source(source, rate, realtime, reconnect)
+        if scores.recomputes:
+            logging.warning(
+                "The model is not causal: each answer computes its last %d frames again.", self.num_frames
+            )
+        return Stream(frames, self._answer_frame(every, smooth), rate, scores.recomputes)
+
+    @functools.cached_property
+    def _frame_scores(self):
+        return inference.frame_scores(self.model, self.image_size, self.num_frames, self._predict)
+
+    def _answer_frame(self, every, smooth):
+        """Returns a function from each `live.Frame` to its predictions, or to `None` between answers."""
+        state, mean, before, count = None, None, None, 0
+
+        def answer(frame):
+            nonlocal state, mean, before, count
+            if frame.is_first:
+                state, mean = self._frame_scores.start(), None
+            count += 1
+            prepared = read_views(frame.image[np.newaxis], 1, self.image_size)[0]
+            scores, state = self._frame_scores.add(prepared, state, count % every == 0)
+            if scores is None:
+                return None
+            (scores,) = scores
+            if smooth is not None and mean is not None:
+                scores = mean + (scores - mean) * -math.expm1((before - frame.time) / smooth)
+            mean, before = scores, frame.time
+            return self._decode(scores)
+
+        return answer
+
     def _read(self, clip):
         if not isinstance(clip, str | os.PathLike | np.ndarray):
             raise ArgumentError(
@@ -221,6 +308,69 @@ class VideoClassifier:
     def _decode(self, scores):
         (best,) = decode_predictions(scores[np.newaxis], self.class_names, self.top_k)
         return [{"label": label, "score": score} for label, score in best]
+
+
+class Stream:
+    """Iterator of the answers of `VideoClassifier.stream`.
+
+    The source is closed at its end, by `close`, at the end of a `with` block, and if nothing refers to the
+    iterator any more.
+
+    Attributes:
+        rate: frames per second that the model takes.
+        recomputes: whether each answer computes all of its frames again, because the model is not causal.
+        taken: number of frames that the model has taken.
+        image: last of these frames, a uint8 array `(height, width, 3)`; `None` at the start.
+        delay: seconds from the arrival of this frame to the end of its computation.
+    """
+
+    def __init__(self, frames, answer, rate, recomputes):
+        self.rate = rate
+        self.recomputes = recomputes
+        self.taken = 0
+        self.image = None
+        self.delay = 0.0
+        self._frames = frames
+        self._answer = answer
+        self._close = weakref.finalize(self, frames.close)
+
+    @property
+    def dropped(self):
+        """Number of frames that were replaced by newer ones, because the model was busy."""
+        return self._frames.dropped
+
+    @property
+    def reconnections(self):
+        """Number of connections after the first."""
+        return self._frames.reconnections
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        try:
+            for frame in self._frames:
+                predictions = self._answer(frame)
+                self.taken += 1
+                self.image = frame.image
+                self.delay = time.monotonic() - frame.arrived
+                if predictions is not None:
+                    return {"time": frame.time, "predictions": predictions}
+        except BaseException:
+            self.close()
+            raise
+        self.close()
+        raise StopIteration
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def close(self):
+        """Closes the source."""
+        self._close()
 
 
 def _fixed(model):

@@ -210,7 +210,7 @@ HELPERS = {
     "version",
 }
 _MODELS = {"layers", "weights", "models", "optimizers"}
-_DATA = {"data", "video_classifier", "rendering", "drawing", "predicting"}
+_DATA = {"data", "video_classifier", "live", "rendering", "drawing", "predicting", "streaming"}
 # Parts of the package, and the parts that each may import in addition to `HELPERS`. No two parts may import
 # each other.
 ARROWS = {
@@ -227,10 +227,12 @@ ARROWS = {
     "inference": {"layers", "weights", "models"},
     "plots": {"layers"},
     "export": {"layers", "weights", "models", "inference"},
-    "video_classifier": {"data", "inference"},
+    "live": {"data"},
+    "video_classifier": {"data", "inference", "live"},
     "rendering": {"data"},
     "drawing": {"data", "inference", "plots"},
     "predicting": {"data", "inference", "video_classifier", "rendering"},
+    "streaming": {"data", "video_classifier", "rendering"},
     "train": {
         *_MODELS,
         "data",

@@ -9,7 +9,7 @@ import pytest
 from PIL import ImageFont
 
 from keras_stm import rendering
-from keras_stm.data.video import VideoError, iterate_frames, probe
+from keras_stm.data.video import VideoError, frame_times, iterate_frames, probe
 from tests.data.videos import copy_video, damage, decode_all, write_video
 
 PREDICTIONS = [{"label": "dark", "score": 0.7}, {"label": "bright", "score": 0.3}]
@@ -165,3 +165,20 @@ def test_a_disk_that_is_full_is_an_error_of_the_file_to_write(tmp_path, monkeypa
     path = write_video(tmp_path / "a.mp4", 8)
     with pytest.raises(OSError, match="drawn.mp4: cannot be written"):
         render(path, tmp_path / "drawn.mp4")
+
+
+def test_frames_of_a_stream_that_change_their_size_are_scaled_to_the_first(tmp_path):
+    path = str(tmp_path / "drawn.mp4")
+    with rendering.StreamVideo(path) as video:
+        for seconds, size in ((3.0, (240, 320)), (3.0, (480, 640)), (3.5, (301, 243))):
+            image = np.full((*size, 3), 130, "uint8")
+            video.write(seconds, image, PREDICTIONS)
+    assert decode_all(path).shape == (3, 240, 320, 3)
+    # Two frames at the same time would end the file.
+    assert (frame_times(path) / 1e6).tolist() == pytest.approx([0, 0.001, 0.5])
+
+
+def test_a_stream_that_cannot_be_written_is_an_error_of_its_file(tmp_path):
+    with pytest.raises(OSError, match="drawn.mp4: cannot be written"):
+        with rendering.StreamVideo(str(tmp_path / "nowhere" / "drawn.mp4")) as video:
+            video.write(0.0, np.zeros((240, 320, 3), "uint8"), PREDICTIONS)

@@ -3,18 +3,21 @@
 import concurrent.futures
 import itertools
 import pathlib
+import threading
 
 import keras
 import numpy as np
 import pytest
 
-from keras_stm import inference, model_file, preprocess_input
+import keras_stm
+from keras_stm import inference, live, model_file, preprocess_input
 from keras_stm.arguments import ArgumentError
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import load_clip, read_views
 from keras_stm.data.windows import iterate_windows
 from keras_stm.video_classifier import VideoClassifier
 from tests.data.videos import damage, decode_all, write_audio, write_video
+from tests.layers.check_layer import randomize
 
 NAMES = ("clap", "jump", "wave")
 REAL_CLIPS = pathlib.Path(__file__).parents[2] / "shared" / "real_clips"
@@ -334,3 +337,112 @@ def test_several_threads_may_share_a_model():
     for i, scores in enumerate(found):
         expected = [row["score"] for row in classifiers[0](frames[i])]
         np.testing.assert_allclose(scores, [expected] * 3, rtol=1e-5)
+
+
+CAUSAL_CLIP = np.random.default_rng(0).integers(0, 255, (9, 40, 52, 3), "uint8")
+
+
+def timed(frames, rate=10):
+    return ((number / rate, frame) for number, frame in enumerate(frames))
+
+
+@pytest.fixture(scope="module")
+def causal():
+    """A classifier of a causal model with random weights, and logits: a softmax would hide errors."""
+    model = keras_stm.STMResNet((1, 1, 1, 1), 16, causal=True, classes=3, classifier_activation=None)
+    randomize(model)
+    return VideoClassifier(model, NAMES, num_frames=4, image_size=32)
+
+
+def assert_same(found, expected):
+    """Compares logits, which may be of any size."""
+    found, expected = ({row["label"]: row["score"] for row in each} for each in (found, expected))
+    largest = float(max(map(abs, expected.values())))
+    assert found == pytest.approx(expected, abs=1e-5 * largest)
+
+
+def scores_of(answers):
+    return [{row["label"]: row["score"] for row in answer["predictions"]} for answer in answers]
+
+
+@pytest.mark.every_backend
+def test_a_causal_models_stream_is_its_answers_to_all_frames_so_far(causal, caplog):
+    stream = causal.stream(timed(CAUSAL_CLIP[:4]), rate=10)
+    answers = list(stream)
+    assert [answer["time"] for answer in answers] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert not stream.recomputes and caplog.records == []
+    for end, answer in enumerate(answers, 1):
+        views = read_views(CAUSAL_CLIP[:end], end, 32)
+        assert_same(answer["predictions"], by_hand(causal.model, views))
+
+
+def test_two_streams_of_a_classifier_do_not_mix(causal):
+    one, other = (causal.stream(timed(clip), rate=10) for clip in (CAUSAL_CLIP, CAUSAL_CLIP[::-1]))
+    mixed = [next(each) for _ in range(9) for each in (one, other)]
+    for answers, clip in ((mixed[::2], CAUSAL_CLIP), (mixed[1::2], CAUSAL_CLIP[::-1])):
+        for found, expected in zip(answers, causal.stream(timed(clip), rate=10), strict=True):
+            assert_same(found["predictions"], expected["predictions"])
+
+
+def test_another_model_computes_its_window_again_and_says_so(classifier, caplog):
+    stream = classifier.stream(timed(CAUSAL_CLIP), rate=10, every=3)
+    answers = list(stream)
+    assert stream.recomputes and [record.getMessage() for record in caplog.records] == [
+        "The model is not causal: each answer computes its last 4 frames again."
+    ]
+    assert [answer["time"] for answer in answers] == pytest.approx([0.2, 0.5, 0.8])
+    for end, answer in zip((3, 6, 9), answers, strict=True):
+        assert_equal(answer["predictions"], classifier(CAUSAL_CLIP[max(end - 4, 0) : end]))
+
+
+def test_smoothed_scores_are_the_exponential_mean_over_time(causal):
+    plain = scores_of(causal.stream(timed(CAUSAL_CLIP), rate=10))
+    smooth = scores_of(causal.stream(timed(CAUSAL_CLIP), rate=10, smooth=0.2))
+    keep, mean = np.exp(-0.1 / 0.2), plain[0]
+    for scores, found in zip(plain[1:], smooth[1:], strict=True):
+        mean = {label: keep * mean[label] + (1 - keep) * scores[label] for label in NAMES}
+        assert found == pytest.approx(mean, rel=1e-5)
+    assert smooth[0] == plain[0]
+
+
+def test_a_stream_begins_anew_after_a_reconnection(causal, monkeypatch):
+    class Reconnected:
+        dropped, reconnections = 0, 1
+
+        def __init__(self):
+            self.frames = enumerate(CAUSAL_CLIP[:6])
+
+        def __iter__(self):
+            return self
+
+        def __next__(self):
+            number, frame = next(self.frames)
+            return live.Frame(number / 10, frame, 0.0, number in (0, 3))
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(live, "open_source", lambda *arguments: Reconnected())
+    answers = list(causal.stream("rtsp://camera", rate=10, smooth=5))
+    expected = list(causal.stream("rtsp://camera", rate=10))[3]
+    assert_same(answers[3]["predictions"], expected["predictions"])
+    assert_same(expected["predictions"], by_hand(causal.model, read_views(CAUSAL_CLIP[3:4], 1, 32)))
+
+
+def test_the_rate_of_a_stream_is_that_of_the_training(causal, tmp_path, model):
+    assert (causal.rate, causal.stream([]).rate) == (None, 4 / 3)
+    model.save(tmp_path / "model.keras")
+    model_file.annotate(tmp_path / "model.keras", NAMES, model_file.ClipSettings(4, 32, "segments", 7.5))
+    trained = VideoClassifier(tmp_path / "model.keras")
+    assert (trained.rate, trained.stream([]).rate, trained.stream([], rate=3).rate) == (7.5, 7.5, 3)
+
+
+def test_a_stream_that_is_left_is_closed(causal, paths):
+    for leave in (lambda stream: stream.close(), lambda stream: stream.__exit__(), lambda stream: None):
+        stream = causal.stream(paths[4], rate=10, realtime=True)
+        assert next(stream)["time"] == 0 and stream.image.shape == (40, 48, 3)
+        name = f"frames of {paths[4]}"
+        assert any(thread.name == name for thread in threading.enumerate())
+        leave(stream)
+        del stream
+        assert not any(thread.name == name for thread in threading.enumerate())

@@ -7,6 +7,9 @@
   keras-stm predict long.mp4 --window=2 --spans=spans.csv    # when what happens, as CSV
   keras-stm predict "long.mp4#t=61.5,1:10"             # a part of a video, in seconds or hh:mm:ss
   keras-stm predict clip.mp4 --render=labelled.mp4     # the video with its labels drawn on it
+  keras-stm predict --stream=/dev/video0               # a camera, until Ctrl-C
+  keras-stm predict --stream=rtsp://USER:PASSWORD@CAMERA/live --reconnect --json=answers.jsonl
+  keras-stm predict --stream=clip.mp4 --realtime       # a file, played like a camera
 
 Prints the classes with the highest scores of each video. Folders and their subfolders are searched for
 videos. A folder with images, and no video in it or below, is one video: its images are the frames. With
@@ -14,29 +17,46 @@ videos. A folder with images, and no video in it or below, is one video: its ima
 timeline; --csv has a row for every window.
 `keras-stm fit --dataset=spans` after corrections.
 
+With --stream, the model answers on every frame that it takes: --rate frames a second, whatever the rate of
+the source. A file is read without loss and as fast as possible. Of a device, a URL and a file with
+--realtime, the newest frame is read, so that the answers never lag behind. In a terminal, one line shows the
+time, the frames a second, the delay, the number of dropped frames, and the best class. Elsewhere, a line is
+printed whenever the class changes. Causal models compute each frame once; others compute their last frames
+again for each answer. HTTP is tested; RTSP and devices (v4l2) go through the same code and are not.
+
 Unreadable videos are reported in one line each and skipped. Exit status: 0 if all videos have predictions; 2
-if some could not be read; 1 if there are none, and then no file is written.
+if some could not be read; 1 if there are none, and then no file is written. With --stream: 0 after its end
+and after Ctrl-C; 2 if it breaks off; 1 if it cannot be opened.
 """
 
+import collections
 import functools
 import os
 import sys
+import time
 
 from absl import flags
 
-from keras_stm import predicting
+from keras_stm import predicting, streaming
 from keras_stm.commands.flags import define_distribution, define_model
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import PROTOCOLS
-from keras_stm.progress import counted, tell
+from keras_stm.live import without_password
+from keras_stm.progress import counted, show, tell
 from keras_stm.train import devices
 
 _MODEL = os.path.join("saved_models", "small-stm_small")
 # Length of a bar in characters, and of the longest name after which bars still line up.
 _BAR = 30
 _NAME = 50
+# Flags that only streams have, and those that they do not have.
+_OF_STREAMS = ("rate", "smooth", "realtime", "reconnect")
+_NOT_OF_STREAMS = ("window", "stride", "csv", "spans", "protocol", "batch_size", "distribution")
+# Answers over which the speed is measured.
+_LAST_ANSWERS = 20
+_NOTHING_SHOWN = object()
 
 
 def define_flags(values):
@@ -60,7 +80,44 @@ def define_flags(values):
     flags.DEFINE_float(
         "stride", None, "Seconds from one window to the next. Default: half of --window.", flag_values=values
     )
-    flags.DEFINE_string("json", None, "File for the predictions as JSON.", flag_values=values)
+    flags.DEFINE_string(
+        "stream",
+        None,
+        "Source to watch: a device such as /dev/video0, a URL (http, https, rtsp, rtsps, rtmp, udp), or a "
+        "video file.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "rate",
+        None,
+        "Frames per second that the model takes from --stream. Default: that of the training; if it is "
+        "unknown, the frames of a clip in 3 seconds.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "smooth",
+        None,
+        "Seconds over which the scores of --stream are averaged: the weight of an earlier answer decreases "
+        "to 37% in this time. Default: no average.",
+        flag_values=values,
+    )
+    flags.DEFINE_boolean(
+        "realtime", False, "Play the file of --stream in real time, like a camera.", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "reconnect",
+        False,
+        "Open a device or URL of --stream again when it breaks off or ends, after 1, 2, 4, ... and at most "
+        "30 seconds. The first connection must succeed.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "json",
+        None,
+        "File for the predictions as JSON. With --stream: a line of JSON for each answer, with its time, the "
+        "recognised class or null, and the predictions; '-' is the standard output.",
+        flag_values=values,
+    )
     flags.DEFINE_string(
         "csv",
         None,
@@ -77,7 +134,7 @@ def define_flags(values):
     flags.DEFINE_float(
         "threshold",
         0.5,
-        "Score that windows must exceed to be in --spans.",
+        "Score that windows must exceed to be in --spans, and the best class of --stream to be recognised.",
         lower_bound=0.0,
         upper_bound=1.0,
         flag_values=values,
@@ -85,7 +142,8 @@ def define_flags(values):
     flags.DEFINE_string(
         "render",
         None,
-        "File (.mp4) for a copy of the video, without sound, with the classes drawn on it.",
+        "File (.mp4) for a copy of the video, without sound, with the classes drawn on it. With --stream, it "
+        "has the frames that the model takes, and is complete after the end of the stream.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -105,6 +163,11 @@ def main(argv):
 
 def _predict(name, values, paths):
     """Predicts the videos in `paths`; errors begin with `name`. Returns the exit status."""
+    if values.stream is not None:
+        return _stream(name, values, paths)
+    for flag in _OF_STREAMS:
+        if values[flag].present:
+            raise ValueError(f"--{flag} needs --stream, which is not given")
     if not paths:
         raise ValueError("no video is given; pass files or folders")
     for flag in ("stride", "spans"):
@@ -145,6 +208,95 @@ def _predict(name, values, paths):
     if not answered:
         return 1
     return 0 if is_whole else 2
+
+
+def _stream(name, values, paths):
+    """Predicts a stream; errors begin with `name`. Returns the exit status."""
+    if paths:
+        raise ValueError(f"--stream is one source; {paths[0]!r} must not be given with it")
+    for flag in _NOT_OF_STREAMS:
+        if values[flag].present:
+            raise ValueError(f"--{flag} must not be given with --stream")
+    outputs = {flag: values[flag].value for flag in ("json", "render") if values[flag].value}
+    to_output = outputs.get("json") == streaming.STANDARD_OUTPUT
+    if to_output:
+        del outputs["json"]
+    check_outputs(outputs, [values.stream], values.overwrite)
+    # The standard output then has nothing but the lines of JSON.
+    view = None if to_output else _View(without_password(values.stream))
+    try:
+        end = streaming.stream(
+            values.stream,
+            values.model,
+            top_k=values.top_k,
+            rate=values.rate,
+            smooth=values.smooth,
+            realtime=values.realtime,
+            reconnect=values.reconnect,
+            threshold=values.threshold,
+            json_file=values.json,
+            video_file=values.render,
+            on_start=view and view.start,
+            on_answer=view and view.update,
+        )
+    finally:
+        if view:
+            view.clear()
+    if view:
+        view.end(end.stream)
+        if values.render:
+            tell(f"{values.render}: the frames of the stream with these classes drawn on them")
+    if end.error:
+        tell(f"{name}: {end.error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _View:
+    """Shows the answers to a stream: a line that changes in a terminal, elsewhere a line for each change."""
+
+    def __init__(self, source):
+        self._source = source
+        self._is_terminal = sys.stdout.isatty()
+        self._start = None
+        # What the last line says is recognised; `_NOTHING_SHOWN` before the first line.
+        self._shown = _NOTHING_SHOWN
+        # When the last answers were shown, and how many frames the model had taken.
+        self._last = collections.deque(maxlen=_LAST_ANSWERS)
+
+    def start(self, stream):
+        """Shows what is watched."""
+        self._start = time.monotonic()
+        tell(f"{self._source}: {stream.rate:.3g} frames a second; Ctrl-C ends")
+
+    def update(self, answer, stream):
+        """Shows an answer of `streaming.stream`."""
+        text = "nothing recognised"
+        if answer["label"] is not None:
+            text = f"{answer['label']}  {answer['predictions'][0]['score']:.1%}"
+        if self._is_terminal:
+            self._last.append((time.monotonic(), stream.taken))
+            (first, before), (last, now) = self._last[0], self._last[-1]
+            speed = (now - before) / (last - first) if last > first else 0.0
+            details = f"{speed:.1f} frames/s  delay {stream.delay:.2f} s  {stream.dropped} dropped"
+            # The numbers come first, because long names are cut.
+            show(f"{clock(answer['time'])}  {details}  {text}")
+        elif answer["label"] != self._shown:
+            tell(f"{clock(answer['time'])}  {text}")
+            self._shown = answer["label"]
+
+    def clear(self):
+        """Removes the line that changes."""
+        if self._is_terminal:
+            show("")
+
+    def end(self, stream):
+        """Shows a summary."""
+        seconds = time.monotonic() - self._start
+        tell(
+            f"{counted(stream.taken, 'frame')} in {seconds:.1f} s, {stream.taken / seconds:.1f} a second; "
+            f"{stream.dropped} dropped, {counted(stream.reconnections, 'reconnection')}"
+        )
 
 
 def check_outputs(outputs, clips, overwrite):

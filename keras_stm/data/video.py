@@ -49,7 +49,7 @@ _MOST_KEPT = 2**20
 _kept = collections.OrderedDict()
 # Clips are read by several threads.
 _kept_lock = threading.Lock()
-_PIXELS = {"max_pixels": str(MAX_PIXELS)}
+PIXEL_LIMIT = {"max_pixels": str(MAX_PIXELS)}
 # Text formats that name other files. Those files would not be checked, and could form an endless loop.
 _LISTS = {"concat", "dash", "hls", "sdp", "vobsub"}
 # Seconds between two frames that mean a new clock, in formats of recordings that can be joined at any packet.
@@ -282,7 +282,7 @@ def _open(path):
             # Clips are read in parallel, so threads within one clip would only slow each other down.
             codec.thread_count = 1
             # Frames may be larger than the header states.
-            codec.options = _PIXELS
+            codec.options = PIXEL_LIMIT
             if not codec.width:
                 # With some codecs, FFmpeg drops a size that is over the limit.
                 reason = f"its frames have more than {MAX_PIXELS:,} pixels, or no size"
@@ -309,7 +309,7 @@ def _open_container(path):
     import av
 
     # The path is absolute, because FFmpeg reads text before a colon as a protocol.
-    return av.open(os.path.abspath(path), options=_options(), metadata_errors="ignore")
+    return av.open(os.path.abspath(path), options=open_options(), metadata_errors="ignore")
 
 
 def _check_last_frame(path):
@@ -364,11 +364,11 @@ def _count_packets(path, indices):
 
 
 @functools.cache
-def _options():
+def open_options():
     """Returns which formats FFmpeg may open, and the pixel limit for sizes that only the decoder finds."""
     import av
 
-    return {**_PIXELS, "format_whitelist": ",".join(av.formats_available - _LISTS)}
+    return {**PIXEL_LIMIT, "format_whitelist": ",".join(av.formats_available - _LISTS)}
 
 
 def _packets(path, container, stream):
@@ -665,6 +665,15 @@ def _to_rgb(path, frame, size, count):
     # With its default number of threads, the conversion takes three times as long.
     rgb = frame.to_ndarray(format="rgb24", height=height, width=width, threads=1)
     return (rgb.swapaxes(0, 1) if swaps else rgb)[flips]
+
+
+def upright_rgb(path, frame):
+    """Returns a decoded frame as an upright uint8 array `(height, width, 3)`.
+
+    Raises:
+        VideoError: the frame is too large.
+    """
+    return _to_rgb(path, frame, _upright_size(frame), 1)
 
 
 def _upright_size(frame):

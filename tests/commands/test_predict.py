@@ -1,16 +1,18 @@
 """`keras-stm predict`: what it prints and writes, its exit status, and what it rejects."""
 
 import functools
+import itertools
 import json
 import os
 import re
 import shutil
+import sys
 from unittest import mock
 
 import numpy as np
 import pytest
 
-from keras_stm import inference, predicting
+from keras_stm import inference, predicting, streaming
 from keras_stm.commands import predict
 from keras_stm.data import load_clip, open_dataset
 from keras_stm.data.video import probe
@@ -35,7 +37,9 @@ def videos(tmp_path_factory):
 def compiled_once():
     """Loads and compiles once: most tests use the same model."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predicting, "VideoClassifier", functools.cache(VideoClassifier))
+        cached = functools.cache(VideoClassifier)
+        for module in (predicting, streaming):
+            patch.setattr(module, "VideoClassifier", cached)
         yield
 
 
@@ -226,3 +230,82 @@ def test_the_command_answers_by_the_main_jobs_model_and_ends_with_its_status(run
     answers = json.loads((tmp_path / "scores.json").read_text())["videos"]
     best = {answer["file"]: answer["predictions"][0]["label"] for answer in answers if "error" not in answer}
     assert best == {"some broken/a.avi": "dark", "some broken/deeper/c.mp4": "middle"}
+
+
+def test_a_stream_prints_a_line_for_each_change_and_a_summary(run, tmp_path, capsys):
+    ramp = brightness.write_ramp(tmp_path / "ramp.mp4")
+    output = tmp_path / "answers.jsonl"
+    flags = ["--rate=10", "--threshold=0.9", f"--json={output}"]
+    assert command(f"--stream={ramp}", f"--model={run}", *flags) == 0
+    first, *lines, last = capsys.readouterr().out.splitlines()
+    assert first == f"{ramp}: 10 frames a second; Ctrl-C ends"
+    assert re.fullmatch(r"60 frames in \d+\.\d s, [\d.]+ a second; 0 dropped, 0 reconnections", last)
+    shown = [re.fullmatch(r"(00:00:0\d\.\d)  (nothing recognised|(\w+)  [\d.]+%)", line) for line in lines]
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    changes = [answers[0]] + [new for old, new in itertools.pairwise(answers) if new["label"] != old["label"]]
+    assert len(changes) >= 5
+    assert [(match[1], match[3]) for match in shown] == [
+        (predict.clock(change["time"]), change["label"]) for change in changes
+    ]
+
+
+def test_a_stream_is_one_line_in_a_terminal(run, videos, monkeypatch, capsys):
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda file: True)
+    monkeypatch.setenv("COLUMNS", "70")
+    assert command(f"--stream={videos / 'b.mp4'}", f"--model={run}", "--rate=10") == 0
+    first, middle, last = capsys.readouterr().out.split("\n")[:3]
+    shown = middle.split("\r\033[K")[1:-2]
+    assert len(shown) == 8
+    line = r"00:00:00\.\d  [\d.]+ frames/s  delay [\d.]+ s  0 dropped  bright  \d+\.\d%"
+    assert all(re.fullmatch(line, text) for text in shown)
+    assert middle.split("\r\033[K")[-2] == "" and "8 frames in" in middle.split("\r\033[K")[-1]
+
+
+def test_json_on_the_standard_output_is_alone_there(run, videos, capsys):
+    assert command(f"--stream={videos / 'b.mp4'}", f"--model={run}", "--rate=10", "--json=-") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["label"] for line in lines] == ["bright"] * 8
+
+
+def test_a_stream_that_breaks_off_is_an_error_after_its_answers(run, tmp_path, capsys):
+    path = write_video(tmp_path / "damaged.mp4", 30, options={"g": "1", "bf": "0"})
+    damage(path, 20)
+    target = tmp_path / "drawn.mp4"
+    assert command(f"--stream={path}", f"--model={run}", "--rate=10", f"--render={target}") == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"keras-stm predict: {path}: ") and captured.err.count("\n") == 1
+    assert captured.out.endswith(f"{target}: the frames of the stream with these classes drawn on them\n")
+    assert probe(str(target)).num_frames > 10
+
+
+def test_every_flag_of_a_stream_reaches_what_predicts_it(monkeypatch, capsys):
+    stream = mock.Mock(return_value=streaming.End(mock.Mock(taken=0, dropped=0, reconnections=0), None))
+    monkeypatch.setattr(streaming, "stream", stream)
+    flags = ["--model=m", "--top_k=2", "--rate=4", "--smooth=0.5", "--realtime", "--reconnect"]
+    assert command("--stream=rtsp://camera", *flags, "--threshold=0.7", "--json=-") == 0
+    expected = {"top_k": 2, "rate": 4.0, "smooth": 0.5, "realtime": True, "reconnect": True, "threshold": 0.7}
+    expected |= {"json_file": "-", "video_file": None, "on_start": None, "on_answer": None}
+    stream.assert_called_once_with("rtsp://camera", "m", **expected)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["a.mp4", "--realtime"], "--realtime needs --stream"),
+        (["--stream=a.mp4", "b.mp4"], "--stream .*'b.mp4'"),
+        (["--stream=a.mp4", "--window=2"], "--window .*--stream"),
+        (["--stream=a.mp4", "--protocol=paper"], "--protocol .*--stream"),
+        (["--stream=a.mp4", "--render=drawn.gif"], "--render=drawn.gif "),
+        (["--stream=a.mp4", "--json=nowhere/a.jsonl"], "--json=nowhere/a.jsonl: "),
+        (["--stream=nowhere.mp4", "--model=RUN"], "nowhere.mp4: no such file"),
+        (["--stream=b.mp4", "--model=RUN", "--rate=0"], "`rate` must be a positive number"),
+        (["--stream=b.mp4", "--model=RUN", "--reconnect"], "`reconnect` must be False"),
+    ],
+)
+def test_arguments_of_a_stream_that_do_not_go_together_are_named_in_a_line(
+    arguments, message, run, videos, monkeypatch, capsys
+):
+    monkeypatch.chdir(videos)
+    with pytest.raises(SystemExit, match=f"^keras-stm predict: {message}") as stop:
+        command(*(each.replace("RUN", run) for each in arguments))
+    assert "\n" not in stop.value.code and capsys.readouterr().out == ""

@@ -16,7 +16,10 @@ _PRODUCTS = 10
 
 
 class KerasSteps(Steps):
-    """Steps of the kinds `plain`, `folded`, `training` and, under TensorFlow, `saved_model`."""
+    """Steps of the kinds `plain`, `folded`, `training` and, under TensorFlow, `saved_model`.
+
+    There are also two kinds of a causal network: `step`, one frame of a stream, and `window`, the whole clip.
+    """
 
     def __init__(self, **options):
         super().__init__(**options)
@@ -28,13 +31,14 @@ class KerasSteps(Steps):
         if self.options.jit_compile is None:
             self.options.jit_compile = inference.jit_compile()
 
-    def build(self, network, frames):
+    def build(self, network, frames, **arguments):
         """Returns a network, any of `NETWORKS`, for clips of `frames` frames."""
         size, width = self.options.image_size, self.options.width
         shared = {
             "input_shape": (frames, size, size, 3),
             "classes": CLASSES,
             "data_format": "channels_last",
+            **arguments,
         }
         depths = tuple(self.options.depths)
         if network == "TSM":
@@ -48,7 +52,9 @@ class KerasSteps(Steps):
         clips, labels = self.make_batch(frames, batch)
         if kind == "saved_model":
             return load_saved_model(path, clips)
-        model = self.build(network, frames)
+        if kind == "step":
+            return self.make_stream_step(network, clips)
+        model = self.build(network, frames, **({"causal": True} if kind == "window" else {}))
         if task == "training":
             model.compile(
                 # A learning rate of 0 keeps the weights from becoming NaN.
@@ -61,6 +67,21 @@ class KerasSteps(Steps):
             model = keras_stm.fold_batch_norm(model)
         model.compile(jit_compile=self.options.jit_compile)
         return lambda: model.predict_on_batch(clips)
+
+    def make_stream_step(self, network, clips):
+        """Returns one frame of a stream, as `VideoClassifier.stream` computes it."""
+        model = self.build(network, clips.shape[1], causal=True)
+        scores = inference.frame_scores(
+            model, self.options.image_size, clips.shape[1], inference.predict_fn(model)
+        )
+        state = scores.start()
+
+        def step():
+            nonlocal state
+            answer, state = scores.add(clips[:1, 0], state)
+            return answer
+
+        return step
 
     def count(self, network, frames):
         """Returns the multiply-adds of one clip and the number of trainable parameters."""
