@@ -120,6 +120,22 @@ def test_pixels_of_the_papers_size_are_those_of_python(size):
     np.testing.assert_allclose(clip, views.read_views(source, 8, 224), atol=1e-4)
 
 
+def test_products_of_matrices_have_few_shapes(monkeypatch):
+    """TensorFlow keeps a kernel for each shape of a product, so that memory would grow with each new size."""
+    import tensorflow as tf
+
+    from keras_stm.export.graph import prepare_clips
+
+    shapes = []
+    product = tf.matmul
+    monkeypatch.setattr(
+        tf, "matmul", lambda a, b, **kw: shapes.append((*a.shape, *b.shape)) or product(a, b, **kw)
+    )
+    for size in [(65, 129), (100, 150), (128, 192)]:
+        prepare_clips(random_frames(3, *size)[np.newaxis], 2, 56, 64, "segments")
+    assert len(shapes) == 6 and len(set(shapes)) == 2
+
+
 @pytest.mark.parametrize("sampling", segments.SAMPLING)
 def test_the_graph_picks_the_frames_that_python_picks(sampling):
     import tensorflow as tf

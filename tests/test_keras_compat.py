@@ -40,6 +40,21 @@ def test_layers_of_a_layer():
     assert keras_compat.children(outer) == [inner]
 
 
+def test_lora():
+    model = small_model()
+    dense = model.get_layer("dense")
+    assert not keras_compat.find_lora(model)
+    dense.enable_lora(2)
+    dense.lora_kernel_b.assign(np.ones((2, 3)))
+    assert keras_compat.find_lora(model) == ["dense"], CHANGED + "Layer.lora_enabled"
+    assert "lora_rank" in dense.get_config(), CHANGED + "`lora_rank` in the configuration of a layer"
+    merged = keras_compat.merged_weights(dense)
+    assert set(merged) == {"dense/kernel", "dense/bias"}, CHANGED + "the paths of the weights of LoRA"
+    product = keras.ops.matmul(dense.lora_kernel_a, dense.lora_kernel_b)
+    expected = keras.ops.convert_to_numpy(dense._kernel + product)
+    np.testing.assert_allclose(merged["dense/kernel"], expected, err_msg=CHANGED + "Dense.kernel with LoRA")
+
+
 def test_nodes_by_depth():
     model = small_model()
     assert hasattr(model, "_nodes_by_depth"), CHANGED + "Functional._nodes_by_depth"

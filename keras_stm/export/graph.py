@@ -6,6 +6,9 @@ from keras_stm import preprocessing
 
 # Limit of a JPEG file, twice the pixels of 8K video: a tiny file may state any size, and exhaust the memory.
 _MAX_PIXELS = 2**26
+# Sides of frames are padded to a multiple of this number of pixels before products of matrices, because
+# TensorFlow on a CPU compiles and keeps a kernel for each new shape of a product.
+_SIDE_STEP = 64
 
 
 def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
@@ -36,14 +39,19 @@ def prepare_clips(clip, num_frames, image_size, resize_size, sampling):
 
     shape = preprocessing.short_side_shape(height, width, resize_size)
     top, left, *_ = preprocessing.center_box(*shape, image_size)
-    rows = resize_weights(height, shape[0], top, image_size)
-    columns = resize_weights(width, shape[1], left, image_size)
+    # Without negative numbers, whose integer division ONNX rounds differently.
+    padded_height, padded_width = (
+        (side + _SIDE_STEP - 1) // _SIDE_STEP * _SIDE_STEP for side in (height, width)
+    )
+    rows = resize_weights(height, shape[0], top, image_size, padded_height)
+    columns = resize_weights(width, shape[1], left, image_size, padded_width)
+    clip = tf.pad(clip, [(0, 0), (0, 0), (0, padded_height - height), (0, padded_width - width), (0, 0)])
     # Each side is resized by a matrix product, because other runtimes do not support tf.image.resize with
     # antialias=True.
-    clip = tf.reshape(tf.cast(clip, tf.float32), (batch * num_frames, height, width * 3))
-    clip = tf.reshape(tf.matmul(rows, clip), (batch * num_frames * image_size, width, 3))
+    clip = tf.reshape(tf.cast(clip, tf.float32), (batch * num_frames, padded_height, padded_width * 3))
+    clip = tf.reshape(tf.matmul(rows, clip), (batch * num_frames * image_size, padded_width, 3))
     # Channels move to the rows, because a product with only three columns is slow.
-    clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (-1, width))
+    clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (-1, padded_width))
     clip = tf.reshape(tf.matmul(clip, columns, transpose_b=True), (-1, 3, image_size))
     clip = tf.reshape(tf.transpose(clip, (0, 2, 1)), (batch, num_frames, image_size, image_size, 3))
     mean, std = (np.array(value, "float32") * 255 for value in (preprocessing.MEAN, preprocessing.STD))
@@ -80,7 +88,7 @@ def frame_indices(total_frames, num_frames, sampling):
     return tf.where(total_frames < num_frames, centers, dense)
 
 
-def resize_weights(from_size, to_size, start, size):
+def resize_weights(from_size, to_size, start, size, padded_size):
     """Returns `size` rows of the matrix that resizes a side like `tf.image.resize(antialias=True)`.
 
     Each row is a triangle around the position of its output pixel, with the distance between output pixels,
@@ -91,17 +99,18 @@ def resize_weights(from_size, to_size, start, size):
         to_size: number of pixels after resizing, an integer tensor.
         start: index of the first output pixel to compute.
         size: number of output pixels to compute.
+        padded_size: number of columns, an integer tensor; those from `from_size` on are 0.
 
     Returns:
-        float32 tensor `(size, from_size)`.
+        float32 tensor `(size, padded_size)`.
     """
     import tensorflow as tf
 
     scale = tf.cast(from_size, tf.float32) / tf.cast(to_size, tf.float32)
     centers = (tf.cast(start + tf.range(size), tf.float32) + 0.5) * scale
-    pixels = tf.cast(tf.range(from_size), tf.float32) + 0.5
-    distances = tf.abs(pixels - centers[:, tf.newaxis]) / tf.maximum(scale, 1.0)
-    weights = tf.nn.relu(1 - distances)
+    pixels = tf.range(padded_size)
+    distances = tf.abs(tf.cast(pixels, tf.float32) + 0.5 - centers[:, tf.newaxis]) / tf.maximum(scale, 1.0)
+    weights = tf.nn.relu(1 - distances) * tf.cast(pixels < from_size, tf.float32)
     return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
 
 
