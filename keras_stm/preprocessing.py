@@ -16,6 +16,8 @@ STD = (0.229, 0.224, 0.225)
 SAMPLING = ("segments", "dense")
 # Number of frames that a dense clip spans, like TSM's clips of Kinetics.
 DENSE_WINDOW = 64
+# Seconds of a clip if the model does not state the rate of its frames, as in Something-Something or Jester.
+CLIP_SECONDS = 3
 # JPEG images are decoded smaller, by the largest ratio that leaves the short side at least this many pixels.
 JPEG_RATIOS = (1, 2, 4, 8)
 JPEG_SHORT_SIDE = 256

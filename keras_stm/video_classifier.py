@@ -19,15 +19,13 @@ from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import PROTOCOLS, read_views
 from keras_stm.data.windows import iterate_windows
-from keras_stm.preprocessing import decode_predictions
+from keras_stm.preprocessing import CLIP_SECONDS, decode_predictions
 
 # Defaults for models without fixed sizes: those that the paper trains and tests with (section 4.2).
 _NUM_FRAMES = 8
 _IMAGE_SIZE = 224
 # Maximum number of videos read at the same time: more would only wait for the model and use memory.
 _WORKERS = 8
-# Seconds of a clip if the model does not state the rate of its frames, as in Something-Something or Jester.
-_CLIP_SECONDS = 3
 
 
 class VideoClassifier:
@@ -216,7 +214,7 @@ class VideoClassifier:
             ValueError: another argument is not as above.
         """
         if rate is None:
-            rate = self.rate or self.num_frames / _CLIP_SECONDS
+            rate = self.rate or self.num_frames / CLIP_SECONDS
         rate, every = positive_number("rate", rate), positive_int("every", every)
         smooth = None if smooth is None else positive_number("smooth", smooth)
         scores = self._frame_scores

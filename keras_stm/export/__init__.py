@@ -1,4 +1,4 @@
-"""Exports models as SavedModel, ONNX or a web page. Only the functions that use TensorFlow import it."""
+"""Exports models for servers, devices and browsers. Only the functions that use TensorFlow import it."""
 
 import importlib.util
 import json
@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 import keras
+import numpy as np
 
 from keras_stm import preprocessing
 from keras_stm.arguments import (
@@ -21,13 +22,24 @@ from keras_stm.arguments import (
     positive_number,
 )
 from keras_stm.class_names import index_names
-from keras_stm.export import web
+from keras_stm.export import device, web
 from keras_stm.export.example import check_example
 from keras_stm.models.fold_batch_norm import fold_batch_norm
 from keras_stm.models.stream import stream_model
 from keras_stm.replacing import replacing, replacing_folder
 
-__all__ = ["check_example", "save", "save_onnx", "save_web"]
+__all__ = ["check_example", "save", "save_device", "save_onnx", "save_web"]
+
+PRECISIONS = ("float32", "float16", "int8")
+# Precisions of weights that are computed with in float32.
+_STORED = ("float32", "float16")
+# Packages that write and run each format. NNCF and ONNX Runtime also quantize.
+_PACKAGES = {
+    "onnx": ("tensorflow", "tf2onnx", "onnx", "onnxruntime"),
+    "openvino": ("tensorflow", "tf2onnx", "onnx", "openvino"),
+    "litert": ("tensorflow", "ai_edge_litert"),
+}
+_QUANTIZERS = {"openvino": ("nncf",)}
 
 _MIXED = r'"mixed_b?float16"'
 
@@ -41,11 +53,12 @@ def save(
     resize_size=None,
     top_k=5,
     sampling="segments",
+    precision="float32",
 ):
     """Writes a SavedModel that accepts raw videos, for TF Serving, TensorFlow or OpenVINO.
 
     BatchNormalization is folded, see `keras_stm.fold_batch_norm`. All computation is in float32, also after
-    training in mixed precision. The signatures are:
+    training in mixed precision or with weights that are stored in float16. The signatures are:
 
     - `serving_default`: `clip`, uint8 `(N, F, H, W, 3)`, the RGB frames of videos. The graph selects
       `num_frames` frames, resizes, crops and normalises like `keras_stm.data.load_clip`.
@@ -82,6 +95,7 @@ def save(
         top_k: number of labels to return; all labels if there are fewer.
         sampling: as in the training of the model: `"segments"` selects the middle frame of each of
             `num_frames` segments, `"dense"` selects evenly from the middle 64 frames.
+        precision: `"float32"` or `"float16"`, in which the weights are stored.
 
     Raises:
         ValueError: `path` exists, the model returns no scores or does not accept such clips, or another
@@ -91,6 +105,7 @@ def save(
     """
     options = _options(model, class_names, num_frames, image_size, resize_size, sampling)
     options["top_k"] = positive_int("top_k", top_k)
+    options["half"] = one_of("precision", precision, _STORED) == "float16"
     options["stream"] = _can_stream(model, num_frames, image_size)
     _need("tensorflow")
     _write("saved_model", model, path, options)
@@ -136,7 +151,7 @@ def save_onnx(
         # Refuses other models before anything is written.
         stream_model(model, image_size, num_frames)
     _need("tensorflow", "tf2onnx", "onnx")
-    _write("onnx_step" if stream else "onnx", model, path, options)
+    _write("onnx_step" if stream else "onnx", model, path, {**options, "half": False})
 
 
 def save_web(
@@ -148,6 +163,7 @@ def save_web(
     resize_size=None,
     rate=None,
     runtime=None,
+    precision="float32",
 ):
     """Writes a folder with a web page that recognises what a camera or a video file shows.
 
@@ -168,6 +184,8 @@ def save_web(
         runtime: the folder `node_modules/onnxruntime-web` of `npm install onnxruntime-web`. Its files are
             copied, so that the page needs no other server. With `None`, the page loads a fixed version from
             a public server, cdn.jsdelivr.net.
+        precision: `"float32"` or `"float16"`, in which the weights are stored. The browser computes in
+            float32.
 
     Raises:
         ValueError: see `save`; or the scores of a frame depend on later frames, or `runtime` does not contain
@@ -179,12 +197,112 @@ def save_web(
     rate = positive_number("rate", rate)
     stream_model(model, image_size, num_frames)
     files = web.runtime_files(runtime)
+    options["half"] = one_of("precision", precision, _STORED) == "float16"
     _need("tensorflow", "tf2onnx", "onnx")
     path = _absent(path)
     with replacing_folder(path, overwrite=False) as partial:
         _convert("onnx_step", model, os.path.join(partial, web.MODEL), options)
         names = options["class_names"] or index_names(model.output_shape[-1])
         web.write_page(partial, names, rate, files)
+
+
+def save_device(
+    model,
+    path,
+    format,
+    precision="float32",
+    class_names=None,
+    num_frames=8,
+    image_size=224,
+    resize_size=None,
+    sampling="segments",
+    rate=None,
+    stream=False,
+    clips=None,
+):
+    """Writes a folder for a device: a model, its settings, and a program that classifies videos with it.
+
+    The folder needs neither this package nor Keras or TensorFlow, only NumPy, PyAV and one runtime. It
+    contains the model file, `settings.json`, `runtime.py`, and `classify.py`, see its `--help`. It is either
+    complete or absent.
+
+    The model takes one clip at a time: `clip`, float32 `(1, num_frames, image_size, image_size, 3)`, RGB from
+    0 to 255, scaled and cropped. It returns `scores`, float32 `(1, classes)`. With `stream=True`, it computes
+    one step: the inputs are `frame`, float32 `(1, image_size, image_size, 3)`, and the states, which are
+    zeros in front of the first frame. The outputs are `scores`, and each next state, whose name is that of
+    the state after `next_`. BatchNormalization is folded. LiteRT files have built-in operations alone.
+
+    The precisions are:
+
+    - `"float32"`: the scores of the model.
+    - `"float16"`: the large weights are stored in float16. The runtime chooses the arithmetic.
+    - `"int8"`: convolutions in int8, with a scale for each channel of the weights. The tools of the runtimes
+      measure the activations on `clips`: ONNX Runtime's, NNCF, and LiteRT's converter.
+
+    Args:
+        model: see `save`.
+        path: the folder to write, which must not exist.
+        format: `"onnx"`, `"openvino"` or `"litert"`.
+        precision: as above.
+        class_names: see `save`. With `None`, the names are the indices.
+        num_frames: frames of a clip; with `stream=True`, see `keras_stm.stream_model`.
+        image_size: see `save`.
+        resize_size: see `save`.
+        sampling: see `save`.
+        rate: frames that `classify.py` takes from a second of a camera. `None` is `num_frames` in 3 seconds.
+        stream: whether to write a step, which needs a model that `keras_stm.stream_model` accepts.
+        clips: for `"int8"`, preprocessed clips `(N, num_frames, image_size, image_size, 3)` that are like
+            those in use; 200 are enough. With `stream=True`, every `num_frames`-th clip is used.
+
+    Raises:
+        ValueError: see `save`; `stream` is true, and the scores of a frame depend on later frames; or `clips`
+            are missing.
+        ImportError: a package is not installed.
+        RuntimeError: see `save`.
+    """
+    one_of("format", format, tuple(device.MODELS))
+    one_of("precision", precision, PRECISIONS)
+    options = _options(model, class_names, num_frames, image_size, resize_size, sampling)
+    rate = num_frames / preprocessing.CLIP_SECONDS if rate is None else positive_number("rate", rate)
+    if stream:
+        stream_model(model, image_size, num_frames)
+    if precision == "int8":
+        shape = (num_frames, image_size, image_size, 3)
+        if not isinstance(clips, np.ndarray) or clips.shape[1:] != shape or not len(clips):
+            found = getattr(clips, "shape", clips)
+            raise ArgumentError("clips", clips, f"must be an array (N, {shape}) for int8", f"clips={found}")
+    need_for_devices(format, precision)
+    path = _absent(path)
+    settings = {
+        "model": device.MODELS[format],
+        "format": format,
+        "precision": precision,
+        "stream": stream,
+        **options,
+        "class_names": list(options["class_names"] or index_names(model.output_shape[-1])),
+        "rate": rate,
+    }
+    with replacing_folder(path, overwrite=False) as partial, tempfile.TemporaryDirectory() as temporary:
+        calibration = None
+        if precision == "int8":
+            calibration = os.path.join(temporary, "clips.npy")
+            # A step has as many samples as a clip has frames.
+            np.save(calibration, clips[::num_frames] if stream else clips)
+        options = {
+            "format": format,
+            "precision": precision,
+            "stream": stream,
+            "calibration": calibration,
+            "num_frames": num_frames,
+            "image_size": image_size,
+        }
+        _convert("device", model, os.path.join(partial, settings["model"]), options)
+        device.write_files(partial, settings)
+
+
+def need_for_devices(format, precision):
+    """Raises `ImportError` if a package for an export with `save_device` is not installed."""
+    _need(*_PACKAGES[format], *(_QUANTIZERS.get(format, ()) if precision == "int8" else ()))
 
 
 def _options(model, class_names, num_frames, image_size, resize_size, sampling):

@@ -1,5 +1,6 @@
 """Writes exported files under the TensorFlow backend. Runs as a process for the other backends."""
 
+import contextlib
 import functools
 import json
 import os
@@ -9,6 +10,7 @@ import keras
 
 from keras_stm.class_names import index_names, to_lines
 from keras_stm.export import example, graph
+from keras_stm.export.device_writers import halve, write_device
 from keras_stm.inference import is_channels_first
 from keras_stm.models.stream import stream_model
 
@@ -16,7 +18,7 @@ CLIP_SHAPE = (None, None, None, None, 3)
 _FRAME_SHAPE = (None, None, None, 3)
 
 
-def write_saved_model(model, path, class_names, top_k, stream, **clip):
+def write_saved_model(model, path, class_names, top_k, stream, half, **clip):
     """Writes the folder that `keras_stm.export.save` describes.
 
     Args:
@@ -25,10 +27,12 @@ def write_saved_model(model, path, class_names, top_k, stream, **clip):
         class_names: see `keras_stm.export.save`.
         top_k: see `keras_stm.export.save`.
         stream: whether to add the signatures of a model from frame to frame.
+        half: whether to store the weights in float16.
         **clip: further arguments of `graph.prepare_clips`.
     """
     import tensorflow as tf
 
+    scope = _stored_in_half(model) if half else contextlib.nullcontext
     classes = model.output_shape[-1]
     names = tf.constant(class_names or index_names(classes))
 
@@ -39,7 +43,8 @@ def write_saved_model(model, path, class_names, top_k, stream, **clip):
     # A separate function, so that all signatures share one graph of the model.
     @tf.function(input_signature=[tf.TensorSpec(_channels_last(model.input_shape), tf.float32)])
     def answer(clips):
-        return named(_scores(model, graph.check_clips(clips)))
+        with scope():
+            return named(_scores(model, graph.check_clips(clips)))
 
     def prepare_images(images):
         frames = graph.decode_clip(images, clip["num_frames"], clip["sampling"])
@@ -50,7 +55,6 @@ def write_saved_model(model, path, class_names, top_k, stream, **clip):
         return tf.map_fn(prepare_images, images, fn_output_signature=tf.TensorSpec(shape, tf.float32))
 
     archive = keras.export.ExportArchive()
-    archive.track(model)
 
     def add(name, prepare, argument, shape, dtype):
         def endpoint(inputs):
@@ -64,7 +68,7 @@ def write_saved_model(model, path, class_names, top_k, stream, **clip):
     add("jpeg", prepare_batch, "images", (None, None), tf.string)
     add("float", tf.identity, "clip", _channels_last(model.input_shape), tf.float32)
     if stream:
-        _add_stream(archive, model, named, clip)
+        _add_stream(archive, model, named, scope, clip)
     archive.write_out(path, verbose=False)
 
     extra = os.path.join(path, "assets.extra")
@@ -75,18 +79,18 @@ def write_saved_model(model, path, class_names, top_k, stream, **clip):
     example.write_example(path, clip["num_frames"])
 
 
-def _add_stream(archive, model, named, clip):
-    """Adds the signatures `stream` and `stream_init`; `named` adds labels to scores."""
+def _add_stream(archive, model, named, scope, clip):
+    """Adds the signatures `stream` and `stream_init`; see `write_saved_model` for `named` and `scope`."""
     import tensorflow as tf
 
     model = stream_model(model, clip["image_size"], clip["num_frames"])
-    archive.track(model)
     specs = _step_specs(model)
 
     def step(inputs):
         # TensorFlow does not check the shape that a signature states.
         inputs = {name: tf.ensure_shape(value, specs[name].shape) for name, value in inputs.items()}
-        scores, state = _step(model, inputs, clip)
+        with scope():
+            scores, state = _step(model, inputs, clip)
         return {**named(scores), **state}
 
     def init(batch_size):
@@ -102,7 +106,20 @@ def _add_stream(archive, model, named, clip):
     archive.add_endpoint("stream_init", init, input_signature=[tf.TensorSpec((), tf.int32, "batch_size")])
 
 
-def write_onnx(model, path, class_names, **clip):
+def _stored_in_half(model):
+    """Returns a function that makes a scope in which the model computes with weights stored in float16."""
+    import tensorflow as tf
+
+    halves = [tf.Variable(tf.cast(weight, tf.float16), trainable=False) for weight in model.weights]
+
+    def scope():
+        exact = [tf.cast(half, tf.float32) for half in halves]
+        return keras.StatelessScope(list(zip(model.weights, exact, strict=True)))
+
+    return scope
+
+
+def write_onnx(model, path, class_names, half, **clip):
     """Writes the file that `keras_stm.export.save_onnx` describes; see `write_saved_model` for arguments."""
     import tensorflow as tf
 
@@ -111,10 +128,11 @@ def write_onnx(model, path, class_names, **clip):
         [tf.TensorSpec(CLIP_SHAPE, tf.uint8, "clip")],
         path,
         class_names,
+        half,
     )
 
 
-def write_onnx_step(model, path, class_names, **clip):
+def write_onnx_step(model, path, class_names, half, **clip):
     """Writes the file of `keras_stm.export.save_onnx(stream=True)`; see `write_saved_model` for arguments."""
     model = stream_model(model, clip["image_size"], clip["num_frames"])
     specs = _step_specs(model)
@@ -124,21 +142,28 @@ def write_onnx_step(model, path, class_names, **clip):
         # ONNX allows no output with the name of an input.
         return {"scores": scores, **{f"next_{name}": value for name, value in state.items()}}
 
-    _write_onnx(step, list(specs.values()), path, class_names)
+    _write_onnx(step, list(specs.values()), path, class_names, half)
 
 
-def _write_onnx(function, specs, path, class_names):
+def _write_onnx(function, specs, path, class_names, half):
     import onnx
     import tensorflow as tf
     import tf2onnx
 
     proto, _ = tf2onnx.convert.from_function(tf.function(function), specs, opset=17)
+    if half:
+        halve(proto)
     if class_names:
         onnx.helper.set_model_props(proto, {"class_names": json.dumps(class_names)})
     onnx.save(proto, path)
 
 
-WRITERS = {"saved_model": write_saved_model, "onnx": write_onnx, "onnx_step": write_onnx_step}
+WRITERS = {
+    "saved_model": write_saved_model,
+    "onnx": write_onnx,
+    "onnx_step": write_onnx_step,
+    "device": write_device,
+}
 
 
 def _step_specs(stream):

@@ -11,6 +11,7 @@ from keras_stm.data import LeftOut, make_views, views
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
+from keras_stm.export import exported
 from keras_stm.file_names import open_text
 from keras_stm.progress import counted, tell
 from keras_stm.replacing import replacing_folder
@@ -50,7 +51,8 @@ def evaluate(
     """Evaluates a model and writes the results into the folder `output`.
 
     Args:
-        model: see `keras_stm.inference.load`.
+        model: folder that `keras_stm.export.save_device` wrote, which is evaluated in its runtime; or see
+            `keras_stm.inference.load`.
         output: folder to write; an evaluation with the same settings in it is replaced. `None` is a folder
             within the run's folder.
         data_dir: see `Config`; `None` is the data that the model was trained on.
@@ -82,7 +84,7 @@ def evaluate(
             are unreadable. Nothing is written then.
     """
     leave_gpus_to_backend()
-    trained = inference.load(model)
+    trained = load_model(model)
     given = {
         "data_dir": data_dir,
         "dataset": dataset,
@@ -134,6 +136,11 @@ def evaluate(
     return result
 
 
+def load_model(path):
+    """Loads the model to evaluate: an export for devices, or see `keras_stm.inference.load`."""
+    return exported.load(path) if exported.is_export(path) else inference.load(path)
+
+
 def describe_data(data, split, opened, trained):
     """Returns the settings of an evaluation that say which videos and which model it is of."""
     return {
@@ -141,6 +148,7 @@ def describe_data(data, split, opened, trained):
         "split": split,
         "class_fingerprint": opened.fingerprint,
         "model_sha256": sha256(trained.file),
+        **({"export": trained.model.name} if isinstance(trained.model, exported.ExportedModel) else {}),
     }
 
 
@@ -166,7 +174,8 @@ def output_folder(output, settings, trained):
 
 def _score(trained, orders, class_names, batch_size, folder):
     """Returns `{order: Evaluation}` for each order of frames; writes the scores of each video to `folder`."""
-    predict_fn = inference.predict_fn(trained.model)
+    is_export = isinstance(trained.model, exported.ExportedModel)
+    predict_fn = trained.model if is_export else inference.predict_fn(trained.model)
     results = {}
     for order, views_of in orders.items():
         if len(orders) > 1:
@@ -284,6 +293,7 @@ def name_evaluation(settings, trained):
         ("streams", STREAMS, "{}streams"),
         ("fold", 1, "fold{}"),
         ("seed", 0, "seed{}"),
+        ("export", None, "{}"),
     ):
         if settings.get(name, usual) != usual:
             parts.append(part.format(settings[name]))

@@ -2,6 +2,7 @@
 
 from keras_stm import inference
 from keras_stm.data.streams import make_streams
+from keras_stm.export import exported
 from keras_stm.progress import tell
 from keras_stm.replacing import replacing_folder
 from keras_stm.stream_evaluation import evaluate_streams
@@ -14,6 +15,7 @@ from keras_stm.train.evaluate import (
     describe_data,
     finish,
     for_model,
+    load_model,
     open_data,
     output_folder,
     print_accuracy,
@@ -47,7 +49,7 @@ def evaluate_stream(
     trained at. The same videos with a reset before each of them are measured too.
 
     Args:
-        model: see `keras_stm.inference.load`; it must be causal.
+        model: see `keras_stm.train.evaluate.evaluate`; it must be causal.
         output: see `keras_stm.train.evaluate.evaluate`; so are the following arguments up to `exclude`.
         data_dir: see `Config`.
         dataset: see `Config`.
@@ -72,7 +74,7 @@ def evaluate_stream(
             then.
     """
     leave_gpus_to_backend()
-    trained = inference.load(model)
+    trained = load_model(model)
     given = {
         "data_dir": data_dir,
         "dataset": dataset,
@@ -91,9 +93,13 @@ def evaluate_stream(
         "seed": seed,
     }
     found_streams = make_streams(opened, streams, workers=workers, left_out=left_out, **options)
-    step_fn = inference.step_fn(
-        trained.model, options["image_size"], options["num_frames"], 2 * len(found_streams)
-    )
+    sizes = {name: options[name] for name in ("image_size", "num_frames")} | {
+        "streams": 2 * len(found_streams)
+    }
+    if isinstance(trained.model, exported.ExportedModel):
+        step_fn = trained.model.step_fn(**sizes)
+    else:
+        step_fn = inference.step_fn(trained.model, **sizes)
     settings = {
         **describe_data(data, split, opened, trained),
         "protocol": "stream",
