@@ -10,9 +10,6 @@ from keras_stm import inference, preprocessing
 from keras_stm.arguments import ArgumentError, absolute_path
 from keras_stm.export import device
 
-# Folder of exports within that of a run.
-EXPORTS = "exports"
-
 
 def is_export(path):
     """Returns whether a path is a folder that `keras_stm.export.save_device` wrote."""
@@ -55,7 +52,7 @@ def load(path):
         settings["sampling"],
         settings["rate"],
         weights if os.path.isfile(weights) else file,
-        parent if name == EXPORTS else path,
+        parent if name == device.EXPORTS else path,
     )
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from keras_stm import export, inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import make_views
-from keras_stm.export import device, exported
+from keras_stm.export import device, exported, web
 from keras_stm.models.fold_batch_norm import fold_batch_norm
+from keras_stm.models.stream import stream_model
 from keras_stm.progress import Progress, tell
 from keras_stm.replacing import PARTIAL, replacing
 from keras_stm.train import run_folder
@@ -103,7 +104,7 @@ def write_exports(
         ImportError: a package is not installed.
     """
     trained = inference.load(model)
-    output = os.path.abspath(os.path.expanduser(output or os.path.join(trained.folder, exported.EXPORTS)))
+    output = os.path.abspath(os.path.expanduser(output or os.path.join(trained.folder, device.EXPORTS)))
     wanted = [(format, precision) for format in formats for precision in precisions]
     _check(wanted, output)
     clips = _Clips(trained, data, max_unreadable, workers)
@@ -115,6 +116,12 @@ def write_exports(
         "image_size": trained.image_size,
     }
     rate = trained.rate if rate is None else rate
+    # Errors come before the first export is written.
+    if stream or "web" in formats:
+        stream_model(trained.model, trained.image_size, trained.num_frames)
+    if "web" in formats:
+        rate_of_page(rate)
+        web.runtime_files(runtime)
     calibration = None
     if "int8" in precisions:
         clips.require("precision", "int8")
@@ -167,6 +174,15 @@ def write_exports(
                 kept.append(row._replace(path=path))
     _write_report(output, kept)
     return kept, refused
+
+
+def rate_of_page(rate):
+    """Returns the rate of a web page, or raises `ValueError` if the model does not state it."""
+    if rate is None:
+        raise ArgumentError(
+            "rate", rate, "must be given: the model's file does not contain the rate of its training"
+        )
+    return rate
 
 
 def name_export(format, precision):

@@ -14,6 +14,7 @@ import keras
 
 from keras_stm.class_names import to_lines
 from keras_stm.differences import differences
+from keras_stm.export.device import EXPORTS
 from keras_stm.file_names import open_text, utf8_path
 from keras_stm.inference import MODEL
 from keras_stm.model_file import CLASS_NAMES
@@ -31,13 +32,13 @@ SERVING = os.path.join("serving", "1")
 TENSORBOARD = "tensorboard"
 # Later commands write these into a run's folder.
 EVALUATION = "evaluation"
-ONNX = "model.onnx"
+WEB = "web"
 _CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 # All files that a run writes; `overwrite` removes only these.
 _CONTENTS = (
     *(CLASS_NAMES, HISTORY, CURVES, MODEL, BEST_MODEL, LEFT_OUT, "serving", TENSORBOARD, _CHECKPOINTS),
-    *(EVALUATION, ONNX),
+    *(EVALUATION, EXPORTS, WEB),
     CONFIG,  # removed last and written first: it marks the folder as a run's
 )
 

@@ -11,6 +11,7 @@ from keras_stm import export as keras_stm_export
 from keras_stm import model_file
 from keras_stm.commands import export
 from keras_stm.data import segments
+from keras_stm.train import exports
 from tests.commands.process import keras_stm
 from tests.reference.backend import numpy
 
@@ -63,38 +64,46 @@ def test_the_next_version_is_written_and_the_commands_that_serve_it_are_shown(ru
     assert [label.decode() for label in answer["labels"].numpy()[0]] == [NAMES[index] for index in best]
 
 
-def test_onnx_is_written_beside_the_model(run, capsys):
-    onnx = pytest.importorskip("onnx")
-    pytest.importorskip("tf2onnx")
-    export.main(["keras-stm export", f"--model={run / 'model.keras'}", "--format=onnx"])
-    path = str(run / "model.onnx")
-    assert [output.name for output in onnx.load(path).graph.output] == ["scores"]
-    assert path in capsys.readouterr().out
-
-
 @pytest.fixture
 def saved(monkeypatch):
-    """The names, paths and options of the exports that the command would write."""
+    """The arguments of the exports that the command would write."""
     calls = []
-    for name in ("save_onnx", "save_web"):
-        monkeypatch.setattr(
-            keras_stm_export,
-            name,
-            lambda model, path, name=name, **options: calls.append((name, path, options)),
-        )
+
+    def save_web(model, path, *clip, **options):
+        calls.append(("web", path, clip, options))
+
+    def write_exports(model, output, formats, precisions, **options):
+        calls.append((model, output, formats, precisions, options))
+        row = exports.Row("onnx", "int8", "/exports/my onnx", 1, top1_drop=0.031)
+        return ([row], []) if options["max_drop"] is None else ([], [row])
+
+    monkeypatch.setattr(keras_stm_export, "save_web", save_web)
+    monkeypatch.setattr(exports, "write_exports", write_exports)
     return calls
 
 
-def test_a_step_and_a_page_have_places_of_their_own_beside_the_model(run, saved, tmp_path, capsys):
-    clip = {"class_names": NAMES, "num_frames": 4, "image_size": 32}
-    step, page = str(run / "step.onnx"), str(run / "web")
-    export.main(["keras-stm export", f"--model={run}", "--format=onnx", "--stream"])
-    assert saved == [("save_onnx", step, {**clip, "sampling": "dense", "stream": True})]
-    assert f"{step}: input `frame`" in capsys.readouterr().out
+def test_formats_and_precisions_are_lists(run, saved, capsys):
+    command = ["keras-stm export", f"--model={run}", "--format=onnx,litert", "--precision=int8,float32,int8"]
+    status = export.main([*command, "--stream", "--rate=5", "--calibration_clips=9", "--data_dir=clips"])
+    assert status == 0
+    ((model, output, formats, precisions, options),) = saved
+    assert (model, output) == (str(run), None)
+    assert (formats, precisions) == (("onnx", "litert"), ("int8", "float32"))
+    assert (options["stream"], options["rate"], options["calibration_clips"]) == (True, 5.0, 9)
+    assert (options["data_dir"], options["dataset"], options["top_k"]) == ("clips", None, 5)
+    out = capsys.readouterr().out
+    assert "python '/exports/my onnx/classify.py' clip.mp4" in out
 
-    saved.clear()
+
+def test_a_refused_export_gives_an_exit_status_and_a_line(run, saved, capsys):
+    assert export.main(["keras-stm export", f"--model={run}", "--format=onnx", "--max_drop=3"]) == 1
+    assert capsys.readouterr().err == "onnx-int8: not written, because it loses 3.1 points\n"
+
+
+def test_a_page_has_a_place_of_its_own_beside_the_model(run, saved, capsys):
+    page = str(run / "web")
     export.main(["keras-stm export", f"--model={run}", "--format=web", "--rate=2.5", "--runtime=ort"])
-    assert saved == [("save_web", page, {**clip, "rate": 2.5, "runtime": "ort"})]
+    assert saved == [("web", page, (NAMES, 4, 32), {"rate": 2.5, "runtime": "ort"})]
     out = capsys.readouterr().out
     assert f"python3 -m http.server '--directory={page}'" in out and "http://localhost:8000" in out
 
@@ -104,7 +113,7 @@ def test_the_page_takes_frames_at_the_rate_of_the_training(run, saved, tmp_path)
     keras.saving.load_model(run / "model.keras").save(model)
     model_file.annotate(model, NAMES, CLIP._replace(rate=3.5))
     export.main(["keras-stm export", f"--model={model}", "--format=web"])
-    ((_, _, options),) = saved
+    ((_, _, _, options),) = saved
     assert options["rate"] == 3.5
 
 
@@ -156,6 +165,9 @@ def test_the_command_refuses_an_existing_path_in_one_line_and_leaves_it_alone(ru
         ([], "--model is missing"),
         (["--model=plain.keras", "clip.mp4"], "'clip.mp4'"),
         (["--model=plain.keras", "--top_k=0"], "top_k"),
+        (["--model=plain.keras", "--format=onnx,tflite"], "flag --format=onnx,tflite: .*not 'tflite'"),
+        (["--model=plain.keras", "--stream"], "--stream does not apply to --format=saved_model"),
+        (["--model=plain.keras", "--format=onnx", "--top_k=2"], "--top_k does not apply to --format=onnx"),
         (["--model=nowhere"], ".*Received: path='.*nowhere'"),
         (["--model=plain.keras"], ".*class_names.txt.* Received: path='.*plain.keras'"),
     ],

@@ -10,6 +10,8 @@ import os
 # Names of the model file by format.
 MODELS = {"onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
 SETTINGS = "settings.json"
+# Folder of the exports within that of a run.
+EXPORTS = "exports"
 _CLASSIFY = "classify.py"
 _RUNTIME = "runtime.py"
 
