@@ -237,7 +237,8 @@ def save_device(
     - `"float32"`: the scores of the model.
     - `"float16"`: the large weights are stored in float16. The runtime chooses the arithmetic.
     - `"int8"`: convolutions in int8, with a scale for each channel of the weights. The tools of the runtimes
-      measure the activations on `clips`: ONNX Runtime's, NNCF, and LiteRT's converter.
+      measure the activations on `clips`: ONNX Runtime's, NNCF, and LiteRT's converter. In ONNX files and in
+      OpenVINO's steps, the first and the last layer stay in float32.
 
     Args:
         model: see `save`.

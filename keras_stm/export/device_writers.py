@@ -145,8 +145,7 @@ def _write_onnx(function, inputs, path, precision, samples):
         quantization.quant_pre_process(exact, prepared, skip_symbolic_shape=True)
         first, *_ = (node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv")
         # Only convolutions become int8, except for the first: the first and the last layer are small, and
-        # decide most of the accuracy. ONNX Runtime is slower with more kinds of operations in int8, and the
-        # errors in the states of a step add up.
+        # decide most of the accuracy. ONNX Runtime is slower with more kinds of operations in int8.
         quantization.quantize_static(
             prepared,
             path,
@@ -190,20 +189,16 @@ def _write_openvino(function, inputs, path, precision, samples):
 
 
 def _quantize_openvino(model, samples):
-    """Returns the model with the same layers in int8 as in `_write_onnx`."""
     import nncf
 
-    operations = model.get_ordered_ops()
-    first = next(each for each in operations if each.get_type_name() == "Convolution")
-    others = {each.get_type_name() for each in operations} - {"Convolution", "GroupConvolution"}
-    return nncf.quantize(
-        model,
-        nncf.Dataset(samples),
-        subset_size=len(samples),
-        ignored_scope=nncf.IgnoredScope(
-            names=[first.get_friendly_name()], types=sorted(others), validate=False
-        ),
-    )
+    scope = None
+    if len(model.inputs) > 1:
+        # The errors in the states of a step add up. Only convolutions become int8, except for the first.
+        operations = model.get_ordered_ops()
+        first = next(each for each in operations if each.get_type_name() == "Convolution")
+        others = {each.get_type_name() for each in operations} - {"Convolution", "GroupConvolution"}
+        scope = nncf.IgnoredScope(names=[first.get_friendly_name()], types=sorted(others), validate=False)
+    return nncf.quantize(model, nncf.Dataset(samples), subset_size=len(samples), ignored_scope=scope)
 
 
 def _write_litert(function, inputs, path, precision, samples):
