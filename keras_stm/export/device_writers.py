@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 
 import numpy as np
 
@@ -215,7 +216,10 @@ def _write_litert(function, inputs, path, precision, samples):
             converter.target_spec.supported_types = [tf.float16]
         if precision == "int8":
             converter.representative_dataset = lambda: iter(samples)
-        content = converter.convert()
+        with warnings.catch_warnings():
+            # TensorFlow's converter warns of TensorFlow's own interpreter.
+            warnings.filterwarnings("ignore", message="(?s).*tf.lite.Interpreter is deprecated")
+            content = converter.convert()
     with open(path, "wb") as file:
         file.write(content)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import tempfile
@@ -26,8 +27,9 @@ REPORT = "exports.json"
 # Most validation clips that are measured, and clips of noise where there is no data.
 _MEASURED = 400
 _NOISE = 30
-# The first clips of each model are not timed: runtimes prepare themselves.
-_WARM_UP = 3
+# Clips that a model scores before it is the next one's turn. The first of them is not timed: the threads of
+# the model before may still be busy, and a runtime prepares itself.
+_TURN = 10
 _MIB = 2**20
 
 
@@ -39,7 +41,7 @@ class Row(typing.NamedTuple):
         precision: one of `keras_stm.export.PRECISIONS`.
         path: absolute path of the folder.
         bytes: size of the model's files.
-        clips_per_second: one clip after the other; `None` for a web page.
+        clips_per_second: one clip after the other, the median; `None` for a web page.
         ratio: `clips_per_second` over that of float32 in the same format.
         top1: accuracy from 0 to 1, like the next two only with data.
         top1_drop: that of the Keras model minus `top1`.
@@ -128,7 +130,8 @@ def write_exports(
         calibration = clips.calibration(calibration_clips)
 
     def write(format, precision, path):
-        tell(f"Writing {format}, {precision}")
+        purpose = "" if (format, precision) in wanted else ", to compare with"
+        tell(f"Writing {format}, {precision}{purpose}")
         if format == "saved_model":
             export.save(
                 trained.model,
@@ -285,14 +288,17 @@ def _measure(trained, folder, names, clips):
     scores = {name: [] for name in models}
     labels = []
     progress = Progress(len(clips), "clip", "Measuring")
-    for number, (label, clip) in enumerate(clips.validation()):
-        labels.append(label)
+    validation = clips.validation()
+    while turn := list(itertools.islice(validation, _TURN)):
+        labels += [label for label, _ in turn]
         for name, model in models.items():
-            start = time.perf_counter()
-            scores[name].append(model(clip)[0])
-            seconds[name].append(time.perf_counter() - start)
-        progress.update(number + 1)
-    speed = {name: 1 / np.mean(each[_WARM_UP:] or each) for name, each in seconds.items()}
+            for number, (_, clip) in enumerate(turn):
+                start = time.perf_counter()
+                scores[name].append(model(clip)[0])
+                if number or len(turn) == 1:
+                    seconds[name].append(time.perf_counter() - start)
+        progress.update(len(labels))
+    speed = {name: 1 / np.median(each) for name, each in seconds.items()}
     scores = {name: np.stack(each) for name, each in scores.items()}
     rows = []
     for name, path in paths.items():
