@@ -100,6 +100,13 @@ class SymmetricConv2D(keras.layers.Conv2D):
     were trained with equal padding. The output size is the same.
     """
 
+    def call(self, inputs):
+        if not self.use_bias or self.data_format == "channels_last":
+            return super().call(inputs)
+        # Under TensorFlow, Keras adds a bias that comes second along the width if the width equals `filters`.
+        outputs = ops.add(ops.reshape(self.bias, (1, -1, 1, 1)), self.convolution_op(inputs, self.kernel))
+        return self.activation(outputs)
+
     def convolution_op(self, inputs, kernel):
         last = self.data_format == "channels_last"
         strides, padding = list(self.strides), self.padding
