@@ -228,7 +228,7 @@ ARROWS = {
     "plots": {"layers"},
     "export": {"layers", "weights", "models", "inference"},
     "live": {"data"},
-    "video_classifier": {"data", "inference", "live"},
+    "video_classifier": {"data", "inference", "live", "models"},
     "rendering": {"data"},
     "drawing": {"data", "inference", "plots"},
     "predicting": {"data", "inference", "video_classifier", "rendering"},

@@ -47,6 +47,7 @@ from keras_stm.commands.flags import (
     define_exclude,
     define_max_unreadable,
     define_model,
+    define_precision,
     define_workers,
     given,
     required_model,
@@ -60,7 +61,10 @@ from keras_stm.train.evaluate_spans import evaluate_spans
 from keras_stm.train.evaluate_stream import evaluate_stream
 
 # Flags of all protocols that need a model.
-_SHARED = (*("model", "output", "split", "num_frames", "image_size", "seed", "workers", "max_unreadable"),)
+_SHARED = (
+    *("model", "output", "split", "num_frames", "image_size", "seed", "precision"),
+    *("workers", "max_unreadable"),
+)
 
 
 def define_flags(values):
@@ -86,6 +90,7 @@ def define_flags(values):
         lower_bound=1,
         flag_values=values,
     )
+    define_precision(values)
     define_workers(values)
     define_max_unreadable(values)
     flags.DEFINE_string(

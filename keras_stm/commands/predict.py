@@ -38,7 +38,7 @@ import time
 from absl import flags
 
 from keras_stm import predicting, streaming
-from keras_stm.commands.flags import define_distribution, define_model
+from keras_stm.commands.flags import define_distribution, define_model, define_precision
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.data.video import VideoError
@@ -74,6 +74,7 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_integer("batch_size", 8, "Clips per batch.", lower_bound=1, flag_values=values)
+    define_precision(values)
     flags.DEFINE_float(
         "window", None, "Length in seconds of a window that slides over each video.", flag_values=values
     )
@@ -183,6 +184,7 @@ def _predict(name, values, paths):
             top_k=values.top_k,
             protocol=values.protocol,
             batch_size=values.batch_size,
+            precision=values.precision,
             window=values.window,
             stride=values.stride,
             json_file=values.json,
@@ -229,6 +231,7 @@ def _stream(name, values, paths):
             values.stream,
             values.model,
             top_k=values.top_k,
+            precision=values.precision,
             rate=values.rate,
             smooth=values.smooth,
             realtime=values.realtime,

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,11 @@ from keras_stm.class_names import index_names
 from keras_stm.export import web
 from keras_stm.export.example import check_example
 from keras_stm.models.fold_batch_norm import fold_batch_norm
+from keras_stm.models.precision import with_dtype_policy
 from keras_stm.models.stream import stream_model
 from keras_stm.replacing import replacing, replacing_folder
 
 __all__ = ["check_example", "save", "save_onnx", "save_web"]
-
-_MIXED = r'"mixed_b?float16"'
 
 
 def save(
@@ -274,23 +272,14 @@ def _absent(path):
 
 def _convert(kind, model, path, options):
     """Writes an export with TensorFlow, in a process of its own under another backend."""
-    model = _in_float32(fold_batch_norm(model))
+    # Some runtimes lack mixed precision.
+    model = with_dtype_policy(fold_batch_norm(model), "float32")
     if keras.backend.backend() == "tensorflow":
         from keras_stm.export import writers
 
         writers.WRITERS[kind](model, path, **options)
     else:
         _write_with_tensorflow(kind, model, path, options)
-
-
-def _in_float32(model):
-    """Returns the model without mixed precision, which some runtimes lack. Weights are float32 already."""
-    config = model.to_json()
-    if not re.search(_MIXED, config):
-        return model
-    copy = keras.models.model_from_json(re.sub(_MIXED, '"float32"', config))
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _write_with_tensorflow(kind, model, path, options):

@@ -43,6 +43,7 @@ def evaluate(
     frames="ordered",
     seed=0,
     batch_size=32,
+    precision="float32",
     workers=None,
     max_unreadable=0.5,
     command=None,
@@ -70,6 +71,7 @@ def evaluate(
             evaluated too.
         seed: see `keras_stm.data.make_views`.
         batch_size: see `keras_stm.evaluation.evaluate`.
+        precision: see `keras_stm.VideoClassifier`.
         workers: number of videos read at the same time; `None` is the number of processors.
         max_unreadable: share of the videos that may be unreadable.
         command: the command that `result.json` records, or `None`.
@@ -82,7 +84,7 @@ def evaluate(
             are unreadable. Nothing is written then.
     """
     leave_gpus_to_backend()
-    trained = inference.load(model)
+    trained = inference.load(model, precision)
     given = {
         "data_dir": data_dir,
         "dataset": dataset,
@@ -114,6 +116,7 @@ def evaluate(
         **orders["ordered"].options,
         "frames": frames,
         "seed": seed,
+        "precision": precision,
     }
     output = output_folder(output, settings, trained)
     evaluation_folder.check(output, settings)
@@ -261,7 +264,10 @@ def describe_views(settings):
         views_of = counted(settings["streams"], "stream")
     else:
         views_of = f"{counted(settings['clips'], 'clip')} x {counted(settings['crops'], 'crop')}"
-    return f"{views_of} of {counted(settings['num_frames'], 'frame')}, {settings['image_size']} px"
+    described = f"{views_of} of {counted(settings['num_frames'], 'frame')}, {settings['image_size']} px"
+    # Earlier evaluations, of which this is asked too, know only one precision.
+    precision = settings.get("precision", "float32")
+    return described if precision == "float32" else f"{described}, {precision}"
 
 
 def sha256(path):
@@ -284,6 +290,7 @@ def name_evaluation(settings, trained):
         ("streams", STREAMS, "{}streams"),
         ("fold", 1, "fold{}"),
         ("seed", 0, "seed{}"),
+        ("precision", "float32", "{}"),
     ):
         if settings.get(name, usual) != usual:
             parts.append(part.format(settings[name]))

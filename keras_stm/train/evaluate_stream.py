@@ -37,6 +37,7 @@ def evaluate_stream(
     num_frames=None,
     image_size=None,
     seed=0,
+    precision="float32",
     workers=None,
     max_unreadable=0.5,
     command=None,
@@ -60,6 +61,7 @@ def evaluate_stream(
         num_frames: number of frames whose logits are averaged; `None` is as in training.
         image_size: height and width of a frame; `None` is as in training.
         seed: seed of the order of the videos.
+        precision: see `keras_stm.VideoClassifier`.
         workers: number of videos read at the same time; `None` is the number of processors.
         max_unreadable: share of the videos that may be unreadable.
         command: the command that `result.json` records, or `None`.
@@ -72,7 +74,7 @@ def evaluate_stream(
             then.
     """
     leave_gpus_to_backend()
-    trained = inference.load(model)
+    trained = inference.load(model, precision)
     given = {
         "data_dir": data_dir,
         "dataset": dataset,
@@ -99,6 +101,7 @@ def evaluate_stream(
         "protocol": "stream",
         "streams": streams,
         **options,
+        "precision": precision,
     }
     output = output_folder(output, settings, trained)
     evaluation_folder.check(output, settings)
