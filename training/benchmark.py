@@ -16,6 +16,7 @@ Kinds that measure keras_stm with each backend:
 
 - plain: inference
 - folded: inference with BatchNorm folded into the convolutions
+- bfloat16: the same in bfloat16, as `--precision=bfloat16` of the commands
 - saved_model: inference of the exported SavedModel, only under TensorFlow
 - training: a training step
 - startup: the time to import keras_stm and to build a network
@@ -24,6 +25,7 @@ Kinds that measure other libraries for comparison:
 
 - torch_eager, torch_compile: inference of the same network in plain PyTorch; with the kind training, also a
   training step
+- torch_bfloat16: inference of the same network in plain PyTorch, in bfloat16
 - openvino, onnxruntime: inference of the exported model
 
 Kinds that cannot be measured here, such as those of missing packages, are skipped; the report says why.
