@@ -10,6 +10,7 @@ from keras_stm import hub, model_file, models
 from keras_stm.arguments import ArgumentError, absolute_path, functional_model
 from keras_stm.models.precision import in_precision
 from keras_stm.models.stream import initial_state, stream_model
+from keras_stm.networks import NETWORKS
 from keras_stm.preprocessing import center_indices
 from keras_stm.weights import files, published
 
@@ -105,7 +106,7 @@ def load(path, precision="float32"):
 
 
 def _load_published(found, folder, precision):
-    model = in_precision(models.NETWORKS[found.network](weights=found.full_name), precision)
+    model = in_precision(getattr(models, NETWORKS[found.network])(weights=found.full_name), precision)
     clip = model_file.ClipSettings(found.frames, published.IMAGE_SIZE, published.SAMPLING)
     file = published.file_of(found, found.full_name)
     return Trained(model, published.class_names(found.full_name), *clip, file, folder)

@@ -203,6 +203,8 @@ HELPERS = {
     "hub",
     "keras_compat",
     "model_file",
+    "networks",
+    "precisions",
     "preprocessing",
     "progress",
     "replacing",

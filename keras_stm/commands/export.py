@@ -21,16 +21,14 @@ import shlex
 
 from absl import flags
 
-from keras_stm import export as keras_stm_export
-from keras_stm import inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.commands.flags import define_model, required_model
 from keras_stm.commands.main import run
 from keras_stm.progress import tell
-from keras_stm.train import run_folder
 from keras_stm.train.devices import leave_gpus_to_backend
 
-_SERVING = os.path.dirname(run_folder.SERVING)
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.export", "keras_stm.train.run_folder")
 _STEP = "step.onnx"
 _WEB = "web"
 
@@ -108,6 +106,10 @@ def export(model, output=None, format="saved_model", top_k=5, stream=False, rate
     Raises:
         ValueError: there is no such model, `output` exists, or the model does not fit the format.
     """
+    from keras_stm import export as keras_stm_export
+    from keras_stm import inference
+    from keras_stm.train import run_folder
+
     trained = inference.load(model)
     folder = trained.folder
     options = {
@@ -136,13 +138,20 @@ Try next:
 and open http://localhost:8000""")
         return output
 
-    output = os.path.expanduser(output or next_version(os.path.join(folder, _SERVING)))
+    output = os.path.expanduser(output or next_version(os.path.join(folder, _serving())))
     keras_stm_export.save(trained.model, output, **options, sampling=trained.sampling, top_k=top_k)
     # TensorFlow only answers the example request.
     leave_gpus_to_backend()
     keras_stm_export.check_example(output)
     report(os.path.abspath(output))
     return output
+
+
+def _serving():
+    """Returns the name of the folder of versions within the folder of a run."""
+    from keras_stm.train import run_folder
+
+    return os.path.dirname(run_folder.SERVING)
 
 
 def next_version(folder):
@@ -158,7 +167,7 @@ def report(path):
     if not version.isdecimal():
         tell("TF Serving needs a folder of versions: pass --output=.../1 to use it.")
         return
-    folder = os.path.dirname(versions) if os.path.basename(versions) == _SERVING else versions
+    folder = os.path.dirname(versions) if os.path.basename(versions) == _serving() else versions
     name = re.sub(r"[^\w.-]", "_", os.path.basename(folder))
     tell(f"""Try next:
   docker run -p 8501:8501 -v "{versions}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving

@@ -8,7 +8,7 @@ import sys
 from absl import flags, logging
 
 from keras_stm.arguments import ArgumentError
-from keras_stm.models.precision import PRECISIONS
+from keras_stm.precisions import PRECISIONS
 from keras_stm.train import config
 from keras_stm.train.devices import DISTRIBUTIONS
 from keras_stm.train.presets import MODELS, PRESETS

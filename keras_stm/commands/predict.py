@@ -37,7 +37,6 @@ import time
 
 from absl import flags
 
-from keras_stm import predicting, streaming
 from keras_stm.commands.flags import define_distribution, define_model, define_precision
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
@@ -47,6 +46,8 @@ from keras_stm.live import without_password
 from keras_stm.progress import counted, show, tell
 from keras_stm.train import devices
 
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.predicting", "keras_stm.streaming")
 _MODEL = os.path.join("saved_models", "small-stm_small")
 # Length of a bar in characters, and of the longest name after which bars still line up.
 _BAR = 30
@@ -164,6 +165,8 @@ def main(argv):
 
 def _predict(name, values, paths):
     """Predicts the videos in `paths`; errors begin with `name`. Returns the exit status."""
+    from keras_stm import predicting
+
     if values.stream is not None:
         return _stream(name, values, paths)
     for flag in _OF_STREAMS:
@@ -214,6 +217,8 @@ def _predict(name, values, paths):
 
 def _stream(name, values, paths):
     """Predicts a stream; errors begin with `name`. Returns the exit status."""
+    from keras_stm import streaming
+
     if paths:
         raise ValueError(f"--stream is one source; {paths[0]!r} must not be given with it")
     for flag in _NOT_OF_STREAMS:
@@ -336,6 +341,8 @@ def check_outputs(outputs, clips, overwrite):
 
 def print_answer(name, answer):
     """Prints the predictions of a video, and its error, if any, to stderr after `name`."""
+    from keras_stm import predicting
+
     if predicting.is_answered(answer):
         tell(answer["file"])
         rows = answer.get("spans") or answer["predictions"]

@@ -4,8 +4,7 @@ import keras
 
 from keras_stm.arguments import functional_model, one_of
 from keras_stm.models.fold_batch_norm import fold_batch_norm
-
-PRECISIONS = ("float32", "bfloat16")
+from keras_stm.precisions import PRECISIONS
 
 # In bfloat16, scores have three digits. These layers are a thousandth of the work.
 _FLOAT32 = (

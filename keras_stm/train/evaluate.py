@@ -11,6 +11,7 @@ from keras_stm.data import LeftOut, make_views, views
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
+from keras_stm.data.streams import STREAMS
 from keras_stm.file_names import open_text
 from keras_stm.progress import counted, tell
 from keras_stm.replacing import replacing_folder
@@ -20,8 +21,6 @@ from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.presets import PRESETS
 
 _LISTED = 5
-# Number of streams by default, see `evaluate_stream`.
-STREAMS = 8
 
 
 def evaluate(

@@ -1,14 +1,13 @@
 """Evaluates a causal model of a run on streams of videos, and writes a folder of results."""
 
 from keras_stm import inference
-from keras_stm.data.streams import make_streams
+from keras_stm.data.streams import STREAMS, make_streams
 from keras_stm.progress import tell
 from keras_stm.replacing import replacing_folder
 from keras_stm.stream_evaluation import evaluate_streams
 from keras_stm.train import evaluation_folder
 from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.evaluate import (
-    STREAMS,
     data_settings,
     describe,
     describe_data,
