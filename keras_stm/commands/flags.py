@@ -202,8 +202,9 @@ def define_precision(values):
         "precision",
         "float32",
         PRECISIONS,
-        "Type that the model computes in. 'bfloat16' is nearly twice as fast on processors with instructions "
-        "for it, such as AVX512-BF16 or AMX; on others it is slower. Scores differ in the third digit. "
+        "Type that the model computes in. With TensorFlow and PyTorch, 'bfloat16' is nearly twice as fast on "
+        "processors with instructions for it, such as AVX512-BF16 or AMX; on others, and with JAX on a CPU, "
+        "it is slower. Scores differ in the third digit. "
         "'float32' leaves a model as it was trained, also in mixed precision.",
         flag_values=values,
     )

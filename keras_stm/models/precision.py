@@ -23,7 +23,7 @@ def in_precision(model, precision):
         precision: `"float32"` returns `model` itself, also if it was made in mixed precision.
             `"bfloat16"` returns a copy for inference with BatchNormalization folded, which computes in
             bfloat16. Its weights and its classifier stay in float32. On processors without instructions for
-            bfloat16, it is slower than float32.
+            bfloat16, and under JAX on a CPU, it is slower than float32.
 
     Raises:
         ValueError: `precision` is not as above, or BatchNormalization cannot be folded.
