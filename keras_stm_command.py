@@ -1,12 +1,12 @@
 """Entry point of the commands.
 
-It is outside of the package, because importing `keras_stm` would load TensorFlow. Before that, this module
-sets the environment variables that TensorFlow reads when it is loaded. It also hides TensorFlow's start-up
-lines.
+It is outside of the package, because importing `keras_stm` would load Keras and TensorFlow. Before that, this
+module sets the environment variables that TensorFlow reads when it is loaded. It also hides TensorFlow's
+start-up lines. Help is shown without Keras.
 """
 
 import contextlib
-import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -78,9 +78,14 @@ def run(command, argv):
     """
     name = os.path.basename(argv[0])
     try:
+        shows_help = bool({"-h", "--help"} & set(argv))
+        if shows_help:
+            _leave_out_models()
         with without_start_up_lines():
             main = importlib.import_module("keras_stm.commands.main")
             module = importlib.import_module(f"keras_stm.commands.{command}")
+            for needed in () if shows_help else module.LOADS:
+                importlib.import_module(needed)
     except ImportError as error:
         sys.exit(f"{name}: {error}. {_NEEDED}")
     except ValueError as error:
@@ -93,6 +98,13 @@ def run(command, argv):
         print(end.code, file=sys.stderr, flush=True)
         # Not sys.exit: it waits for the videos that are being read.
         os._exit(1)
+
+
+def _leave_out_models():
+    """Makes the modules of the package importable without its `__init__`, which loads models and Keras."""
+    if "keras_stm" not in sys.modules:
+        package = importlib.util.find_spec("keras_stm")
+        sys.modules["keras_stm"] = importlib.util.module_from_spec(package)
 
 
 @contextlib.contextmanager

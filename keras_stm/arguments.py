@@ -1,11 +1,12 @@
-"""Checks of arguments. Every message names the argument, what it accepts and what it received."""
+"""Checks of arguments. Every message names the argument, what it accepts and what it received.
+
+Functions that need Keras import it themselves: the help of the commands uses this module without Keras.
+"""
 
 import collections.abc
 import math
 import numbers
 import os
-
-import keras
 
 from keras_stm.class_names import is_line
 
@@ -80,6 +81,8 @@ def absolute_path(name, value):
 
 def keras_model(value):
     """Returns `value`, the argument `model`, or raises `ValueError` if it is not a `keras.Model`."""
+    import keras
+
     if not isinstance(value, keras.Model):
         raise ArgumentError("model", value, "must be a keras.Model")
     return value
@@ -93,6 +96,8 @@ def functional_model(value):
     Raises:
         ValueError: `value` is not a `keras.Model`, or neither functional nor such a `Sequential`.
     """
+    import keras
+
     if isinstance(keras_model(value), keras.Sequential) and getattr(value, "inputs", None):
         return keras.Model(*value.inputs, *value.outputs, name=value.name)
     if not isinstance(value, keras.Function):
@@ -121,6 +126,8 @@ def standardize_data_format(data_format):
     Raises:
         ValueError: it is neither `"channels_last"` nor `"channels_first"`.
     """
+    import keras
+
     if data_format is None:
         return keras.config.image_data_format()
     return one_of("data_format", data_format, ("channels_last", "channels_first"))
@@ -132,6 +139,8 @@ def standardize_dtype_policy(dtype):
     Raises:
         ValueError: `dtype` is not a policy, or does not compute in floating-point numbers.
     """
+    import keras
+
     expected = "must be a floating-point dtype policy, its name, or None"
     try:
         policy = keras.dtype_policies.get(dtype)

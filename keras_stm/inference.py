@@ -8,7 +8,9 @@ import numpy as np
 
 from keras_stm import hub, model_file, models
 from keras_stm.arguments import ArgumentError, absolute_path, functional_model
+from keras_stm.models.precision import in_precision
 from keras_stm.models.stream import initial_state, stream_model
+from keras_stm.networks import NETWORKS
 from keras_stm.preprocessing import center_indices
 from keras_stm.weights import files, published
 
@@ -44,7 +46,7 @@ def is_name(path):
     return is_known and not os.path.exists(path)
 
 
-def load(path):
+def load(path, precision="float32"):
     """Loads a model that `keras-stm fit` has trained, or a published one.
 
     Code that the file may contain is not run.
@@ -53,13 +55,14 @@ def load(path):
         path: the folder of a run, or its `.keras` file, which may have moved elsewhere; or the name of a
             published model, such as `"tsm_resnet50/kinetics400"` or `"hf://user/name"`, which is downloaded
             the first time. A folder of that name wins.
+        precision: that of the returned model, see `keras_stm.models.precision.in_precision`.
 
     Returns:
         `Trained`.
 
     Raises:
         ValueError: there is no such file, or it contains no model, no class names or no settings of clips; or
-            the model cannot be downloaded.
+            the model cannot be downloaded; or `precision` is not as above.
         MemoryError: there is not enough memory for the model. The backend may raise its own error instead.
     """
     folder = None
@@ -68,7 +71,7 @@ def load(path):
             os.path.join("saved_models", path.removeprefix(hub.PREFIX).replace("/", "-"))
         )
         if not hub.is_address(path):
-            return _load_published(published.find_full_name(path), folder)
+            return _load_published(published.find_full_name(path), folder, precision)
         path = hub.download(path, MODEL)
     path = absolute_path("path", path)
     file = os.path.join(path, MODEL) if os.path.isdir(path) else path
@@ -98,11 +101,12 @@ def load(path):
             )
     if len(class_names) != num_scores:
         raise ArgumentError("path", path, f"contains {len(class_names)} class names for {num_scores} scores")
+    model = in_precision(model, precision)
     return Trained(model, class_names, *clip, file, folder or os.path.dirname(file))
 
 
-def _load_published(found, folder):
-    model = models.NETWORKS[found.network](weights=found.full_name)
+def _load_published(found, folder, precision):
+    model = in_precision(getattr(models, NETWORKS[found.network])(weights=found.full_name), precision)
     clip = model_file.ClipSettings(found.frames, published.IMAGE_SIZE, published.SAMPLING)
     file = published.file_of(found, found.full_name)
     return Trained(model, published.class_names(found.full_name), *clip, file, folder)

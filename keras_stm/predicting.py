@@ -21,7 +21,7 @@ from keras_stm.replacing import replacing
 from keras_stm.video_classifier import VideoClassifier
 
 # Attributes of the classifier that the JSON file contains.
-_SETTINGS = ("protocol", "num_frames", "image_size", "sampling")
+_SETTINGS = ("protocol", "num_frames", "image_size", "sampling", "precision")
 
 
 class Found(typing.NamedTuple):
@@ -70,6 +70,7 @@ def predict(
     top_k=5,
     protocol="efficient",
     batch_size=8,
+    precision="float32",
     window=None,
     stride=None,
     json_file=None,
@@ -86,6 +87,7 @@ def predict(
         top_k: see `VideoClassifier`.
         protocol: see `VideoClassifier`.
         batch_size: see `VideoClassifier`.
+        precision: see `VideoClassifier`.
         window: length of a window, see `VideoClassifier.timeline`. `None` predicts each video as a whole.
         stride: see `VideoClassifier.timeline`.
         json_file: path of a JSON file to write, or `None`. An existing file is replaced.
@@ -114,7 +116,9 @@ def predict(
     if not found.clips:
         return answers
 
-    classifier = VideoClassifier(model, top_k=top_k, protocol=protocol, batch_size=batch_size)
+    classifier = VideoClassifier(
+        model, top_k=top_k, protocol=protocol, batch_size=batch_size, precision=precision
+    )
     if window is None:
         each = _answer_clips(classifier, found.clips)
     else:

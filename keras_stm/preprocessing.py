@@ -5,7 +5,6 @@ here that select them accept integers or integer tensors of TensorFlow.
 """
 
 import numpy as np
-from keras import ops
 
 from keras_stm.arguments import ArgumentError, lines, positive_int, standardize_data_format
 
@@ -86,6 +85,8 @@ def preprocess_input(clip, data_format=None):
     mean, std = (np.reshape(np.array(value, "float32") * 255, shape) for value in (MEAN, STD))
     if isinstance(clip, np.ndarray):
         return (clip.astype("float32") - mean) / std
+    from keras import ops
+
     # PyTorch would convert its tensor to NumPy to combine it with an array, which fails for a GPU's tensor.
     mean, std = ops.convert_to_tensor(mean), ops.convert_to_tensor(std)
     return (ops.cast(clip, "float32") - mean) / std
@@ -105,6 +106,8 @@ def decode_predictions(scores, class_names, top=5):
     Raises:
         ValueError: if `scores` and `class_names` do not match, or an argument is invalid.
     """
+    from keras import ops
+
     positive_int("top", top)
     class_names = lines("class_names", class_names)
     scores = ops.convert_to_numpy(scores)

@@ -4,8 +4,6 @@ import shutil
 import sys
 import time
 
-import keras
-
 from keras_stm.file_names import without_control
 
 _SECONDS_BETWEEN_LINES = 30
@@ -34,6 +32,9 @@ class Progress:
             self._lines = False
             if title:
                 print(title)
+            # Imported here: only a bar needs Keras.
+            import keras
+
             self._bar = keras.utils.Progbar(total, unit_name=unit)
 
     def update(self, done):

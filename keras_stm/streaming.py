@@ -30,6 +30,7 @@ def stream(
     model,
     *,
     top_k=5,
+    precision="float32",
     rate=None,
     smooth=None,
     realtime=False,
@@ -46,6 +47,7 @@ def stream(
         source: see `VideoClassifier.stream`.
         model: see `VideoClassifier`.
         top_k: see `VideoClassifier`.
+        precision: see `VideoClassifier`.
         rate: see `VideoClassifier.stream`.
         smooth: see `VideoClassifier.stream`.
         realtime: see `VideoClassifier.stream`.
@@ -68,7 +70,7 @@ def stream(
         ImportError: `video_file` needs matplotlib and Pillow, which are not installed.
         OSError: a file cannot be written.
     """
-    classifier = VideoClassifier(model, top_k=top_k)
+    classifier = VideoClassifier(model, top_k=top_k, precision=precision)
     with contextlib.ExitStack() as stack:
         opened = classifier.stream(source, rate, smooth=smooth, realtime=realtime, reconnect=reconnect)
         stack.enter_context(opened)

@@ -19,6 +19,7 @@ from keras_stm.data.parallel import in_order
 from keras_stm.data.video import VideoError
 from keras_stm.data.views import PROTOCOLS, read_views
 from keras_stm.data.windows import iterate_windows
+from keras_stm.models.precision import in_precision
 from keras_stm.preprocessing import CLIP_SECONDS, decode_predictions
 
 # Defaults for models without fixed sizes: those that the paper trains and tests with (section 4.2).
@@ -52,8 +53,11 @@ class VideoClassifier:
             `"paper"` is 10 random clips with 3 crops each (section 4.2), drawn identically in every call.
         top_k: number of classes to return; all classes if there are fewer.
         batch_size: number of clips that the model processes at a time. Videos share batches.
+        precision: `"float32"` or `"bfloat16"`, which is faster on processors with instructions for it, and
+            slower on others. See `keras_stm.models.precision.in_precision`.
 
     Attributes:
+        model: the `keras.Model`, in this precision.
         rate: number of frames that the model took from a second of video in training; `None` if unknown.
 
     Raises:
@@ -71,14 +75,15 @@ class VideoClassifier:
         protocol="efficient",
         top_k=5,
         batch_size=8,
+        precision="float32",
     ):
         known = None
         if isinstance(model_or_folder, keras.Model):
-            self.model = model_or_folder
+            self.model = in_precision(model_or_folder, precision)
             if class_names is None:
                 raise ArgumentError("class_names", None, "must be given with a keras.Model")
         else:
-            known = inference.load(model_or_folder)
+            known = inference.load(model_or_folder, precision)
             self.model = known.model
             class_names = known.class_names if class_names is None else class_names
         fixed_frames, fixed_size = _fixed(self.model)
@@ -98,6 +103,7 @@ class VideoClassifier:
         self.protocol = one_of("protocol", protocol, tuple(PROTOCOLS))
         self.top_k = positive_int("top_k", top_k)
         self.batch_size = positive_int("batch_size", batch_size)
+        self.precision = precision
         self._predict = inference.predict_fn(self.model)
 
     def __call__(self, clips):

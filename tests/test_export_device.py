@@ -14,7 +14,8 @@ import keras_stm
 from keras_stm import inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import views
-from keras_stm.export import device, exported
+from keras_stm.export import exported
+from keras_stm.formats import MODELS, PRECISIONS
 from tests.reference.backend import compute, numpy
 from tests.test_export import REAL_CLIPS, small_causal
 
@@ -61,8 +62,8 @@ def save(model, path, format, **arguments):
     return path
 
 
-@pytest.mark.parametrize("precision", keras_stm.export.PRECISIONS)
-@pytest.mark.parametrize("format", device.MODELS)
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("format", MODELS)
 def test_a_clip_has_the_scores_of_the_model(format, precision, trained, real, tmp_path):
     path = save(trained.model, tmp_path / "export", format, precision=precision, clips=real, class_names=None)
     loaded = exported.load(path)
@@ -74,7 +75,7 @@ def test_a_clip_has_the_scores_of_the_model(format, precision, trained, real, tm
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-@pytest.mark.parametrize("format", device.MODELS)
+@pytest.mark.parametrize("format", MODELS)
 def test_a_step_has_the_scores_of_the_clip(format, precision, tmp_path):
     model, clips = small_causal(), clips_of(8)
     path = save(model, tmp_path / "export", format, precision=precision, stream=True, clips=clips)

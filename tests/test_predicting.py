@@ -134,13 +134,14 @@ def test_a_table_has_a_row_for_each_video(run, videos, tmp_path):
 
 def test_json_says_what_was_asked_of_which_model(run, videos, tmp_path):
     output = tmp_path / "scores.json"
-    answers = predict([videos / "b.mp4"], run, protocol="paper", json_file=str(output))
+    answers = predict([videos / "b.mp4"], run, protocol="paper", precision="bfloat16", json_file=str(output))
     assert json.loads(output.read_text()) == {
         "model": run,
         "protocol": "paper",
         "num_frames": 4,
         "image_size": 32,
         "sampling": "segments",
+        "precision": "bfloat16",
         "videos": answers,
     }
 

@@ -7,6 +7,7 @@
   python training/benchmark.py --what=pipeline       # reading clips, compared with bare decoding
   python training/benchmark.py --what=soak           # memory growth while 10,000 clips are read
   python training/benchmark.py --what=stream         # a frame of a stream, step by step and by the clip again
+  python training/benchmark.py --what=startup        # `keras-stm predict` up to its first answer
 
 Each round times all steps in turn, so the ratios hold although the machine's speed drifts. A ratio is the
 median of the rounds, printed with their range. Speeds are relative to TSN, which has no temporal layer: TSN
@@ -16,6 +17,7 @@ Kinds that measure keras_stm with each backend:
 
 - plain: inference
 - folded: inference with BatchNorm folded into the convolutions
+- bfloat16: the same in bfloat16, as `--precision=bfloat16` of the commands
 - saved_model: inference of the exported SavedModel, only under TensorFlow
 - training: a training step
 - startup: the time to import keras_stm and to build a network
@@ -24,6 +26,7 @@ Kinds that measure other libraries for comparison:
 
 - torch_eager, torch_compile: inference of the same network in plain PyTorch; with the kind training, also a
   training step
+- torch_bfloat16: inference of the same network in plain PyTorch, in bfloat16
 - openvino, onnxruntime: inference of the exported model
 
 Kinds that cannot be measured here, such as those of missing packages, are skipped; the report says why.
@@ -47,7 +50,7 @@ if __name__ == "__main__":
     os.environ.setdefault("KERAS_BACKEND", next(filter(networks.is_installed, networks.BACKENDS), ""))
 
 with keras_stm_command.without_start_up_lines():
-    from benchmarks import report, stream
+    from benchmarks import first_answer, report, stream
     from keras_stm.commands.main import run
 
 # Defaults of the flags, and the values that --quick and --full set in their place.
@@ -77,25 +80,32 @@ _FULL = {"num_frames": ["8", "16"], "batch_sizes": ["1", "16"]}
 def define_flags(values):
     """Defines the command's flags in a `flags.FlagValues`."""
     flags.DEFINE_enum(
-        "what", "networks", ["networks", "pipeline", "soak", "stream"], "What to measure.", flag_values=values
+        "what",
+        "networks",
+        ["networks", "pipeline", "soak", "stream", "startup"],
+        "What to measure.",
+        flag_values=values,
     )
     flags.DEFINE_list(
-        "backends", None, "networks, stream: Keras backends. Default: all installed ones.", flag_values=values
+        "backends",
+        None,
+        "networks, stream, startup: Keras backends. Default: all installed ones.",
+        flag_values=values,
     )
     for name, help in {
         "networks": "networks: any of " + ", ".join(NETWORKS) + ".",
         "kinds": "networks: any of " + ", ".join(networks.KINDS) + ".",
         "compared_networks": "networks: part of --networks to measure as saved_model and in other libraries.",
-        "num_frames": "networks, stream: frames in a clip; each number is measured, of a stream the first.",
+        "num_frames": "networks, stream, startup: frames in a clip; only networks measure several numbers.",
         "batch_sizes": "networks: clips in an inference step; each number is measured.",
-        "depths": "networks, stream: blocks in each of the four stages.",
+        "depths": "networks, stream, startup: blocks in each of the four stages.",
     }.items():
         flags.DEFINE_list(name, _DEFAULTS[name], help, flag_values=values)
     for name, help in {
         "training_batch_size": "networks: clips in a training step.",
-        "image_size": "networks, stream: height and width of a clip in pixels.",
-        "width": "networks, stream: filters of the first convolution.",
-        "rounds": "networks, pipeline, stream: how often each speed is measured.",
+        "image_size": "networks, stream, startup: height and width of a clip in pixels.",
+        "width": "networks, stream, startup: filters of the first convolution.",
+        "rounds": "networks, pipeline, stream, startup: how often each speed is measured.",
     }.items():
         flags.DEFINE_integer(name, _DEFAULTS[name], help, lower_bound=1, flag_values=values)
     flags.DEFINE_enum(
@@ -114,7 +124,7 @@ def define_flags(values):
     flags.DEFINE_boolean(
         "quick",
         False,
-        "networks, stream: measure tiny networks; flags that are given take precedence.",
+        "networks, stream, startup: measure tiny networks; flags that are given take precedence.",
         flag_values=values,
     )
     flags.DEFINE_boolean(
@@ -200,6 +210,8 @@ def _measure(values, _):
         return measure_networks(read_options(values), values.json)
     if values.what == "stream":
         return stream.measure(read_options(values))
+    if values.what == "startup":
+        return first_answer.measure(read_options(values))
     # The pipeline needs TensorFlow and PyAV; networks can be measured without them.
     with keras_stm_command.without_start_up_lines():
         from benchmarks import pipeline

@@ -28,12 +28,12 @@ from keras_stm.commands.flags import define_data, define_workers
 from keras_stm.data.checking import EXCLUDE, FINDINGS, IMBALANCED, check
 from keras_stm.data.dataset import describe_unused
 from keras_stm.data.paths import absolute
-from keras_stm.plots.data import as_text, plot_data
 from keras_stm.progress import tell
 from keras_stm.replacing import replacing
-from keras_stm.train.data import data_flags
 from keras_stm.train.devices import hide_gpus
 
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.plots.data", "keras_stm.train.data")
 HISTOGRAMS = "histograms.png"
 # Number of examples of a finding in the report; the JSON file has all.
 _LISTED = 3
@@ -79,6 +79,8 @@ def _run(values, paths):
     # Import it now: without matplotlib, drawing would fail after hours of reading.
     import matplotlib.figure  # noqa: F401
 
+    from keras_stm.plots.data import plot_data
+
     if not values.data_dir:
         raise ValueError("--data_dir is missing: pass the folder of the data set to check")
     # A training may be using the GPUs' memory.
@@ -105,6 +107,8 @@ def _run(values, paths):
 
 def print_report(findings):
     """Prints a summary of the findings that fits on a screen."""
+    from keras_stm.plots.data import as_text
+
     tell(f"\n{findings['data_dir']}: {findings['classes']} classes")
     for split, found in findings["splits"].items():
         tell(f"{split:>12}{found['clips']:10,} clips, {found['readable']:,} of them can be read")
@@ -161,6 +165,8 @@ def _first(names, separator=", "):
 
 def print_next(findings, output):
     """Prints where the findings are and what to do about them."""
+    from keras_stm.train.data import data_flags
+
     tell(f"\n{', '.join((FINDINGS, EXCLUDE, HISTOGRAMS))}: {output}")
     medians = {name: found.get("median", 0) for name, found in findings["facts"].items()}
     if findings["dataset"] != "packed" and (medians["short side"] > _LARGE or medians["seconds"] > _LONG):

@@ -21,7 +21,6 @@ import sys
 
 from absl import flags
 
-from keras_stm import inference, predicting
 from keras_stm.commands.flags import (
     define_class_order,
     define_data,
@@ -35,11 +34,11 @@ from keras_stm.commands.flags import (
 from keras_stm.commands.main import run
 from keras_stm.data.dataset import SPLITS
 from keras_stm.data.views import PROTOCOLS
-from keras_stm.embedding import FEATURES, PATHS, embed
 from keras_stm.progress import tell
 from keras_stm.train import devices
-from keras_stm.train.data import CLIPS_OF_DATA
-from keras_stm.train.evaluate import data_settings, open_data
+
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.embedding", "keras_stm.predicting", "keras_stm.train.evaluate")
 
 
 def define_flags(values):
@@ -76,6 +75,9 @@ def main(argv):
 
 def _embed(name, values, paths):
     """Embeds the clips in `paths`, or those of the data set; errors begin with `name`."""
+    from keras_stm import inference, predicting
+    from keras_stm.embedding import FEATURES, PATHS, embed
+
     required_model(values)
     if bool(paths) == bool(values.data_dir):
         raise ValueError("pass files or folders, or --data_dir, but not both")
@@ -118,6 +120,9 @@ def _clips_of_data_set(values, run, report):
     Returns:
         List of `(path, class name)`, and the paths of clips that were found to be unreadable and skipped.
     """
+    from keras_stm.train.data import CLIPS_OF_DATA
+    from keras_stm.train.evaluate import data_settings, open_data
+
     settings = data_settings(run, **given(values, CLIPS_OF_DATA))
     opened, left_out = open_data(values.split, settings, 1.0, values.workers)
     for path in opened.missing:

@@ -47,20 +47,23 @@ from keras_stm.commands.flags import (
     define_exclude,
     define_max_unreadable,
     define_model,
+    define_precision,
     define_workers,
     given,
     required_model,
 )
 from keras_stm.data import views
 from keras_stm.data.dataset import SPLITS
-from keras_stm.train.data import CLIPS_OF_DATA
+from keras_stm.data.streams import STREAMS
 from keras_stm.train.devices import start
-from keras_stm.train.evaluate import STREAMS, evaluate
-from keras_stm.train.evaluate_spans import evaluate_spans
-from keras_stm.train.evaluate_stream import evaluate_stream
 
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.train.evaluate_stream", "keras_stm.train.evaluate_spans")
 # Flags of all protocols that need a model.
-_SHARED = (*("model", "output", "split", "num_frames", "image_size", "seed", "workers", "max_unreadable"),)
+_SHARED = (
+    *("model", "output", "split", "num_frames", "image_size", "seed", "precision"),
+    *("workers", "max_unreadable"),
+)
 
 
 def define_flags(values):
@@ -86,6 +89,7 @@ def define_flags(values):
         lower_bound=1,
         flag_values=values,
     )
+    define_precision(values)
     define_workers(values)
     define_max_unreadable(values)
     flags.DEFINE_string(
@@ -160,6 +164,10 @@ def _evaluate(command, values, paths):
     if values.spans:
         _evaluate_spans(command, values)
         return
+    from keras_stm.train.data import CLIPS_OF_DATA
+    from keras_stm.train.evaluate import evaluate
+    from keras_stm.train.evaluate_stream import evaluate_stream
+
     required_model(values)
     options = {name: values[name].value for name in _SHARED} | given(values, CLIPS_OF_DATA)
     if values.protocol == "stream":
@@ -185,6 +193,8 @@ def _check_stream(values):
 
 
 def _evaluate_spans(command, values):
+    from keras_stm.train.evaluate_spans import evaluate_spans
+
     if values.model:
         raise ValueError("--spans compares predictions that are made already; pass no --model")
     if not values.data_dir:

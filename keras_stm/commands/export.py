@@ -27,8 +27,6 @@ import sys
 
 from absl import flags
 
-from keras_stm import export as keras_stm_export
-from keras_stm import inference
 from keras_stm.commands.flags import (
     define_class_order,
     define_data,
@@ -40,13 +38,12 @@ from keras_stm.commands.flags import (
     required_model,
 )
 from keras_stm.commands.main import run
-from keras_stm.export import device
+from keras_stm.formats import FORMATS, MODELS, PRECISIONS
 from keras_stm.progress import tell
-from keras_stm.train import exports, run_folder
-from keras_stm.train.data import CLIPS_OF_DATA
 from keras_stm.train.devices import leave_gpus_to_backend
 
-_SERVING = os.path.dirname(run_folder.SERVING)
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.train.exports",)
 # One export of these kinds is written as it is, without a folder of exports and without measurements.
 _SINGLE = ("saved_model", "web")
 
@@ -75,8 +72,8 @@ def define_flags(values):
     """Defines the flags of the command."""
     define_model(values)
     for name, choices, default in (
-        ("format", exports.FORMATS, "saved_model"),
-        ("precision", keras_stm_export.PRECISIONS, "float32"),
+        ("format", FORMATS, "saved_model"),
+        ("precision", PRECISIONS, "float32"),
     ):
         flags.DEFINE(
             _ChoicesParser(choices),
@@ -144,10 +141,13 @@ def main(argv):
 
 
 def _export(values, _):
+    from keras_stm.train import exports
+    from keras_stm.train.data import CLIPS_OF_DATA
+
     model = required_model(values)
     # These flags are for some formats alone.
     wanted = {
-        "stream": set(values.format) <= set(device.MODELS),
+        "stream": set(values.format) <= set(MODELS),
         "top_k": "saved_model" in values.format,
         "rate": "web" in values.format or values.stream,
         "runtime": "web" in values.format,
@@ -180,7 +180,7 @@ def _export(values, _):
     )
     for row in kept:
         tell(row.path)
-    usable = [row for row in kept if row.format in device.MODELS]
+    usable = [row for row in kept if row.format in MODELS]
     if usable:
         script = os.path.join(usable[-1].path, "classify.py")
         tell(f"""Try next:
@@ -205,6 +205,10 @@ def write_page(model, output=None, rate=None, runtime=None):
     Raises:
         ValueError: there is no such model, `output` exists, or the model is not causal.
     """
+    from keras_stm import export as keras_stm_export
+    from keras_stm import inference
+    from keras_stm.train import exports, run_folder
+
     trained = inference.load(model)
     output = os.path.expanduser(output or os.path.join(trained.folder, run_folder.WEB))
     rate = exports.rate_of_page(trained.rate if rate is None else rate)
@@ -237,8 +241,11 @@ def write_saved_model(model, output=None, top_k=5):
     Raises:
         ValueError: there is no such model, or `output` exists.
     """
+    from keras_stm import export as keras_stm_export
+    from keras_stm import inference
+
     trained = inference.load(model)
-    output = os.path.expanduser(output or next_version(os.path.join(trained.folder, _SERVING)))
+    output = os.path.expanduser(output or next_version(os.path.join(trained.folder, _serving())))
     keras_stm_export.save(
         trained.model,
         output,
@@ -255,6 +262,13 @@ def write_saved_model(model, output=None, top_k=5):
     return output
 
 
+def _serving():
+    """Returns the name of the folder of versions within the folder of a run."""
+    from keras_stm.train import run_folder
+
+    return os.path.dirname(run_folder.SERVING)
+
+
 def next_version(folder):
     """Returns the path of the next version in `folder`: one above the highest there, or 1."""
     names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -268,7 +282,7 @@ def report(path):
     if not version.isdecimal():
         tell("TF Serving needs a folder of versions: pass --output=.../1 to use it.")
         return
-    folder = os.path.dirname(versions) if os.path.basename(versions) == _SERVING else versions
+    folder = os.path.dirname(versions) if os.path.basename(versions) == _serving() else versions
     name = re.sub(r"[^\w.-]", "_", os.path.basename(folder))
     tell(f"""Try next:
   docker run -p 8501:8501 -v "{versions}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving

@@ -33,8 +33,9 @@ from keras_stm.commands.flags import (
     read_settings,
 )
 from keras_stm.train.devices import find_processes, start
-from keras_stm.train.run import fit
 
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.train.run",)
 STOPPED = "stopped. Repeat the command without --overwrite to resume from the last completed epoch."
 
 
@@ -96,6 +97,8 @@ def main(argv):
 
 
 def _fit(name, values, paths):
+    from keras_stm.train.run import fit
+
     config = read_settings(values)
     preset = values.preset or ("config" if values.config else "small")
     devices = start(values.distribution, _find_processes(values))

@@ -8,6 +8,7 @@ import sys
 from absl import flags, logging
 
 from keras_stm.arguments import ArgumentError
+from keras_stm.precisions import PRECISIONS
 from keras_stm.train import config
 from keras_stm.train.devices import DISTRIBUTIONS
 from keras_stm.train.presets import MODELS, PRESETS
@@ -191,6 +192,20 @@ def define_distribution(values):
         "Devices to use. 'mirrored': all devices of this machine (TensorFlow). 'data_parallel': all devices "
         "of all processes (JAX). 'none': one device. 'auto': all GPUs, or TPUs with JAX, if there are "
         "several. The batch is split evenly over the devices.",
+        flag_values=values,
+    )
+
+
+def define_precision(values):
+    """Defines `--precision`."""
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        PRECISIONS,
+        "Type that the model computes in. With TensorFlow and PyTorch, 'bfloat16' is nearly twice as fast on "
+        "processors with instructions for it, such as AVX512-BF16 or AMX; on others, and with JAX on a CPU, "
+        "it is slower. Scores differ in the third digit. "
+        "'float32' leaves a model as it was trained, also in mixed precision.",
         flag_values=values,
     )
 

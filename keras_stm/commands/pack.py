@@ -31,6 +31,8 @@ from keras_stm.progress import tell
 from keras_stm.train.devices import hide_gpus
 from keras_stm.train.presets import PRESETS
 
+# See `keras_stm.commands`.
+LOADS = ()
 STOPPED = "stopped. Repeat the command to resume after the last completed shard."
 
 

@@ -37,8 +37,7 @@ import time
 
 from absl import flags
 
-from keras_stm import predicting, streaming
-from keras_stm.commands.flags import define_distribution, define_model
+from keras_stm.commands.flags import define_distribution, define_model, define_precision
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
 from keras_stm.data.video import VideoError
@@ -47,6 +46,8 @@ from keras_stm.live import without_password
 from keras_stm.progress import counted, show, tell
 from keras_stm.train import devices
 
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.predicting", "keras_stm.streaming")
 _MODEL = os.path.join("saved_models", "small-stm_small")
 # Length of a bar in characters, and of the longest name after which bars still line up.
 _BAR = 30
@@ -74,6 +75,7 @@ def define_flags(values):
         flag_values=values,
     )
     flags.DEFINE_integer("batch_size", 8, "Clips per batch.", lower_bound=1, flag_values=values)
+    define_precision(values)
     flags.DEFINE_float(
         "window", None, "Length in seconds of a window that slides over each video.", flag_values=values
     )
@@ -163,6 +165,8 @@ def main(argv):
 
 def _predict(name, values, paths):
     """Predicts the videos in `paths`; errors begin with `name`. Returns the exit status."""
+    from keras_stm import predicting
+
     if values.stream is not None:
         return _stream(name, values, paths)
     for flag in _OF_STREAMS:
@@ -183,6 +187,7 @@ def _predict(name, values, paths):
             top_k=values.top_k,
             protocol=values.protocol,
             batch_size=values.batch_size,
+            precision=values.precision,
             window=values.window,
             stride=values.stride,
             json_file=values.json,
@@ -212,6 +217,8 @@ def _predict(name, values, paths):
 
 def _stream(name, values, paths):
     """Predicts a stream; errors begin with `name`. Returns the exit status."""
+    from keras_stm import streaming
+
     if paths:
         raise ValueError(f"--stream is one source; {paths[0]!r} must not be given with it")
     for flag in _NOT_OF_STREAMS:
@@ -229,6 +236,7 @@ def _stream(name, values, paths):
             values.stream,
             values.model,
             top_k=values.top_k,
+            precision=values.precision,
             rate=values.rate,
             smooth=values.smooth,
             realtime=values.realtime,
@@ -333,6 +341,8 @@ def check_outputs(outputs, clips, overwrite):
 
 def print_answer(name, answer):
     """Prints the predictions of a video, and its error, if any, to stderr after `name`."""
+    from keras_stm import predicting
+
     if predicting.is_answered(answer):
         tell(answer["file"])
         rows = answer.get("spans") or answer["predictions"]

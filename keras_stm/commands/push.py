@@ -11,8 +11,9 @@ from absl import flags
 
 from keras_stm.commands.main import run
 from keras_stm.progress import tell
-from keras_stm.train.pushing import push
 
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.train.pushing",)
 _STOPPED = "stopped. The model on the Hub may be incomplete."
 
 
@@ -32,6 +33,8 @@ def main(argv):
 
 
 def _push(values, paths):
+    from keras_stm.train.pushing import push
+
     if len(paths) != 2:
         raise ValueError("pass the folder of a run and the name of the model: keras-stm push RUN user/name")
     tell(f"{push(*paths, licence=values.license)}: load it by hf://{paths[1]}")

@@ -18,8 +18,10 @@ from absl import flags
 from keras_stm.commands.flags import define_model, required_model
 from keras_stm.commands.main import run
 from keras_stm.data.frames import file_of
-from keras_stm.drawing import draw
 from keras_stm.progress import tell
+
+# See `keras_stm.commands`.
+LOADS = ("keras_stm.drawing",)
 
 
 def define_flags(values):
@@ -52,6 +54,8 @@ def main(argv):
 
 
 def _visualize(values, paths):
+    from keras_stm.drawing import draw
+
     if len(paths) != 1:
         received = f"{len(paths)} arguments" if paths else "no argument"
         raise ValueError(f"pass one clip, a video file or a folder of frames, not {received}")

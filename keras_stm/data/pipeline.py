@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from keras_stm.arguments import ArgumentError, one_of, positive_int
-from keras_stm.data import augment, class_balance, keras_augment, segments
+from keras_stm.data import augment, class_balance, segments
 from keras_stm.data.frames import read_frames
 from keras_stm.data.left_out import LeftOut
 from keras_stm.data.video import VideoError
@@ -97,6 +97,9 @@ def make_pipeline(
         ValueError: an argument is invalid, or a training batch is larger than the data set.
     """
     import tensorflow as tf
+
+    # Imported here: only this function needs Keras.
+    from keras_stm.data import keras_augment
 
     _check_clips(dataset, num_frames, image_size, sampling, flip, scales)
     one_of("sampling_weights", sampling_weights, class_balance.SAMPLING_WEIGHTS)

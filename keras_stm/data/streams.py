@@ -13,6 +13,8 @@ from keras_stm.data.video import VideoError
 from keras_stm.data.views import read_views
 from keras_stm.preprocessing import dense_window
 
+# Usual number of streams in an evaluation.
+STREAMS = 8
 # Largest number of clips whose length is looked up.
 _LOOKED_INTO = 1000
 

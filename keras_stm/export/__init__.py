@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -24,13 +23,14 @@ from keras_stm.arguments import (
 from keras_stm.class_names import index_names
 from keras_stm.export import device, web
 from keras_stm.export.example import check_example
+from keras_stm.formats import MODELS, PRECISIONS
 from keras_stm.models.fold_batch_norm import fold_batch_norm
+from keras_stm.models.precision import with_dtype_policy
 from keras_stm.models.stream import stream_model
 from keras_stm.replacing import replacing, replacing_folder
 
 __all__ = ["check_example", "save", "save_device", "save_onnx", "save_web"]
 
-PRECISIONS = ("float32", "float16", "int8")
 # Precisions of weights that are computed with in float32.
 _STORED = ("float32", "float16")
 # Packages that write and run each format. NNCF and ONNX Runtime also quantize.
@@ -40,8 +40,6 @@ _PACKAGES = {
     "litert": ("tensorflow", "ai_edge_litert"),
 }
 _QUANTIZERS = {"openvino": ("nncf",)}
-
-_MIXED = r'"mixed_b?float16"'
 
 
 def save(
@@ -261,7 +259,7 @@ def save_device(
         ImportError: a package is not installed.
         RuntimeError: see `save`.
     """
-    one_of("format", format, tuple(device.MODELS))
+    one_of("format", format, tuple(MODELS))
     one_of("precision", precision, PRECISIONS)
     options = _options(model, class_names, num_frames, image_size, resize_size, sampling)
     rate = num_frames / preprocessing.CLIP_SECONDS if rate is None else positive_number("rate", rate)
@@ -275,7 +273,7 @@ def save_device(
     need_for_devices(format, precision)
     path = _absent(path)
     settings = {
-        "model": device.MODELS[format],
+        "model": MODELS[format],
         "format": format,
         "precision": precision,
         "stream": stream,
@@ -393,23 +391,14 @@ def _absent(path):
 
 def _convert(kind, model, path, options):
     """Writes an export with TensorFlow, in a process of its own under another backend."""
-    model = _in_float32(fold_batch_norm(model))
+    # Some runtimes lack mixed precision.
+    model = with_dtype_policy(fold_batch_norm(model), "float32")
     if keras.backend.backend() == "tensorflow":
         from keras_stm.export import writers
 
         writers.WRITERS[kind](model, path, **options)
     else:
         _write_with_tensorflow(kind, model, path, options)
-
-
-def _in_float32(model):
-    """Returns the model without mixed precision, which some runtimes lack. Weights are float32 already."""
-    config = model.to_json()
-    if not re.search(_MIXED, config):
-        return model
-    copy = keras.models.model_from_json(re.sub(_MIXED, '"float32"', config))
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _write_with_tensorflow(kind, model, path, options):

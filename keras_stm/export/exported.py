@@ -9,6 +9,7 @@ import numpy as np
 from keras_stm import inference, preprocessing
 from keras_stm.arguments import ArgumentError, absolute_path
 from keras_stm.export import device
+from keras_stm.formats import MODELS
 
 
 def is_export(path):
@@ -60,7 +61,7 @@ def _read_settings(path):
     try:
         with open(os.path.join(path, device.SETTINGS), encoding="utf-8") as file:
             settings = json.load(file)
-        return settings if settings["format"] in device.MODELS else None
+        return settings if settings["format"] in MODELS else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

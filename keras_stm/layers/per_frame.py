@@ -100,12 +100,20 @@ class SymmetricConv2D(keras.layers.Conv2D):
     were trained with equal padding. The output size is the same.
     """
 
+    def call(self, inputs):
+        if not self.use_bias or self.data_format == "channels_last":
+            return super().call(inputs)
+        # Under TensorFlow, Keras adds a bias that comes second along the width if the width equals `filters`.
+        outputs = ops.add(ops.reshape(self.bias, (1, -1, 1, 1)), self.convolution_op(inputs, self.kernel))
+        return self.activation(outputs)
+
     def convolution_op(self, inputs, kernel):
         last = self.data_format == "channels_last"
         strides, padding = list(self.strides), self.padding
-        if last and self.kernel_size == (1, 1) and keras.backend.backend() != "tensorflow":
+        if last and self.kernel_size == (1, 1) and keras.backend.backend() == "jax":
             # A 1x1 convolution is a matrix product. As a product, XLA computes the network 1.5 times as fast
-            # on a CPU, and PyTorch need not reorder the kernel in each step. TensorFlow computes both alike.
+            # on a CPU. TensorFlow computes both alike. PyTorch computes batches of clips 1.3 times as fast as
+            # convolutions, and twice as fast in bfloat16, but single frames of a stream 5% slower.
             (inputs,) = places_of_windows(inputs, self.kernel_size, strides)
             return ops.matmul(inputs, kernel[0, 0])
         if padding == "same" and max(strides) > 1:

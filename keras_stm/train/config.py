@@ -7,8 +7,9 @@ import numbers
 
 from keras_stm.arguments import ArgumentError, one_of
 from keras_stm.data import catalog, class_balance, pipeline, segments
-from keras_stm.train.schedules import REFERENCE_BATCH
 
+# Learning rates are stated for a batch of this many clips, the paper's batch size.
+REFERENCE_BATCH = 64
 # Without "packed": packed folders are recognised automatically.
 DATASETS = tuple(name for name in catalog.NAMES if name != "packed")
 

@@ -1,7 +1,7 @@
 """The devices of a run, and the processes that they belong to.
 
 TensorFlow and JAX train on all devices of a machine. JAX also trains on several machines, with a process on
-each.
+each. Functions that need Keras import it themselves.
 """
 
 import contextlib
@@ -10,10 +10,8 @@ import pickle
 import sys
 import typing
 
-import keras
 import numpy as np
 
-from keras_stm import keras_compat
 from keras_stm.arguments import ArgumentError
 
 DISTRIBUTIONS = ("auto", "none", "mirrored", "data_parallel")
@@ -82,6 +80,8 @@ def start(distribution="auto", processes=None):
     Raises:
         ValueError: the backend does not support it.
     """
+    import keras
+
     backend = keras.backend.backend()
     if processes and (backend != "jax" or distribution not in ("auto", "data_parallel")):
         raise ArgumentError(
@@ -150,6 +150,8 @@ class Devices:
     @property
     def is_mirrored(self):
         """Whether the devices have copies of the model under TensorFlow."""
+        import keras
+
         return self._strategy is not None and keras.backend.backend() == "tensorflow"
 
     def scope(self):
@@ -186,6 +188,10 @@ class Devices:
 
         Do not save such a model: it would load only under TensorFlow.
         """
+        import keras
+
+        from keras_stm import keras_compat
+
         if self.is_mirrored:
             for layer in keras_compat.flatten_layers(model):
                 if isinstance(layer, keras.layers.BatchNormalization):
@@ -260,6 +266,8 @@ def hide_gpus():
 
 def leave_gpus_to_backend():
     """Hides the GPUs from TensorFlow if another backend computes."""
+    import keras
+
     if keras.backend.backend() != "tensorflow":
         hide_gpus()
 
@@ -283,6 +291,8 @@ def _start_torch(distribution):
 
 
 def _elsewhere(distribution, backend, alternative):
+    import keras
+
     return ArgumentError(
         "distribution",
         distribution,

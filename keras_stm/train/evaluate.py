@@ -11,6 +11,7 @@ from keras_stm.data import LeftOut, make_views, views
 from keras_stm.data.exclude import read_exclude
 from keras_stm.data.paths import absolute
 from keras_stm.data.shards import is_packed
+from keras_stm.data.streams import STREAMS
 from keras_stm.export import exported
 from keras_stm.file_names import open_text
 from keras_stm.progress import counted, tell
@@ -21,8 +22,6 @@ from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.presets import PRESETS
 
 _LISTED = 5
-# Number of streams by default, see `evaluate_stream`.
-STREAMS = 8
 
 
 def evaluate(
@@ -44,6 +43,7 @@ def evaluate(
     frames="ordered",
     seed=0,
     batch_size=32,
+    precision="float32",
     workers=None,
     max_unreadable=0.5,
     command=None,
@@ -72,6 +72,7 @@ def evaluate(
             evaluated too.
         seed: see `keras_stm.data.make_views`.
         batch_size: see `keras_stm.evaluation.evaluate`.
+        precision: see `keras_stm.VideoClassifier`.
         workers: number of videos read at the same time; `None` is the number of processors.
         max_unreadable: share of the videos that may be unreadable.
         command: the command that `result.json` records, or `None`.
@@ -84,7 +85,7 @@ def evaluate(
             are unreadable. Nothing is written then.
     """
     leave_gpus_to_backend()
-    trained = load_model(model)
+    trained = load_model(model, precision)
     given = {
         "data_dir": data_dir,
         "dataset": dataset,
@@ -116,6 +117,7 @@ def evaluate(
         **orders["ordered"].options,
         "frames": frames,
         "seed": seed,
+        "precision": precision,
     }
     output = output_folder(output, settings, trained)
     evaluation_folder.check(output, settings)
@@ -136,9 +138,13 @@ def evaluate(
     return result
 
 
-def load_model(path):
+def load_model(path, precision):
     """Loads the model to evaluate: an export for devices, or see `keras_stm.inference.load`."""
-    return exported.load(path) if exported.is_export(path) else inference.load(path)
+    if not exported.is_export(path):
+        return inference.load(path, precision)
+    if precision != "float32":
+        raise ArgumentError("precision", precision, "must not be given for an export, which has its own")
+    return exported.load(path)
 
 
 def describe_data(data, split, opened, trained):
@@ -270,7 +276,10 @@ def describe_views(settings):
         views_of = counted(settings["streams"], "stream")
     else:
         views_of = f"{counted(settings['clips'], 'clip')} x {counted(settings['crops'], 'crop')}"
-    return f"{views_of} of {counted(settings['num_frames'], 'frame')}, {settings['image_size']} px"
+    described = f"{views_of} of {counted(settings['num_frames'], 'frame')}, {settings['image_size']} px"
+    # Earlier evaluations, of which this is asked too, know only one precision.
+    precision = settings.get("precision", "float32")
+    return described if precision == "float32" else f"{described}, {precision}"
 
 
 def sha256(path):
@@ -294,6 +303,7 @@ def name_evaluation(settings, trained):
         ("fold", 1, "fold{}"),
         ("seed", 0, "seed{}"),
         ("export", None, "{}"),
+        ("precision", "float32", "{}"),
     ):
         if settings.get(name, usual) != usual:
             parts.append(part.format(settings[name]))

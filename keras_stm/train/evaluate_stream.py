@@ -1,7 +1,7 @@
 """Evaluates a causal model of a run on streams of videos, and writes a folder of results."""
 
 from keras_stm import inference
-from keras_stm.data.streams import make_streams
+from keras_stm.data.streams import STREAMS, make_streams
 from keras_stm.export import exported
 from keras_stm.progress import tell
 from keras_stm.replacing import replacing_folder
@@ -9,7 +9,6 @@ from keras_stm.stream_evaluation import evaluate_streams
 from keras_stm.train import evaluation_folder
 from keras_stm.train.devices import leave_gpus_to_backend
 from keras_stm.train.evaluate import (
-    STREAMS,
     data_settings,
     describe,
     describe_data,
@@ -39,6 +38,7 @@ def evaluate_stream(
     num_frames=None,
     image_size=None,
     seed=0,
+    precision="float32",
     workers=None,
     max_unreadable=0.5,
     command=None,
@@ -62,6 +62,7 @@ def evaluate_stream(
         num_frames: number of frames whose logits are averaged; `None` is as in training.
         image_size: height and width of a frame; `None` is as in training.
         seed: seed of the order of the videos.
+        precision: see `keras_stm.VideoClassifier`.
         workers: number of videos read at the same time; `None` is the number of processors.
         max_unreadable: share of the videos that may be unreadable.
         command: the command that `result.json` records, or `None`.
@@ -74,7 +75,7 @@ def evaluate_stream(
             then.
     """
     leave_gpus_to_backend()
-    trained = load_model(model)
+    trained = load_model(model, precision)
     given = {
         "data_dir": data_dir,
         "dataset": dataset,
@@ -105,6 +106,7 @@ def evaluate_stream(
         "protocol": "stream",
         "streams": streams,
         **options,
+        "precision": precision,
     }
     output = output_folder(output, settings, trained)
     evaluation_folder.check(output, settings)

@@ -37,7 +37,8 @@ def check(output, settings):
         return
     try:
         with open(os.path.join(output, RESULT), encoding="utf-8") as file:
-            theirs = dict(json.load(file)["settings"])
+            # Earlier evaluations know only one precision.
+            theirs = {"precision": "float32", **json.load(file)["settings"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{output} has a damaged {RESULT} ({error!r}); remove the folder.") from error
     different = differences(theirs, settings, settings)

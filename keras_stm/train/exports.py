@@ -15,6 +15,7 @@ from keras_stm import export, inference
 from keras_stm.arguments import ArgumentError
 from keras_stm.data import make_views
 from keras_stm.export import device, exported, web
+from keras_stm.formats import MODELS
 from keras_stm.models.fold_batch_norm import fold_batch_norm
 from keras_stm.models.stream import stream_model
 from keras_stm.progress import Progress, tell
@@ -22,7 +23,6 @@ from keras_stm.replacing import PARTIAL, replacing
 from keras_stm.train import run_folder
 from keras_stm.train.evaluate import data_settings, for_model, open_data
 
-FORMATS = ("saved_model", *device.MODELS, "web")
 REPORT = "exports.json"
 # Most validation clips that are measured, and clips of noise where there is no data.
 _MEASURED = 400
@@ -37,8 +37,8 @@ class Row(typing.NamedTuple):
     """One line of the report.
 
     Attributes:
-        format: one of `FORMATS`.
-        precision: one of `keras_stm.export.PRECISIONS`.
+        format: one of `keras_stm.formats.FORMATS`.
+        precision: one of `keras_stm.formats.PRECISIONS`.
         path: absolute path of the folder.
         bytes: size of the model's files.
         clips_per_second: one clip after the other, the median; `None` for a web page.
@@ -85,8 +85,8 @@ def write_exports(
     Args:
         model: see `keras_stm.inference.load`.
         output: folder to write into. `None` is `exports`, next to the model.
-        formats: some of `FORMATS`.
-        precisions: some of `keras_stm.export.PRECISIONS`.
+        formats: some of `keras_stm.formats.FORMATS`.
+        precisions: some of `keras_stm.formats.PRECISIONS`.
         top_k: see `keras_stm.export.save`.
         stream: see `keras_stm.export.save_device`.
         rate: see `keras_stm.export.save_web`. `None` is the rate of the training.
@@ -195,14 +195,14 @@ def name_export(format, precision):
 
 def _check(wanted, output):
     for format, precision in wanted:
-        if precision == "int8" and format not in device.MODELS:
+        if precision == "int8" and format not in MODELS:
             raise ArgumentError(
                 "precision",
                 precision,
-                f"is for {', '.join(device.MODELS)}",
+                f"is for {', '.join(MODELS)}",
                 f"precision='int8', format={format!r}",
             )
-        if format in device.MODELS:
+        if format in MODELS:
             export.need_for_devices(format, precision)
         path = os.path.join(output, name_export(format, precision))
         if os.path.exists(path):

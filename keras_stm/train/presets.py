@@ -3,16 +3,25 @@
 import dataclasses
 import functools
 
-from keras_stm import models
+from keras_stm.networks import NETWORKS
 from keras_stm.train.config import Config
+
+
+def _make(function, **arguments):
+    # Imported here: the names are choices of a flag, and `--help` needs no Keras.
+    from keras_stm import models
+
+    return getattr(models, function)(**arguments)
+
 
 _SMALL = {"depths": (1, 1, 1, 1), "width": 32}
 
+# Functions that make the networks of runs, by name.
 MODELS = {
-    "stm_small": functools.partial(models.STMResNet, name="stm_small", **_SMALL),
-    "tsn_small": functools.partial(models.TSNResNet, name="tsn_small", **_SMALL),
-    "tsm_small": functools.partial(models.TSMResNet, name="tsm_small", **_SMALL),
-    **models.NETWORKS,
+    "stm_small": functools.partial(_make, "STMResNet", name="stm_small", **_SMALL),
+    "tsn_small": functools.partial(_make, "TSNResNet", name="tsn_small", **_SMALL),
+    "tsm_small": functools.partial(_make, "TSMResNet", name="tsm_small", **_SMALL),
+    **{name: functools.partial(_make, function) for name, function in NETWORKS.items()},
 }
 
 

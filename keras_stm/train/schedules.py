@@ -2,8 +2,8 @@
 
 import keras
 
-# Learning rates are stated for a batch of this many clips, the paper's batch size.
-REFERENCE_BATCH = 64
+from keras_stm.train.config import REFERENCE_BATCH
+
 # Highest learning rate of the epochs with history, as a share of that of the epochs before.
 HISTORY_RATE = 1 / 3
 

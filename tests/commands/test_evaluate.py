@@ -84,6 +84,7 @@ def test_the_result_tells_what_it_depends_on(finished, clips, result):
         "group_by": None,
         **{"split": "validation", "protocol": "efficient", "num_frames": 4, "image_size": 32},
         **{"clips": 1, "crops": 1, "sampling": "segments", "frames": "ordered", "seed": 0},
+        "precision": "float32",
         "class_fingerprint": open_dataset("folder", clips).fingerprint,
         "model_sha256": evaluate.sha256(finished / "model.keras"),
     }
@@ -355,6 +356,26 @@ def test_the_command_evaluates(finished, clips, tmp_path):
     assert f"top-1 {found['results']['ordered']['top1']:.1%}" in done.stdout
 
 
+@pytest.mark.parametrize("protocol", ["efficient", "stream"])
+def test_bfloat16_gives_nearly_the_same_in_a_folder_of_its_own(protocol, causal, clips):
+    scores = []
+    for precision, ending in (("float32", ""), ("bfloat16", "-bfloat16")):
+        flags = [f"--data_dir={clips}", f"--protocol={protocol}", f"--precision={precision}"]
+        command.main(["evaluate", f"--model={causal}", *flags])
+        folder = folder_of(causal, f"clips-validation-{protocol}{ending}")
+        assert json.loads((folder / "result.json").read_text())["settings"]["precision"] == precision
+        rows = read_table(folder / "scores.csv")
+        scores.append([[float(row[name]) for name in CLASS_NAMES] for row in rows])
+    assert 0 < np.abs(np.subtract(*scores)).max() < 0.1
+
+
+def test_an_evaluation_of_a_version_without_precision_is_replaced(finished, clips, tmp_path):
+    found = evaluate.evaluate(finished, tmp_path / "old", data_dir=clips)
+    del found["settings"]["precision"]
+    (tmp_path / "old" / "result.json").write_text(json.dumps(found))
+    assert evaluate.evaluate(finished, tmp_path / "old", data_dir=clips)["settings"]["precision"] == "float32"
+
+
 @pytest.mark.parametrize(
     "settings,expected",
     [
@@ -366,6 +387,7 @@ def test_the_command_evaluates(finished, clips, tmp_path):
         ({"protocol": "paper", "clips": 10}, "clips-validation-10x1"),
         ({"num_frames": 16, "image_size": 64}, "clips-validation-efficient-16frames-64px"),
         ({"protocol": "stream", "streams": 8}, "clips-validation-stream"),
+        ({"precision": "bfloat16"}, "clips-validation-efficient-bfloat16"),
         ({"dataset": "ucf101", "fold": 2, "seed": 3}, "ucf101-validation-efficient-fold2-seed3"),
     ],
 )
@@ -373,7 +395,7 @@ def test_a_folder_is_named_for_what_is_not_as_usual(settings, expected):
     usual = {
         **{"dataset": "folder", "data_dir": "/data/clips/", "split": "validation", "protocol": "efficient"},
         **{"clips": 1, "crops": 1, "num_frames": 8, "image_size": 56, "frames": "ordered"},
-        **{"fold": 1, "seed": 0},
+        **{"fold": 1, "seed": 0, "precision": "float32"},
     }
     trained = inference.Trained(None, (), 8, 56, "segments", None, "/model.keras", "/")
     assert evaluate.name_evaluation({**usual, **settings}, trained) == expected

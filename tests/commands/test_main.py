@@ -14,6 +14,7 @@ from keras_stm.arguments import ArgumentError
 from keras_stm.commands import main
 from keras_stm.commands.flags import parse as parse_flags
 from tests.commands import find_command
+from tests.commands.process import run_python
 
 COMMANDS = (
     *("benchmark", "check_data", "embed", "evaluate", "export", "fit", "pack", "predict", "reproduce"),
@@ -70,6 +71,26 @@ def test_help_tells_what_a_command_does_and_its_flags(name, capsys):
     assert not stop.value.code
     out = capsys.readouterr().out
     assert out.startswith(command.__doc__) and "--" in out.removeprefix(command.__doc__)
+
+
+def test_help_needs_no_keras():
+    """One process shows the help of all commands."""
+    code = """
+import sys
+import keras_stm_command
+
+for command in keras_stm_command.COMMANDS:
+    sys.argv = ["keras-stm", command, "--help"]
+    try:
+        keras_stm_command.main()
+    except SystemExit as end:
+        assert not end.code, end.code
+    found = {"keras", "tensorflow", "jax", "torch", "matplotlib"} & set(sys.modules)
+    assert not found, (command, found)
+"""
+    done = run_python("-c", code, cwd=".")
+    assert not done.returncode, done.stderr
+    assert done.stdout.count("\nFlags:\n") == len(keras_stm_command.COMMANDS)
 
 
 def keras_stm(monkeypatch, *arguments):

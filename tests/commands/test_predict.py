@@ -282,9 +282,16 @@ def test_every_flag_of_a_stream_reaches_what_predicts_it(monkeypatch, capsys):
     stream = mock.Mock(return_value=streaming.End(mock.Mock(taken=0, dropped=0, reconnections=0), None))
     monkeypatch.setattr(streaming, "stream", stream)
     flags = ["--model=m", "--top_k=2", "--rate=4", "--smooth=0.5", "--realtime", "--reconnect"]
+    flags.append("--precision=bfloat16")
     assert command("--stream=rtsp://camera", *flags, "--threshold=0.7", "--json=-") == 0
     expected = {"top_k": 2, "rate": 4.0, "smooth": 0.5, "realtime": True, "reconnect": True, "threshold": 0.7}
-    expected |= {"json_file": "-", "video_file": None, "on_start": None, "on_answer": None}
+    expected |= {
+        "json_file": "-",
+        "video_file": None,
+        "on_start": None,
+        "on_answer": None,
+        "precision": "bfloat16",
+    }
     stream.assert_called_once_with("rtsp://camera", "m", **expected)
 
 

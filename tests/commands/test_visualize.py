@@ -52,7 +52,7 @@ def test_pictures_are_written_into_a_folder_with_the_name_of_the_clip(
 ):
     (tmp_path / "frames.of.it").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(visualize, "draw", lambda *args: [str(args)])
+    monkeypatch.setattr("keras_stm.drawing.draw", lambda *args: [str(args)])
     assert not visualize.main(["keras-stm visualize", path, "--model=run", "--class_name=clap"])
     output = os.path.join("saved_models", f"visualize-{name}")
     assert capsys.readouterr().out == f"{(path, 'run', output, None, 'clap')}\n"

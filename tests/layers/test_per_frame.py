@@ -67,6 +67,16 @@ def test_symmetric_conv_pads_both_sides_alike(size, kernel_size, strides, data_f
 
 
 @pytest.mark.parametrize("data_format", DATA_FORMATS)
+def test_symmetric_conv_adds_the_bias_to_channels_where_all_sizes_are_equal(data_format):
+    conv = layer_built(SymmetricConv2D(4, 1, data_format=data_format), (None, 4, 4, 4))
+    conv.set_weights([np.zeros((1, 1, 4, 4)), np.arange(4.0)])
+    outputs = numpy(compute(conv, np.ones((2, 4, 4, 4), "float32")))
+    if data_format == "channels_first":
+        outputs = np.moveaxis(outputs, 1, -1)
+    np.testing.assert_array_equal(outputs, np.broadcast_to(np.arange(4.0), (2, 4, 4, 4)))
+
+
+@pytest.mark.parametrize("data_format", DATA_FORMATS)
 def test_symmetric_conv_knows_its_output_shape(data_format):
     conv = SymmetricConv2D(2, 3, 2, padding="same", data_format=data_format)
     clip = oriented(np.zeros((1, 1, 5, 8, 3), "float32"), data_format)[:, 0]

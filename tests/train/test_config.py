@@ -9,7 +9,8 @@ import pytest
 from keras_stm.arguments import ArgumentError
 from keras_stm.commands import fit as command
 from keras_stm.commands import flags
-from keras_stm.train import presets, schedules
+from keras_stm.train import presets
+from keras_stm.train.config import REFERENCE_BATCH
 
 PAPERS = [name for name in presets.PRESETS if name not in ("small", "live", "finetune", "arrow_of_time")]
 
@@ -36,7 +37,7 @@ def test_presets_of_the_paper_have_its_recipe(name):
     assert preset.parameter_groups == "none" and preset.clip_norm == 0
     # The paper's rate is for 8 GPUs with 8 clips each, or 4 clips each with 16 frames.
     assert preset.batch_size * preset.num_frames == 512
-    rate = preset.learning_rate * preset.batch_size / schedules.REFERENCE_BATCH
+    rate = preset.learning_rate * preset.batch_size / REFERENCE_BATCH
     assert rate == pytest.approx(0.001 if small else 0.01)
 
 

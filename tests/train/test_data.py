@@ -60,7 +60,7 @@ def test_a_newcomers_folder_trains_and_says_what_it_left_out_also_while_it_train
     (lost, _), *_ = open_data(newcomers_folder).train.records
     capsys.readouterr()
     vanish = before_training(lambda: os.remove(lost))
-    monkeypatch.setattr(command, "fit", functools.partial(fit, callbacks=[vanish]))
+    monkeypatch.setattr("keras_stm.train.run.fit", functools.partial(fit, callbacks=[vanish]))
     monkeypatch.setattr(keras_stm.export, "save", lambda *args, **kwargs: None)
     arguments = [f"--data_dir={newcomers_folder}", f"--output={tmp_path / 'run'}"]
     command.main(["fit.py", *arguments, "--epochs=1", "--num_frames=4", "--image_size=32"])

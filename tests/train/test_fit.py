@@ -426,7 +426,7 @@ def test_a_signal_stops_the_command_after_the_step_with_what_the_run_goes_on_fro
     whole, stopped, monkeypatch, eagerly
 ):
     sender = At("begin", 0, lambda model: signal.raise_signal(signal.SIGTERM))
-    monkeypatch.setattr(command, "fit", functools.partial(fit, callbacks=[sender]))
+    monkeypatch.setattr("keras_stm.train.run.fit", functools.partial(fit, callbacks=[sender]))
     with pytest.raises(SystemExit) as stop:
         command.main(["fit.py", f"--config={stopped / 'config.json'}", f"--output={stopped}"])
     assert stop.value.code == f"\nfit.py: {command.STOPPED}"

@@ -18,6 +18,7 @@ torch = pytest.importorskip("torch")
 
 from keras_stm import TSMResNet, VideoClassifier, hub, models  # noqa: E402
 from keras_stm.arguments import ArgumentError  # noqa: E402
+from keras_stm.networks import NETWORKS  # noqa: E402
 from keras_stm.weights import class_names, network, published  # noqa: E402
 from keras_stm.weights.network import DEPTHS as DEPTHS_OF  # noqa: E402
 from keras_stm.weights.network import Network  # noqa: E402
@@ -188,7 +189,7 @@ def test_a_classifier_by_name_knows_classes_and_clips_and_a_folder_of_that_name_
     publish, tmp_path, monkeypatch
 ):
     publish()
-    monkeypatch.setitem(models.NETWORKS, "tsm_resnet50", lambda **arguments: tsm(**arguments))
+    monkeypatch.setattr(models, "TSMResNet50", lambda **arguments: tsm(**arguments))
     classifier = VideoClassifier(NAME, image_size=32)
     assert classifier.class_names == class_names("kinetics400")
     assert (classifier.num_frames, classifier.sampling) == (8, "segments")
@@ -248,7 +249,7 @@ def test_class_names_are_those_of_the_labels():
 def test_every_published_file_has_a_network_and_the_digits_of_a_hash():
     assert len({each.full_name for each in PUBLISHED}) == len({each.url for each in PUBLISHED}) == 7
     for each in PUBLISHED:
-        assert each.network in models.NETWORKS
+        assert each.network in NETWORKS
         assert len(each.sha256) == 8 and int(each.sha256, 16) and each.url.endswith(f"-{each.sha256}.pth")
         assert each.megabytes == pytest.approx(megabytes(each.depth, each.data), rel=0.002)
 
@@ -256,7 +257,7 @@ def test_every_published_file_has_a_network_and_the_digits_of_a_hash():
 @functools.cache
 def megabytes(depth, data):
     with keras.StatelessScope(initialize_variables=False):
-        model = models.NETWORKS[f"tsm_resnet{depth}"](classes=len(class_names(data)))
+        model = getattr(models, f"TSMResNet{depth}")(classes=len(class_names(data)))
     return 4 * model.count_params() / 1e6
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import keras_stm
 from benchmarks.steps import BRANCHES, CLASSES, Steps, reduction
 from keras_stm import inference, models
+from keras_stm.models.precision import in_precision
 
 # Products that are timed together, because a single one would include its launch time on a GPU.
 _PRODUCTS = 10
 
 
 class KerasSteps(Steps):
-    """Steps of the kinds `plain`, `folded`, `training` and, under TensorFlow, `saved_model`.
+    """Steps of the kinds `plain`, `folded`, `bfloat16`, `training` and, under TensorFlow, `saved_model`.
 
     There are also two kinds of a causal network: `step`, one frame of a stream, and `window`, the whole clip.
     """
@@ -65,6 +66,8 @@ class KerasSteps(Steps):
             return lambda: model.train_on_batch(clips, labels)
         if kind == "folded":
             model = keras_stm.fold_batch_norm(model)
+        elif kind == "bfloat16":
+            model = in_precision(model, "bfloat16")
         model.compile(jit_compile=self.options.jit_compile)
         return lambda: model.predict_on_batch(clips)
 

@@ -19,12 +19,15 @@ from benchmarks import startup
 from benchmarks.worker import OTHERS, Worker, WorkerError
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Kinds of keras_stm: as built, with BatchNorm folded, as exported SavedModel, and a training step.
-OWN_KINDS = ("plain", "folded", "saved_model", "training")
+# Kinds of keras_stm: as built, with BatchNorm folded, the same in bfloat16, as exported SavedModel, and a
+# training step.
+OWN_KINDS = ("plain", "folded", "bfloat16", "saved_model", "training")
+# Kinds that compute in bfloat16 beside the others, which compute in float32.
+BFLOAT16_KINDS = ("bfloat16", "torch_bfloat16")
 _TORCH_KINDS = ("torch_eager", "torch_compile")
 # The file or folder of the export that each kind reads.
 _EXPORTS = {"saved_model": "saved_model", "openvino": "float", "onnxruntime": "model.onnx"}
-OTHER_KINDS = (*_TORCH_KINDS, "openvino", "onnxruntime")
+OTHER_KINDS = (*_TORCH_KINDS, "torch_bfloat16", "openvino", "onnxruntime")
 KINDS = (*OWN_KINDS, *OTHER_KINDS, "startup")
 
 # Packages that a kind needs in addition to the backends. TensorFlow writes the exported models.
@@ -32,6 +35,7 @@ _PACKAGES = {
     "saved_model": ("tensorflow",),
     "torch_eager": ("torch",),
     "torch_compile": ("torch",),
+    "torch_bfloat16": ("torch",),
     "openvino": ("openvino", "tensorflow"),
     "onnxruntime": ("onnxruntime", "tensorflow", "tf2onnx", "onnx"),
 }
@@ -80,6 +84,8 @@ def leave_out(options):
             reasons[kind] = f"{', '.join(missing)} not installed"
         elif kind in _EXPORTS and options.mixed_precision != "none":
             reasons[kind] = "the export computes in float32"
+        elif kind in BFLOAT16_KINDS and options.mixed_precision != "none":
+            reasons[kind] = "all kinds compute in bfloat16"
         elif kind == "saved_model" and "tensorflow" not in options.backends:
             reasons[kind] = "it is measured only under tensorflow"
         elif kind == "torch_compile" and not any(map(shutil.which, ("g++", "clang++", "cl"))):

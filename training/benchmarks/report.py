@@ -8,6 +8,7 @@ import shutil
 import statistics
 import subprocess
 
+from benchmarks.networks import BFLOAT16_KINDS
 from benchmarks.startup import LIBRARIES
 from keras_stm.replacing import replacing
 
@@ -51,7 +52,8 @@ def summarize(results, options):
         seconds = statistics.median(row["seconds"])
         tsn = by_place.get(_place({**row, "network": "TSN"}, "backend", "kind", "network"))
         share = None
-        if row["macs"] and peak:
+        # The peak is that of float32, unless all kinds compute in bfloat16.
+        if row["macs"] and peak and row["kind"] not in BFLOAT16_KINDS:
             operations = 2 * row["macs"] * row["batch"] * _PASSES[row["task"]]
             share = operations / seconds / peak
         rows.append(

@@ -13,7 +13,8 @@ import numpy as np
 from keras_stm.inference import jit_compile
 from keras_stm.models import STMResNet, TSMResNet, TSNResNet
 from keras_stm.train import run_folder
-from keras_stm.train.schedules import REFERENCE_BATCH, warmed_up_cosine
+from keras_stm.train.config import REFERENCE_BATCH
+from keras_stm.train.schedules import warmed_up_cosine
 from reproduction.data import CLASS_NAMES, SHAPES, EvaluationBatches, make_clips, training_batches
 
 # The function and arguments that build each network.

@@ -7,8 +7,6 @@ import importlib.resources
 import json
 import os
 
-# Names of the model file by format.
-MODELS = {"onnx": "model.onnx", "openvino": "model.xml", "litert": "model.tflite"}
 SETTINGS = "settings.json"
 # Folder of the exports within that of a run.
 EXPORTS = "exports"
