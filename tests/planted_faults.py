@@ -49,7 +49,13 @@ TEMPORAL_CONV = "keras_stm/layers/temporal_conv.py"
 PIPELINE = "keras_stm/data/pipeline.py"
 VIEWS = "keras_stm/data/views.py"
 FAULTS = [
-    Fault("CMM's sign", CMM, "(following - features)", "(features - following)", ("layers/test_cmm.py",)),
+    Fault(
+        "CMM's sign",
+        CMM,
+        "convolved[:, 1:] - features[:, :-1]",
+        "features[:, :-1] - convolved[:, 1:]",
+        ("layers/test_cmm.py",),
+    ),
     Fault("CMM's zero at the last frame", CMM, "< time - 1", "< time", ("layers/test_cmm.py",)),
     Fault(
         "the order of the temporal taps",
@@ -198,6 +204,27 @@ FAULTS = [
         " / tf.maximum(scale, 1.0)",
         "",
         ("test_export.py",),
+    ),
+    Fault(
+        "an export for devices that does not normalise",
+        "keras_stm/export/device_writers.py",
+        "return (pixels - mean) / std",
+        "return pixels",
+        ("test_export_device.py",),
+    ),
+    Fault(
+        "a program for devices that crops the corner",
+        "keras_stm/export/device/classify.py",
+        "+ (new_size - SIZE) // 2 + 0.5",
+        "+ 0.5",
+        ("test_export_device.py",),
+    ),
+    Fault(
+        "a stream whose reset reaches the other streams",
+        "keras_stm/inference.py",
+        "np.reshape(starts, (-1, *[1] * (len(value.shape) - 1)))",
+        "np.any(starts)",
+        ("test_inference.py",),
     ),
     Fault(
         "a checkpoint without the optimizer's state",
