@@ -148,6 +148,28 @@ def test_the_graph_picks_the_frames_that_python_picks(sampling):
             np.testing.assert_array_equal(frame_indices(tf.constant(total), num_frames, sampling), expected)
 
 
+def num_bytes(folder):
+    return sum(path.stat().st_size for path in (pathlib.Path(folder) / "variables").iterdir())
+
+
+def test_weights_are_stored_once_and_in_half_the_space_in_float16(model, archive, tmp_path):
+    exact = 4 * model.count_params()
+    assert num_bytes(archive) < 1.1 * exact + 10_000
+    causal = small_causal()
+    path = str(tmp_path / "1")
+    keras_stm.export.save(causal, path, NAMES, num_frames=T, image_size=SIZE, precision="float16")
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(path)
+    dtypes = {tensor.dtype for tensor in loaded.signatures["float"].variables}
+    assert dtypes == {tf.float16}
+    clip = np.random.default_rng(0).normal(size=(1, T, SIZE, SIZE, 3)).astype("float32")
+    expected = numpy(compute(causal, clip))
+    found = ask(loaded, "float", clip=clip)["scores"]
+    np.testing.assert_allclose(found, expected, atol=5e-3 * np.abs(expected).max())
+    assert np.abs(found - expected).max() > 1e-6
+
+
 def encode(source):
     import tensorflow as tf
 

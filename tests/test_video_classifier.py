@@ -371,9 +371,10 @@ def test_a_causal_models_stream_is_its_answers_to_all_frames_so_far(causal, capl
     answers = list(stream)
     assert [answer["time"] for answer in answers] == pytest.approx([0, 0.1, 0.2, 0.3])
     assert not stream.recomputes and caplog.records == []
-    for end, answer in enumerate(answers, 1):
+    # Under JAX, each length takes seconds to compile.
+    for end in (2, 4):
         views = read_views(CAUSAL_CLIP[:end], end, 32)
-        assert_same(answer["predictions"], by_hand(causal.model, views))
+        assert_same(answers[end - 1]["predictions"], by_hand(causal.model, views))
 
 
 def test_two_streams_of_a_classifier_do_not_mix(causal):
