@@ -146,6 +146,8 @@ def test_a_step_watches_a_source_and_names_each_change(clips, tmp_path):
         assert float(found[0]) == pytest.approx(seconds, abs=0.01)
         assert float(found[2]) == pytest.approx(score, abs=1e-3)
         assert found[3] == label.replace("\x1b", "?")
+    done = classify(path, "--camera=http://localhost:1/x")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "http://localhost:1/x" in done.stderr
     assert "exported with --stream" in classify(save(model, tmp_path / "clip", "onnx"), "--camera=x").stderr
 
 

@@ -139,8 +139,12 @@ def main():
     if options.camera:
         if not SETTINGS["stream"]:
             parser.error("--camera needs a causal model that was exported with --stream")
-        with contextlib.suppress(KeyboardInterrupt):
+        try:
             watch(options.camera)
+        except KeyboardInterrupt:
+            pass
+        except (OSError, ValueError) as error:
+            sys.exit(str(error))
         return 0
     status = 0
     for path in options.paths or parser.error("pass videos, folders or --camera"):
