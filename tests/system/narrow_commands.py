@@ -26,8 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 import keras_stm
-from keras_stm.commands import fit
-from keras_stm.train import presets
+from keras_stm.train import presets, run
 from tests.train.small_runs import NARROW
 
 
@@ -71,7 +70,7 @@ def main(arguments):
     keras.distribution.initialize = functools.cache(keras.distribution.initialize)
     what, _, count = os.environ.get("KILL", "").partition(":")
     if what == "step":
-        fit.fit = functools.partial(fit.fit, callbacks=[KillAfterSteps(int(count))])
+        run.fit = functools.partial(run.fit, callbacks=[KillAfterSteps(int(count))])
     if what == "write":
         kill_in_checkpoint(int(count))
     for is_end, command in itertools.groupby(arguments, lambda argument: argument == "--"):
