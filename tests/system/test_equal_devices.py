@@ -25,7 +25,10 @@ ARGUMENTS = [
     *("--optimizer=sgd", "--learning_rate=0.05", "--flip=labels", "--random_erasing=0.5"),
     *("--label_smoothing=0.1", "--class_weights=balanced", "--sampling_weights=sqrt"),
 ]
-SEVERAL = ["mirrored", "data_parallel", "two_processes"]
+# Set-up of several devices -> set-up of one device of the same backend. Backends round differently: after six
+# steps, the statistics of TensorFlow and JAX differed by 1.5e-5 of their values.
+SEVERAL = {"mirrored": "tensorflow", "data_parallel": "jax", "two_processes": "jax"}
+EVALUATED = ["tensorflow", "mirrored", "data_parallel"]
 # Options of a further run of one epoch, in the same process.
 ALSO = {
     "mirrored": ["--mixed_precision=bfloat16", "--ema_momentum=0.9"],
@@ -75,7 +78,7 @@ def answers(clips, tmp_path_factory):
         run, also, evaluation, predictions = paths
         fit = ["fit.py", f"--data_dir={clips}", f"--weights={root / 'start.weights.h5'}", *ARGUMENTS]
         commands = [[*fit, f"--output={run}"]]
-        if setup != "two_processes":
+        if setup in EVALUATED:
             # 24 is not a multiple of 7, and 7 is not a multiple of the number of devices.
             one = [f"--model={root / 'tensorflow'}", "--batch_size=7"]
             commands += [
@@ -102,7 +105,7 @@ def read_weights(folder):
 
 @pytest.mark.parametrize("setup", SEVERAL)
 def test_losses_weights_and_statistics_are_those_of_one_device(setup, answers):
-    one, several = answers("tensorflow").run, answers(setup).run
+    one, several = answers(SEVERAL[setup]).run, answers(setup).run
     np.testing.assert_allclose(read_history(several), read_history(one), atol=1e-5)
     for ours, theirs in zip(read_weights(several), read_weights(one), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
@@ -134,7 +137,7 @@ def read_predictions(answers):
     return [(video["file"], video["predictions"][0]) for video in videos]
 
 
-@pytest.mark.parametrize("setup", ["mirrored", "data_parallel"])
+@pytest.mark.parametrize("setup", EVALUATED[1:])
 def test_evaluation_and_prediction_answer_for_every_video_once(setup, answers):
     one, several = answers("tensorflow"), answers(setup)
     (names, scores), (other_names, other_scores) = read_scores(one), read_scores(several)
